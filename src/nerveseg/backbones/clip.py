@@ -1,0 +1,286 @@
+"""CLIP as transformers reads it, opened at the last block: pixels → the input of every block, words → unit vectors."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from nerveseg.backbones import capture
+from nerveseg.backbones.reading import complete, reading
+from nerveseg.errors import ShapeError, WeightsError
+from nerveseg.words.prompts import fill
+
+__all__ = ["POSITIONS", "Clip", "ClipActivations", "load", "resize_positions"]
+
+POSITIONS = ("bilinear", "bicubic", "bicubic-offset")
+"""How position embeddings reach another grid: CLIPer's; MaskCLIP's and transformers'; SCLIP's, with its scale of (h + 0.1)/h₀."""
+
+
+@dataclass(frozen=True)
+class ClipActivations:
+    """What one picture left in CLIP's vision tower; m = n + 1 tokens, the class token first, then the patches row by row.
+
+    Attributes:
+        inputs: the input of every block, x_0 … x_{L−1}.
+        output: the output of the last block left as it is, x_L, before LN_post.
+        attention: softmax attention of each head summed over blocks 0 … L−2 (by head index, as CLIPer does), or None.
+        grid: patches (h, w), h·w = n.
+    """
+
+    inputs: tuple[Float[Tensor, "m D"], ...]
+    output: Float[Tensor, "m D"]
+    attention: Float[Tensor, "H m m"] | None
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A frozen CLIP, in evaluation mode, without gradients.
+
+    Attributes:
+        model: transformers' ``CLIPModel``.
+        tokenizer: transformers' ``CLIPTokenizer``.
+        words: the words it was trained on, where its folder says so (``words.json``); None for the published ones.
+    """
+
+    model: Any
+    tokenizer: Any
+    words: frozenset[str] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.visual_projection.weight.device
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels; pictures come in multiples of it."""
+        return int(self.model.config.vision_config.patch_size)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the square pictures it was trained on."""
+        return int(self.model.config.vision_config.image_size)
+
+    @property
+    def heads(self) -> int:
+        """Heads H of a vision block."""
+        return int(self.model.config.vision_config.num_attention_heads)
+
+    @property
+    def width(self) -> int:
+        """Length D of the vectors that pictures and words share."""
+        return int(self.model.config.projection_dim)
+
+    @property
+    def scale(self) -> float:
+        """The learnt logit scale, exp(τ): 100 for the published checkpoints."""
+        return float(self.model.logit_scale.detach().float().exp())
+
+    @torch.no_grad()
+    def vision(self, pixels: Float[Tensor, "1 3 height width"], *, positions: str = "bilinear", attention: bool = False) -> ClipActivations:
+        """Run the vision tower on one picture. See `visions`."""
+        return self.visions(pixels, positions=positions, attention=attention)[0]
+
+    @torch.no_grad()
+    def visions(
+        self, pixels: Float[Tensor, "b 3 height width"], *, positions: str = "bilinear", attention: bool = False
+    ) -> tuple[ClipActivations, ...]:
+        """Run the vision tower on pictures of one size.
+
+        Args:
+            pixels: RGB, normalised with CLIP's mean and deviation (`nerveseg.picture.geometry`); sides are multiples of `patch`.
+            positions: one of `POSITIONS`; the model's own embeddings are used as they are on the grid it was trained on.
+            attention: keep the summed attention, H·m² floats more a picture and one more q·k a block.
+
+        Raises:
+            ShapeError: a side is no multiple of the patch.
+        """
+        tower = self.model.vision_model
+        grid = _grid(pixels, self.patch)
+        blocks = tower.encoder.layers
+        hooked = {f"{name}.{i}": getattr(block.self_attn, name) for i, block in enumerate(blocks[:-1]) for name in ("q_proj", "k_proj")}
+        with (
+            capture.inputs_of({str(i): block for i, block in enumerate(blocks)}) as inputs,
+            capture.outputs_of(hooked if attention else {}) as seen,
+        ):
+            output = tower.encoder(inputs_embeds=tower.pre_layrnorm(self._embed(pixels, grid, positions))).last_hidden_state
+        return tuple(
+            ClipActivations(
+                inputs=tuple(inputs[str(i)][b] for i in range(len(blocks))),
+                output=output[b],
+                attention=self._attention_sum(seen, b, len(blocks) - 1) if attention else None,
+                grid=grid,
+            )
+            for b in range(len(pixels))
+        )
+
+    def _embed(self, pixels: Tensor, grid: tuple[int, int], positions: str) -> Tensor:
+        embeddings = self.model.vision_model.embeddings
+        weight = embeddings.patch_embedding.weight
+        patches = embeddings.patch_embedding(pixels.to(weight.device, weight.dtype)).flatten(2).transpose(1, 2)
+        token = embeddings.class_embedding.to(weight.dtype).expand(len(pixels), 1, -1)
+        return torch.cat([token, patches], dim=1) + resize_positions(embeddings.position_embedding.weight, grid, positions)
+
+    def _attention_sum(self, seen: dict[str, Tensor], b: int, blocks: int) -> Float[Tensor, "H m m"]:
+        total: Tensor | None = None
+        for i in range(blocks):
+            Q, K = (capture.split_heads(seen[f"{name}.{i}"][b : b + 1], self.heads) for name in ("q_proj", "k_proj"))
+            maps = (Q @ K.mT / math.sqrt(Q.shape[-1])).softmax(-1)
+            total = maps if total is None else total.add_(maps)
+        if total is None:
+            raise WeightsError(
+                "Got a CLIP of one block. Accepted are two or more where attention is asked for. Choose another label source."
+            )
+        return total
+
+    @torch.no_grad()
+    def own_attention(self, x: Float[Tensor, "m D"]) -> Float[Tensor, "H m m"]:
+        """softmax(QKᵀ/√d) of the last block on its input x, float32: what `last_block` mixes with to be left as it is."""
+        block = self.model.vision_model.encoder.layers[-1]
+        u = block.layer_norm1(x)[None]
+        Q, K = (capture.split_heads(project(u), self.heads) for project in (block.self_attn.q_proj, block.self_attn.k_proj))
+        return (Q @ K.mT / math.sqrt(Q.shape[-1])).softmax(-1)
+
+    @torch.no_grad()
+    def last_block(
+        self, x: Float[Tensor, "m D"], mixing: Float[Tensor, "H m m"] | None, *, residual: bool, ffn: bool
+    ) -> Float[Tensor, "m D"]:
+        """The last block with its attention replaced: O·(M_h v_h) per head, v of LN1(x).
+
+        Args:
+            x: tokens that enter, of the last block's input or (CLIPer) of any other layer.
+            mixing: one matrix a head; None is the identity, the value path alone.
+            residual: add x, as the block itself does.
+            ffn: run the block's own feed-forward part, with its residual, on the result.
+        """
+        block = self.model.vision_model.encoder.layers[-1]
+        values = block.self_attn.v_proj(block.layer_norm1(x))
+        if mixing is not None:
+            v = values.unflatten(-1, (self.heads, -1)).transpose(0, 1)
+            values = (mixing.to(v.dtype) @ v).transpose(0, 1).flatten(1)
+        y = block.self_attn.out_proj(values)
+        if residual:
+            y = x + y
+        if ffn:
+            y = y + block.mlp(block.layer_norm2(y))
+        return y
+
+    @torch.no_grad()
+    def project(self, y: Float[Tensor, "m D"]) -> Float[Tensor, "m E"]:
+        """LN_post, then the visual projection, on every token (both were trained on the class token alone); float32, not normalised."""
+        return self.model.visual_projection(self.model.vision_model.post_layernorm(y)).float()
+
+    @torch.no_grad()
+    def text(self, strings: Sequence[str], templates: Sequence[str] = ("{}",), *, batch: int = 256) -> Float[Tensor, "s E"]:
+        """Encode strings: every template is encoded and brought to unit length, then their mean is, too.
+
+        Args:
+            strings: words as they are meant to be read; longer ones than the text tower takes are cut (see `truncated`).
+            templates: prompts with one place for the word.
+            batch: prompts a pass; larger is faster and takes more memory.
+
+        Returns:
+            Unit rows, float32. Cost: strings × templates passes of the text tower.
+        """
+        prompts = [fill(template, string) for string in strings for template in templates]
+        unique = list(dict.fromkeys(prompts))
+        parts = [self._encode_text(unique[at : at + batch]) for at in range(0, len(unique), batch)]
+        place = {prompt: row for row, prompt in enumerate(unique)}
+        rows = torch.cat(parts)[[place[prompt] for prompt in prompts]] if prompts else torch.zeros(0, self.width, device=self.device)
+        return F.normalize(rows.view(len(strings), len(templates), self.width).mean(1), dim=-1)
+
+    def _encode_text(self, prompts: list[str]) -> Float[Tensor, "p E"]:
+        # Padding to the longest of the batch is exact: attention is causal and the first end token is the one that is read.
+        tokens = self.tokenizer(prompts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt").to(self.device)
+        pooled = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
+        return F.normalize(self.model.text_projection(pooled).float(), dim=-1)
+
+    @property
+    def _max_tokens(self) -> int:
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    def truncated(self, strings: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple[str, ...]:
+        """The strings of which some prompt has more tokens (77 in the published models) than the text tower takes, and is cut."""
+        return tuple(
+            string
+            for string in strings
+            if any(len(ids) > self._max_tokens for ids in self.tokenizer([fill(template, string) for template in templates])["input_ids"])
+        )
+
+    def unknown(self, strings: Sequence[str]) -> tuple[str, ...]:
+        """The strings that this CLIP was not trained on, as far as its folder says; always empty for the published ones."""
+        known = self.words
+        if known is None:
+            return ()
+        texts = {string: string.strip().lower() for string in strings}
+        return tuple(string for string, text in texts.items() if text not in known and not known.issuperset(text.split()))
+
+
+def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Clip:
+    """Read a CLIP from a folder as ``from_pretrained`` does, without the network.
+
+    Args:
+        folder: with ``config.json``, weights, tokenizer files and, optionally, ``words.json``: a list of the words it was trained on.
+        device: where the weights go.
+        dtype: of weights and activations; scores come out as float32 in any case.
+
+    Raises:
+        WeightsError: the folder cannot be read as a CLIP.
+    """
+    from transformers.models.clip.modeling_clip import CLIPModel
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    with reading(folder, "a CLIP"):
+        model = complete(CLIPModel, folder, dtype=dtype)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    end = model.config.text_config.eos_token_id
+    # 2 is what older configurations say; the model then reads the token with the highest id.
+    if end not in (2, tokenizer.eos_token_id):
+        raise WeightsError(
+            f"Got {folder} whose model reads the token {end} and whose tokenizer ends with {tokenizer.eos_token_id}. "
+            "Accepted are a model and a tokenizer that agree. Set text_config.eos_token_id in config.json."
+        )
+    words = folder / "words.json"
+    trained = frozenset(str(word).strip().lower() for word in json.loads(words.read_text("utf-8"))) if words.is_file() else None
+    return Clip(model.eval().requires_grad_(requires_grad=False).to(device), tokenizer, trained)
+
+
+def resize_positions(weight: Float[Tensor, "m D"], grid: tuple[int, int], mode: str) -> Float[Tensor, "m2 D"]:
+    """Bring position embeddings from their own square grid to another, the class token's kept as it is.
+
+    Args:
+        weight: class token first, then the square grid row by row.
+        grid: patches (h, w) wanted.
+        mode: one of `POSITIONS`; each is the identity on the own grid.
+    """
+    if mode not in POSITIONS:
+        raise ShapeError(f"Got positions = {mode!r}. Accepted are {', '.join(POSITIONS)}. Choose one of them.")
+    side = math.isqrt(len(weight) - 1)
+    if grid == (side, side):
+        return weight
+    own = weight[1:].float().T.unflatten(1, (side, side))[None]
+    if mode == "bicubic-offset":
+        ratio = [(length + 0.1) / side for length in grid]
+        resized = F.interpolate(own, scale_factor=ratio, mode="bicubic", align_corners=False)
+    else:
+        resized = F.interpolate(own, size=grid, mode=mode, align_corners=False)
+    return torch.cat([weight[:1], resized[0].flatten(1).T.to(weight.dtype)])
+
+
+def _grid(pixels: Tensor, patch: int) -> tuple[int, int]:
+    height, width = pixels.shape[-2:]
+    if height % patch or width % patch or not height or not width:
+        raise ShapeError(
+            f"Got pixels of shape {tuple(pixels.shape)}. Accepted are sides that are multiples of {patch}, the patch. Resize first."
+        )
+    return height // patch, width // patch

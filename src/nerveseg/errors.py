@@ -1,0 +1,83 @@
+"""Every error that nerveseg raises on purpose.
+
+    NerveSegError
+    ├── PictureError      (ValueError)   a picture that cannot be read, is too large, or is ambiguous
+    ├── LabelError        (ValueError)   words that cannot become labels
+    ├── OptionError       (ValueError)   a knob out of its range, or a knob that does not exist
+    ├── RecipeError       (ValueError)   a recipe that cannot be found, read or composed
+    ├── ShapeError        (ValueError)   a tensor whose axes do not fit
+    ├── StochasticError   (ValueError)   a transition whose rows cannot be made to sum to 1
+    ├── RegistryError     (LookupError)  a stage name that nothing answers to
+    ├── WeightsNotFound   (OSError)      weights that are not on this machine
+    ├── WeightsError      (OSError)      weights that are there but cannot be used
+    ├── OutputError       (OSError)      a result that cannot be written
+    └── MissingExtra      (ImportError)  an optional package that is not installed
+
+Each is also the builtin that a caller expects, so ``except ValueError`` keeps working. A message says what came, what is
+accepted and what to do, one sentence each.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LabelError",
+    "MissingExtra",
+    "NerveSegError",
+    "OptionError",
+    "OutputError",
+    "PictureError",
+    "RecipeError",
+    "RegistryError",
+    "ShapeError",
+    "StochasticError",
+    "WeightsError",
+    "WeightsNotFound",
+]
+
+
+class NerveSegError(Exception):
+    """Root of the tree: catch it to catch everything nerveseg raises on purpose."""
+
+
+class PictureError(NerveSegError, ValueError):
+    """A picture that cannot be read, is too large, or whose layout is ambiguous."""
+
+
+class LabelError(NerveSegError, ValueError):
+    """Words that cannot become labels: none, empty, or the same word twice."""
+
+
+class OptionError(NerveSegError, ValueError):
+    """A knob out of its range, or a knob that does not exist."""
+
+
+class RecipeError(NerveSegError, ValueError):
+    """A recipe that cannot be found, read or composed."""
+
+
+class ShapeError(NerveSegError, ValueError):
+    """A tensor whose axes do not fit the ones beside it."""
+
+
+class StochasticError(NerveSegError, ValueError):
+    """A transition whose rows cannot be made non-negative with sum 1."""
+
+
+class RegistryError(NerveSegError, LookupError):
+    """A stage name that no module and no entry point answers to."""
+
+
+class WeightsNotFound(NerveSegError, OSError):
+    """Weights that are not on this machine, with what it takes to get them."""
+
+
+class WeightsError(NerveSegError, OSError):
+    """Weights that are on this machine but cannot be used, with the reason."""
+
+
+class OutputError(NerveSegError, OSError):
+    """A result that cannot be written where it was asked for."""
+
+
+class MissingExtra(NerveSegError, ImportError):
+    """An optional package that is not installed, with the exact command that installs it."""

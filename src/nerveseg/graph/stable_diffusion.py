@@ -1,0 +1,73 @@
+"""The graph of Stable Diffusion: queries and keys of its last self-attention layers at one noise level (for the paper's (8))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.backbones.stable_diffusion import StableDiffusion
+from nerveseg.errors import OptionError
+from nerveseg.picture.geometry import fit, to_tensor
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+from nerveseg.transition import Heads
+
+__all__ = ["Options", "heads", "needs"]
+
+needs = ("diffusion",)
+_HALF = (0.5, 0.5, 0.5)  # mean and deviation that bring RGB to [−1, 1], the VAE's range
+_MAX_TOKENS = 16384  # 1024 × 1024 pixels: self-attention takes n² work; larger pictures go in tiles
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of the diffusion graph."""
+
+    layers: tuple = knob(
+        (-1, -2),
+        "self-attention layers whose heads are used: indices in the order of a pass, negative from the end, or module paths.",
+        source="the paper: the last two; CLIPer: up_blocks.3.attentions.0 and .1",
+    )
+    t: int = knob(100, "noise step. Larger: coarser things decide, edges blur.", low=0, high=999, source="iSeg: 100; CLIPer: 101")
+    size: int = knob(
+        512,
+        "pixels of the shorter side, 0: as trained; rounded to what the U-Net takes. Larger: finer, n grows by its square.",
+        low=0,
+        high=4096,
+        source="CLIPer, iSeg: 512",
+    )
+    fit: str = knob("square", "square: squash, as the paper; aspect: keep the picture's proportions.", choices=("square", "aspect"))
+    seed: int = knob(0, "of the noise, drawn anew for every picture, so that pictures do not depend on their order.", low=0, high=2**63 - 1)
+
+
+@torch.no_grad()
+def heads(picture: Picture, backbone: StableDiffusion, options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
+    """Read the heads of one picture; those of all layers lie side by side, in the order of ``options.layers``.
+
+    Args:
+        picture: any size.
+        backbone: Stable Diffusion.
+        options: see `Options`.
+        noise: ε itself in place of the seed, of the latent's shape.
+
+    Returns:
+        Heads, float32, H the sum over layers (10 for SD 2.1's last two), n = h·w tokens of those layers' grid (64 × 64 at 512 pixels).
+        One unfinished U-Net pass; memory O(H·n·d).
+
+    Raises:
+        OptionError: layers of different grids.
+    """
+    cells = max(1, _MAX_TOKENS * backbone.shrink**2 // backbone.multiple**2)
+    frame = fit(picture.size, options.fit, options.size or backbone.side, backbone.multiple, max_tokens=cells)
+    pixels = to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
+    found = backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise)
+    grids = {layer.layer: layer.grid for layer in found}
+    if len(set(grids.values())) > 1 or len({layer.queries.shape[-1] for layer in found}) > 1:
+        said = ", ".join(f"{name} {grid[0]}×{grid[1]}" for name, grid in grids.items())
+        raise OptionError(
+            f"Got layers that differ in grid or head width: {said}. Accepted are layers of one grid. Choose them from one level."
+        )
+    return Heads(torch.cat([layer.queries for layer in found]), torch.cat([layer.keys for layer in found]), found[0].grid)

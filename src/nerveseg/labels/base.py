@@ -1,0 +1,239 @@
+"""What label sources share: views of a picture, features, class scores, and G with its ``rest`` column (the paper's (11))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from nerveseg.backbones.clip import POSITIONS, Clip, ClipActivations
+from nerveseg.errors import ShapeError
+from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+
+__all__ = [
+    "Features",
+    "Scores",
+    "View",
+    "average",
+    "join_knob",
+    "look",
+    "positions_knob",
+    "probabilities",
+    "scale_knob",
+    "short_side_knob",
+    "starts",
+    "stride_knob",
+    "to_G",
+    "unit",
+    "window_knob",
+]
+
+_BATCH = 16  # windows a pass: enough to fill two cores, little beside one whole-picture pass
+
+
+@dataclass(frozen=True)
+class View:
+    """One pass of CLIP over the whole picture or a window of it; ``top`` and ``left`` in tokens on the picture's ``grid`` (h, w)."""
+
+    activations: ClipActivations
+    top: int
+    left: int
+    grid: tuple[int, int]
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Features:
+    """All of a picture that a label source keeps: it holds for any words.
+
+    Attributes:
+        embeddings: patch embeddings a layer, unit length (means of unit vectors where windows overlap), float32.
+        grid: (h, w), h·w = n.
+        attention: head-mean attention between patches, where the source uses it.
+        windows: a second stack from windows, where the source mixes both.
+    """
+
+    embeddings: Float[Tensor, "L n E"]
+    grid: tuple[int, int]
+    attention: Float[Tensor, "n n"] | None = None
+    windows: Float[Tensor, "L n E"] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Memory it holds."""
+        return sum(x.nbytes for x in (self.embeddings, self.attention, self.windows) if x is not None)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Class scores on a label source's own token grid.
+
+    Attributes:
+        values: non-negative; they need not sum to 1, larger is more certain.
+        grid: (h, w), h·w = n.
+        cosines: per string, background strings last, for methods that upsample before the softmax (`probabilities` ends them); None
+            where the source has no such single table.
+    """
+
+    values: Float[Tensor, "n C"]
+    grid: tuple[int, int]
+    cosines: Float[Tensor, "n s"] | None = None
+
+    def to_G(self, grid: tuple[int, int]) -> Float[Tensor, "n2 k"]:
+        """Rows of the walk on another grid: C classes and ``rest``. See `to_G`."""
+        return to_G(self.values, self.grid, grid)
+
+
+def to_G(s: Float[Tensor, "n C"], source: tuple[int, int], target: tuple[int, int]) -> Float[Tensor, "n2 k"]:
+    """Bring class scores to the graph's grid and complete every row to 1 with a last column, ``rest``.
+
+    G = [s/m, 1 − Σ_c s_c/m] with m = max(1, max_i Σ_c s_ic): one number for the whole picture, so that classes keep their proportions.
+
+    Args:
+        s: scores ≥ 0 on the source grid.
+        source: (h, w) of s.
+        target: (h, w) wanted; bilinear, half-pixel centres.
+
+    Returns:
+        float32, k = C + 1, rows sum to 1. Cost O(n₂·C).
+
+    Raises:
+        ShapeError: rows that are not h·w.
+
+    >>> to_G(torch.tensor([[0.5, 0.25], [1.5, 0.5]]), (1, 2), (1, 2))
+    tensor([[0.2500, 0.1250, 0.6250],
+            [0.7500, 0.2500, 0.0000]])
+    """
+    if len(s) != source[0] * source[1]:
+        raise ShapeError(f"Got scores of shape {tuple(s.shape)} on a grid {source}. Accepted are h·w rows. Give the grid they lie on.")
+    s = s.float()
+    if source != target:
+        maps = F.interpolate(s.T.reshape(1, -1, *source), size=target, mode="bilinear", align_corners=False)
+        s = maps.reshape(s.shape[1], -1).T
+    s = s / s.sum(1).max().clamp_min(1)
+    return torch.cat([s, (1 - s.sum(1, keepdim=True)).clamp_min(0)], dim=1)
+
+
+def probabilities(cosines: Float[Tensor, "*n s"], groups: Sequence[int], *, scale: float, join: str) -> Float[Tensor, "*n C"]:
+    """Softmax over all strings, background included, then one score a class; the background's share is left out.
+
+    Args:
+        cosines: strings of all classes, then any number of background strings.
+        groups: class of each of the first strings, 0 … C − 1.
+        scale: larger is sharper.
+        join: ``max`` – best string of the class, the field's rule; ``sum`` – all of them.
+    """
+    p = (scale * cosines.float()).softmax(-1)[..., : len(groups)]
+    index = torch.tensor(groups, device=p.device).expand(p.shape)
+    out = p.new_zeros(*p.shape[:-1], max(groups, default=-1) + 1)
+    return out.scatter_reduce(-1, index, p, "amax" if join == "max" else "sum")
+
+
+def unit(x: Float[Tensor, "*n E"]) -> Float[Tensor, "*n E"]:
+    """Rows of length 1, float32."""
+    return F.normalize(x.float(), dim=-1)
+
+
+def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, attention: bool = False) -> Iterator[View]:
+    """Pass a picture through CLIP: whole, or window by window, one view at a time.
+
+    Args:
+        picture: any size; CLIP sees its short side at ``options.short_side``, sides rounded to the patch, aspect kept.
+        clip: the backbone.
+        options: a source's own, with the fields ``short_side``, ``positions``, ``window`` and ``stride``.
+        whole: also pass the whole picture where there are windows; it comes first.
+        attention: keep summed attention in every view.
+    """
+    frame = fit(picture.size, "aspect", options.short_side or clip.side, clip.patch)
+    pixels = to_tensor(picture, frame.fitted, CLIP_MEAN, CLIP_STD)[None]
+    h, w = frame.grid
+    window, stride = (max(1, round(length / clip.patch)) for length in (options.window, options.stride))
+    rows, columns = min(window, h), min(window, w)
+    single = not options.window or (rows, columns) == (h, w)
+    if single or whole:
+        yield View(clip.vision(pixels, positions=options.positions, attention=attention), 0, 0, (h, w), whole=True)
+    if single:
+        return
+    places = [(top, left) for top in starts(h, rows, stride) for left in starts(w, columns, stride)]
+    p = clip.patch
+    for at in range(0, len(places), _BATCH):
+        some = places[at : at + _BATCH]
+        crops = torch.cat([pixels[..., top * p : (top + rows) * p, left * p : (left + columns) * p] for top, left in some])
+        passed = clip.visions(crops, positions=options.positions, attention=attention)
+        for (top, left), activations in zip(some, passed, strict=True):
+            yield View(activations, top, left, (h, w), whole=False)
+
+
+def starts(length: int, window: int, stride: int) -> tuple[int, ...]:
+    """Where windows begin along a side; the last one is shifted back inside.
+
+    >>> starts(10, 4, 4)
+    (0, 4, 6)
+    """
+    count = max(length - window + stride - 1, 0) // stride + 1
+    return tuple(max(min(i * stride, length - window), 0) for i in range(count))
+
+
+def average(views: Iterable[View], embed: Callable[[View], Float[Tensor, "L m E"]]) -> tuple[Float[Tensor, "L n E"], tuple[int, int]]:
+    """Mean over views of what ``embed`` says of each token, on the picture's grid; also returns that grid.
+
+    Cosines are linear in the patch embeddings, so the mean of unit embeddings, not normalised again, gives exactly the mean of the cosines.
+    """
+    total: Tensor | None = None
+    count = torch.zeros(0)
+    grid = (0, 0)
+    for view in views:
+        part = embed(view)
+        h, w = grid = view.grid
+        rows, columns = view.activations.grid
+        if total is None:
+            total = part.new_zeros(len(part), h, w, part.shape[-1])
+            count = part.new_zeros(h, w, 1)
+        area = (slice(view.top, view.top + rows), slice(view.left, view.left + columns))
+        total[:, *area] += part.unflatten(1, (rows, columns))
+        count[area] += 1
+    if total is None:
+        raise ShapeError("Got no view. Accepted is one or more. Pass what look() yields.")
+    return (total / count).flatten(1, 2), grid
+
+
+def short_side_knob(default: int = 336) -> Any:
+    """The knob ``short_side``."""
+    doc = "pixels of CLIP's picture along the shorter side, 0: as trained. Larger: finer, slower; far from training it blurs meaning."
+    return knob(default, doc, low=0, high=4096, source="CLIPer and the paper's tables: 336")
+
+
+def positions_knob(default: str = "bilinear") -> Any:
+    """The knob ``positions``."""
+    return knob(default, "how position embeddings reach another grid.", choices=POSITIONS, source="CLIPer: bilinear")
+
+
+def window_knob(default: int = 0) -> Any:
+    """The knob ``window``."""
+    doc = "side in pixels of sliding windows, rounded to the patch; 0: none. Smaller: more local, more passes."
+    return knob(default, doc, low=0, high=4096, source="CLIPer: off, or 224; SCLIP: 224")
+
+
+def stride_knob(default: int = 112) -> Any:
+    """The knob ``stride``."""
+    doc = "step in pixels between windows, rounded to the patch. Smaller: smoother, more passes."
+    return knob(default, doc, low=1, high=4096, source="CLIPer, SCLIP: 112")
+
+
+def scale_knob(default: float = 50.0) -> Any:
+    """The knob ``scale``."""
+    doc = "factor on cosines before the softmax over strings. Larger: harder decisions. The published CLIPs learnt 100."
+    return knob(default, doc, above=0, high=1000, source="CLIPer: 50 on most data sets, 100 on Context59 and Cityscapes")
+
+
+def join_knob(default: str = "max") -> Any:
+    """The knob ``join``."""
+    doc = "how strings of one class make one score, after the softmax over all strings: the best, or all of them."
+    return knob(default, doc, choices=("max", "sum"), source="SCLIP's synonym rule: max")

@@ -1,0 +1,62 @@
+"""Dense CLIP as it is: the last block whole, LN_post and the projection on every patch (the vanilla baseline)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.backbones.clip import Clip
+from nerveseg.labels import base
+from nerveseg.picture.load import Picture
+
+__all__ = ["Options", "at_decode", "encode", "look", "needs", "score", "words_in_network"]
+
+words_in_network = False
+needs = ("clip",)
+at_decode = ("scale", "join")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of dense CLIP."""
+
+    short_side: int = base.short_side_knob()
+    positions: str = base.positions_knob()
+    window: int = base.window_knob()
+    stride: int = base.stride_knob()
+    scale: float = base.scale_knob()
+    join: str = base.join_knob()
+
+
+def look(picture: Picture, clip: Clip, options: Options) -> Iterator[base.View]:
+    """The passes of CLIP over a picture: one, or one a window."""
+    return base.look(picture, clip, options)
+
+
+@torch.no_grad()
+def encode(views: Iterable[base.View], clip: Clip, options: Options) -> base.Features:
+    """Keep the unit patch embeddings of the last block's own output: one layer, n·E floats."""
+    del options
+    embeddings, grid = base.average(views, lambda view: base.unit(clip.project(view.activations.output))[None, 1:])
+    return base.Features(embeddings, grid)
+
+
+@torch.no_grad()
+def score(
+    features: base.Features, text: Float[Tensor, "s E"], groups: Sequence[int], background: Float[Tensor, "b E"], options: Options
+) -> base.Scores:
+    """Softmax of scaled cosines over all strings; background strings are in the denominator only. Cost O(n·s·E).
+
+    Args:
+        features: from `encode`.
+        text: unit rows, one a string.
+        groups: class of each row of ``text``.
+        background: unit rows, none or more.
+        options: ``scale`` and ``join`` act here.
+    """
+    cosines = features.embeddings[0] @ torch.cat([text, background]).T
+    return base.Scores(base.probabilities(cosines, groups, scale=options.scale, join=options.join), features.grid, cosines)

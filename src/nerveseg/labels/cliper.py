@@ -1,0 +1,205 @@
+"""CLIPer's early-layer fusion (ICCV 2025), the label half of the paper's setting: every layer's tokens pass the last block's value path,
+mixed by the attention of all earlier blocks.
+
+Equations, x_i the input of block i = 0 … L − 1, A = Σ_{i ≤ L−2} Attn_i (H × m × m):
+
+    E_i = LN1_i(x_i) for i ≤ L − 2,  E_{L−1} = x_{L−1}
+    for k = 0 … L − 1:  A ← A/colsum;  A ← A/rowsum;  M_k = rownorm(max(B − colmean(B), 0)),  B = (A + Aᵀ)/2
+    z_k = LN_post(O·(M_k v(LN1_{L−1}(E_k))))·P                                   no residual, no FFN
+    p_k = softmax(scale · cos(z_k, [classes; background; mean of the classes]))  its first columns only
+    s = p_select, values below thr · (their class's maximum) set to 0;  s ← Āᵀ s,  Ā = mean_h M_{L−1} between patches
+    scores = s + mean_k p_k
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.backbones.clip import Clip, ClipActivations
+from nerveseg.errors import OptionError, ShapeError
+from nerveseg.labels import base
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+
+__all__ = ["Options", "at_decode", "encode", "look", "needs", "regularised", "score", "words_in_network"]
+
+words_in_network = False
+needs = ("clip",)
+at_decode = ("scale", "join", "select_layer", "attention_thr")
+_TINY = 1e-12
+_PAIR = 1e-5  # CLIPer's guard in the mean of pasted attention
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of CLIPer's label half."""
+
+    short_side: int = base.short_side_knob()
+    positions: str = base.positions_knob()
+    window: int = base.window_knob()
+    stride: int = base.stride_knob()
+    scale: float = base.scale_knob()
+    join: str = base.join_knob()
+    select_layer: int = knob(
+        -2, "layer whose scores are spread by attention, from the end.", high=-1, source="CLIPer: -2 (L/14), -1 (B/16)"
+    )
+    attention_thr: float = knob(
+        0.1,
+        "share of a class's maximum below which its scores are not spread. Larger: stricter.",
+        low=0,
+        high=1,
+        source="CLIPer: 0.1 to 0.35",
+    )
+    fuse: bool = knob(default=True, doc="use every layer. Off: the last alone, faster and smaller.", source="CLIPer: on")
+    faithful: bool = knob(
+        default=True,
+        doc="keep CLIPer's side effects: attention balanced once more for every layer, early tokens normalised twice, thresholded "
+        "scores in the mean, too, Ā applied from the right. Off: balanced L times for all, normalised once, untouched mean, from the left.",
+        source="CLIPer's published behaviour",
+    )
+
+
+def look(picture: Picture, clip: Clip, options: Options) -> Iterator[base.View]:
+    """The passes of CLIP over a picture: the whole, then one a window."""
+    return base.look(picture, clip, options, whole=True, attention=True)
+
+
+@torch.no_grad()
+def encode(views: Iterable[base.View], clip: Clip, options: Options) -> base.Features:
+    """Steps 1 to 4: unit patch embeddings of every layer and the head-mean attention; L·n·E + n² floats.
+
+    Args:
+        views: from `look`; the first is the whole picture.
+        clip: the backbone; computed in its dtype, attention in float32 (CLIPer: float16).
+        options: ``fuse`` and ``faithful`` act here.
+
+    Raises:
+        ShapeError: the first view is not the whole picture.
+    """
+    stream = iter(views)
+    first = next(stream, None)
+    if first is None or not first.whole:
+        raise ShapeError("Got no view of the whole picture first. Accepted is what look() yields. Pass it unchanged.")
+    embeddings, attention = _layers(first.activations, clip, options)
+    second = next(stream, None)
+    windows = None if second is None else _windows(itertools.chain([second], stream), clip, options, first.grid)
+    return base.Features(embeddings, first.grid, attention, windows)
+
+
+@torch.no_grad()
+def score(
+    features: base.Features, text: Float[Tensor, "s E"], groups: Sequence[int], background: Float[Tensor, "b E"], options: Options
+) -> base.Scores:
+    """Steps 5 and 6: class scores up to about 2; background words and the mean class act in the denominator only.
+
+    Cost O(L·n·s·E + n²·C).
+
+    Args:
+        features: from `encode`.
+        text: unit rows, one a string.
+        groups: class of each row of ``text``.
+        background: unit rows, none or more.
+        options: ``scale``, ``join``, ``select_layer``, ``attention_thr`` and ``faithful`` act here.
+
+    Raises:
+        OptionError: ``select_layer`` past the first layer.
+    """
+    strings = torch.cat([text, background, base.unit(text.mean(0, keepdim=True))])
+
+    def classes(embeddings: Tensor) -> Tensor:
+        return base.probabilities(embeddings @ strings.T, groups, scale=options.scale, join=options.join)
+
+    p = classes(features.embeddings)
+    if features.windows is not None:
+        p = (p + classes(features.windows)) / 2
+    select = _select(options, len(p))
+    s = p[select] * (p[select] >= options.attention_thr * p[select].amax(0))
+    if options.faithful:
+        p = p.clone()
+        p[select] = s
+    attention = features.attention
+    if attention is None:
+        raise ShapeError("Got features without attention. Accepted are this source's own. Encode the picture with it.")
+    spread = attention.T @ s if options.faithful else attention / attention.sum(1, keepdim=True).clamp_min(_TINY) @ s
+    return base.Scores(spread + p.mean(0), features.grid)
+
+
+def regularised(A: Float[Tensor, "H m m"]) -> tuple[Float[Tensor, "H m m"], Float[Tensor, "H m m"]]:
+    """One round of step 3: (A balanced once more, M).
+
+    M ≥ 0 and its rows sum to 1; a row that the clamp empties, for which the source has no rule, stays in place (M_ii = 1).
+    """
+    A = A / A.sum(-2, keepdim=True)
+    A = A / A.sum(-1, keepdim=True)
+    M = (A + A.mT) / 2
+    M = (M - M.mean(-2, keepdim=True)).clamp_min_(0)
+    sums = M.sum(-1, keepdim=True)
+    M = M / sums.clamp_min(_TINY)
+    M.diagonal(dim1=-2, dim2=-1)[sums[..., 0] <= _TINY] = 1
+    return A, M
+
+
+def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Tensor, "L n E"], Float[Tensor, "n n"]]:
+    """Steps 2 to 4 of one view: unit patch embeddings a layer, and Ā."""
+    if x.attention is None:
+        raise ShapeError("Got a view without attention. Accepted is what look() yields. Pass it unchanged.")
+    L = len(x.inputs)
+    A, M = regularised(x.attention)
+    if not options.faithful:
+        A, M = _rounds(A, M, L - 1)
+    rows: list[Tensor] = []
+    for k in range(L):
+        if k and options.faithful:
+            A, M = regularised(A)
+        if options.fuse or k == L - 1:
+            y = clip.last_block(_entering(x, k, clip, options), M, residual=False, ffn=False)
+            rows.append(base.unit(clip.project(y))[1:])
+    return torch.stack(rows), M.mean(0)[1:, 1:].contiguous()
+
+
+def _rounds(A: Tensor, M: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    for _ in range(rounds):
+        A, M = regularised(A)
+    return A, M
+
+
+def _entering(x: ClipActivations, k: int, clip: Clip, options: Options) -> Float[Tensor, "m D"]:
+    # The last block normalises what enters it, so CLIPer's early tokens, normalised by their own block, are normalised twice.
+    if k == len(x.inputs) - 1 or not options.faithful:
+        return x.inputs[k]
+    return clip.model.vision_model.encoder.layers[k].layer_norm1(x.inputs[k])
+
+
+def _windows(views: Iterable[base.View], clip: Clip, options: Options, grid: tuple[int, int]) -> Float[Tensor, "L n E"]:
+    """Embeddings of windows, averaged on the grid and mixed by their pasted attention: out_j = Σ_i Ā_ij E_i, as scores would be."""
+    h, w = grid
+    ids = torch.arange(h * w, device=clip.device).view(h, w)
+    pasted = torch.zeros(h * w, h * w, device=clip.device)
+    pairs = torch.zeros_like(pasted)
+
+    def embed(view: base.View) -> Tensor:
+        embeddings, attention = _layers(view.activations, clip, options)
+        rows, columns = view.activations.grid
+        cells = ids[view.top : view.top + rows, view.left : view.left + columns].flatten()
+        pasted[cells[:, None], cells] += attention
+        pairs[cells[:, None], cells] += 1
+        return embeddings
+
+    embeddings, _ = base.average(views, embed)
+    mixing = pasted / (pairs + _PAIR)
+    mixing = mixing / mixing.sum(1, keepdim=True).clamp_min(_TINY)
+    return mixing.T @ embeddings
+
+
+def _select(options: Options, layers: int) -> int:
+    if not options.fuse:
+        return 0
+    if -options.select_layer > layers:
+        raise OptionError(f"Got select_layer = {options.select_layer}. Accepted is -{layers} to -1 for this CLIP. Choose a layer it has.")
+    return layers + options.select_layer

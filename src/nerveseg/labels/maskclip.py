@@ -1,0 +1,73 @@
+"""MaskCLIP (ECCV 2022): the last block's attention replaced by its value path, so that a patch speaks for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.backbones.clip import Clip
+from nerveseg.labels import base
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+
+__all__ = ["Options", "at_decode", "encode", "look", "needs", "score", "words_in_network"]
+
+words_in_network = False
+needs = ("clip",)
+at_decode = ("scale", "join")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of MaskCLIP."""
+
+    short_side: int = base.short_side_knob()
+    positions: str = base.positions_knob("bicubic")
+    window: int = base.window_knob()
+    stride: int = base.stride_knob()
+    scale: float = base.scale_knob()
+    join: str = base.join_knob()
+    residual: bool = knob(
+        default=True,
+        doc="add the block's input. On: the original; off: suits large models, whose residual drowns the values.",
+        source="MaskCLIP",
+    )
+    ffn: bool = knob(default=True, doc="run the block's feed-forward part. On: the original.", source="MaskCLIP; ClearCLIP drops both")
+
+
+def look(picture: Picture, clip: Clip, options: Options) -> Iterator[base.View]:
+    """The passes of CLIP over a picture: one, or one a window."""
+    return base.look(picture, clip, options)
+
+
+@torch.no_grad()
+def encode(views: Iterable[base.View], clip: Clip, options: Options) -> base.Features:
+    """Keep the unit patch embeddings of the value path O·v(LN1 x): one layer, n·E floats."""
+
+    def embed(view: base.View) -> Tensor:
+        y = clip.last_block(view.activations.inputs[-1], None, residual=options.residual, ffn=options.ffn)
+        return base.unit(clip.project(y))[None, 1:]
+
+    embeddings, grid = base.average(views, embed)
+    return base.Features(embeddings, grid)
+
+
+@torch.no_grad()
+def score(
+    features: base.Features, text: Float[Tensor, "s E"], groups: Sequence[int], background: Float[Tensor, "b E"], options: Options
+) -> base.Scores:
+    """Softmax of scaled cosines over all strings; background strings are in the denominator only. Cost O(n·s·E).
+
+    Args:
+        features: from `encode`.
+        text: unit rows, one a string.
+        groups: class of each row of ``text``.
+        background: unit rows, none or more.
+        options: ``scale`` and ``join`` act here.
+    """
+    cosines = features.embeddings[0] @ torch.cat([text, background]).T
+    return base.Scores(base.probabilities(cosines, groups, scale=options.scale, join=options.join), features.grid, cosines)

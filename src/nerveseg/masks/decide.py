@@ -1,0 +1,98 @@
+"""P and G on the token grid → one label id a pixel, by a named rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nerveseg import registry
+from nerveseg.errors import ShapeError
+from nerveseg.masks.rules.base import class_stats, threshold_of
+from nerveseg.masks.upsample import BUDGET, check_maps, shares
+
+__all__ = ["decide", "shown"]
+
+Refine = Callable[[Float[Tensor, "k H W"]], Float[Tensor, "k H W"]]
+
+
+def shown(P: Float[Tensor, "k h w"], *, background: bool) -> Float[Tensor, "c h w"]:
+    """The columns that become labels: all with a background, all but `rest` (the last) without."""
+    return P if background else P[:-1]
+
+
+def decide(
+    P: Float[Tensor, "k h w"],
+    G: Float[Tensor, "k g v"],
+    size: tuple[int, int],
+    *,
+    background: bool = False,
+    rule: str = "argmax",
+    options: Any = None,
+    refine: Refine | None = None,
+    budget: int = BUDGET,
+) -> Int64[Tensor, "H W"]:
+    """Choose a label for every pixel of the picture.
+
+    The maps are upsampled first (bilinear), divided by their sum at each pixel, refined, then compared by the rule.
+
+    Args:
+        P: probabilities after the walk; K labels in the caller's order, then `rest`.
+        G: the same columns before the walk; its grid may be another. Only its spatial maxima count, in the class score.
+        size: (height, width) of the picture.
+        background: False – `rest` is dropped, every pixel gets one of the K labels; True – `rest` competes under the rule, id K.
+        rule: a name in the registry kind ``rules``.
+        options: the rule's Options; None takes its defaults.
+        refine: sharpens all maps at picture size before the rule; then all K maps are in memory at once.
+        budget: bytes per block of maps. Smaller: less memory, same ids.
+
+    Returns:
+        Ids 0 … K − 1 (K with a background), on P's device. Ties go to the lowest id. Cost O(k·H·W).
+
+    Raises:
+        ShapeError: axes that do not fit. StochasticError: values that are no probabilities. RegistryError, OptionError: the rule.
+    """
+    _check(P, G, size, background=background)
+    stage = registry.load("rules", rule)
+    chosen = stage.Options() if options is None else options
+    registry.check(chosen, f"masks.{rule}")
+    labels = shown(P.detach(), background=background)
+    stats = class_stats(labels, shown(G.detach(), background=background))
+    best = torch.full(size, -torch.inf, device=P.device)
+    ids = torch.zeros(size, dtype=torch.int64, device=P.device)
+    for first, maps in _blocks(labels, size, refine, budget):
+        value, winner = stage.transform(maps, stats.part(first, maps.shape[0]), chosen).max(dim=0)
+        better = value > best
+        ids = torch.where(better, winner + first, ids)
+        best = torch.where(better, value, best)
+    threshold = threshold_of(stage, chosen)
+    if background and threshold is not None:
+        ids = torch.where(best < threshold, labels.shape[0] - 1, ids)
+    return ids
+
+
+def _blocks(
+    P: Float[Tensor, "k h w"], size: tuple[int, int], refine: Refine | None, budget: int
+) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
+    if refine is None:
+        yield from shares(P, size, budget=budget)
+        return
+    yield 0, refine(torch.cat([maps for _, maps in shares(P, size, budget=budget)]))
+
+
+def _check(P: Tensor, G: Tensor, size: tuple[int, int], *, background: bool) -> None:
+    check_maps(P.detach(), "P")
+    check_maps(G.detach(), "G")
+    if P.shape[0] != G.shape[0]:
+        raise ShapeError(
+            f"Got P with {P.shape[0]} columns and G with {G.shape[0]}. Accepted are as many in both. Give P and G of the same walk."
+        )
+    if P.shape[0] < 2:
+        raise ShapeError(
+            f"Got P with 1 column, background={background}. Accepted are one label or more, then `rest`. Append a column of rest."
+        )
+    if min(size) < 1:
+        raise ShapeError(f"Got the size {size}. Accepted are (height, width) of 1 or more. Give the picture's size.")

@@ -1,0 +1,10 @@
+"""How the label of a pixel is chosen from its classes' maps. One file a rule; the registry kind is ``rules``.
+
+A rule file holds
+
+- ``Options``: a frozen dataclass of knobs;
+- ``transform(maps (c, H, W), stats, options) -> (c, H, W)``: makes each class's map comparable with the others. It sees some classes
+  at a time, so it must treat each class by itself; `base.ClassStats` has one entry a class of the block. The largest value wins,
+  the lowest id on a tie;
+- optionally ``threshold(options) -> float``: where the winner's value is below it and there is a background, background wins.
+"""

@@ -1,0 +1,70 @@
+"""Each class is measured against its own best pixel, times a class score (the rule in CLIPer's code).
+
+    value_c(pixel) = map_c(pixel) / max map_c · s_c,   s_c = ½·max P_c + ½·max G_c
+
+A walk flattens P towards one row for all tokens; dividing by the class's own maximum brings small objects back, and the class score keeps
+labels down that are not in the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.masks.rules.base import ClassStats
+from nerveseg.registry import knob
+
+__all__ = ["Options", "threshold", "transform"]
+
+_ABSENT = -1.0  # below every value of a class that is allowed, all of which are ≥ 0
+_NOTHING = 1e-12
+
+
+@dataclass(frozen=True)
+class Options:
+    """Class score, stretch and floor."""
+
+    score_power: float = knob(
+        1.0, "Power of the class score. 0: none; larger: absent labels are held down harder.", low=0.0, high=4.0, source="CLIPer: 1"
+    )
+    score_floor: float = knob(
+        0.0,
+        "Classes whose score is at or below it take no part (if any class is above it). Larger: fewer labels, fewer false ones.",
+        low=0.0,
+        high=1.0,
+        source="off; CLIPer sets 0 to 0.7 per benchmark",
+    )
+    stretch: bool = knob(
+        default=False,
+        doc="Also subtract each class's smallest value, so that its map runs from 0 to its score.",
+        source="off; CLIPer: on for VOC21 only",
+    )
+    floor: float = knob(
+        0.0,
+        "Value below which a pixel is background, where there is one. Larger: more background.",
+        low=0.0,
+        high=1.0,
+        source="off; CLIPer sets 1e-4 to 0.6 per benchmark",
+    )
+
+
+def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
+    """Divide each map by its maximum over the picture and multiply it by its class score.
+
+    A map that is 0 everywhere stays 0. Values are in 0…1.
+    """
+    top = torch.amax(maps, dim=(1, 2), keepdim=True)
+    low = torch.amin(maps, dim=(1, 2), keepdim=True) if options.stretch else torch.zeros_like(top)
+    score = stats.score[:, None, None].to(maps.dtype)
+    value = (maps - low) / (top - low).clamp_min(_NOTHING) * score.pow(options.score_power)
+    if options.score_floor > 0.0:
+        value = torch.where(score > options.score_floor, value, torch.full_like(value, _ABSENT))
+    return value
+
+
+def threshold(options: Options) -> float:
+    """The floor; 0 lets every value pass."""
+    return options.floor

@@ -1,0 +1,36 @@
+"""The most probable label wins if it is probable enough; the rest of the picture is background (the rule of the SCLIP family)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.masks.rules.base import ClassStats
+from nerveseg.registry import knob
+
+__all__ = ["Options", "threshold", "transform"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the floor lies."""
+
+    floor: float = knob(
+        0.1,
+        "Probability below which a pixel is background, where there is one. Larger: more background.",
+        low=0.0,
+        high=1.0,
+        source="SCLIP (arXiv 2312.01597), its configuration for Pascal VOC with background; others use 0.1 to 0.5",
+    )
+
+
+def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
+    """Return the maps as they are."""
+    return maps
+
+
+def threshold(options: Options) -> float:
+    """The floor."""
+    return options.floor

@@ -1,0 +1,82 @@
+"""Token grid → picture size, a few classes at a time so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from nerveseg.errors import ShapeError, StochasticError
+
+__all__ = ["BUDGET", "check_maps", "resample", "shares", "to_maps"]
+
+BUDGET = 1 << 26
+"""Bytes that one block of upsampled maps may take (64 MiB); a rule holds three or four such blocks at a time."""
+
+_NOTHING = 1e-12  # below this the labels have no probability at a pixel, and a quotient would be noise
+
+
+def resample(P: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, "k H W"]:
+    """Interpolate maps bilinearly between pixel centres (align_corners=False).
+
+    Args:
+        P: maps on a grid; float16 and bfloat16 are computed in float32.
+        size: (height, width) wanted.
+
+    Returns:
+        Maps of that size; every value lies between the smallest and largest of its own map. Cost O(k·H·W).
+
+    >>> resample(torch.tensor([[[0.0, 1.0]]]), (1, 4))
+    tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
+    """
+    values = P if P.dtype in (torch.float32, torch.float64) else P.float()
+    if tuple(values.shape[1:]) == tuple(size):
+        return values
+    return functional.interpolate(values[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+
+
+def shares(P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
+    """Walk through the classes' shares of each pixel, Ũ_c / Σ_c Ũ_c with Ũ the upsampled maps; the shares of a pixel sum to 1.
+
+    Where no class has any probability every class gets 1/k.
+
+    Args:
+        P: probabilities ≥ 0 of the labels that are shown, on the token grid. They need not sum to 1.
+        size: (height, width) of the picture.
+        budget: bytes per block. Smaller: more blocks, same numbers.
+
+    Yields:
+        The id of the block's first class, and the block.
+    """
+    k = P.shape[0]
+    total = resample(P.float().sum(0, keepdim=True), size)
+    step = max(1, budget // (4 * max(1, size[0] * size[1])))
+    for first in range(0, k, step):
+        block = resample(P[first : first + step].float(), size)
+        yield first, torch.where(total > _NOTHING, block / total.clamp_min(_NOTHING), torch.full_like(total, 1.0 / k))
+
+
+def check_maps(P: Tensor, name: str = "P") -> None:
+    """Refuse anything but finite maps ≥ 0 of shape (k, h, w) with k, h, w ≥ 1."""
+    shape = tuple(P.shape)
+    if P.ndim != 3 or 0 in shape or not P.is_floating_point():
+        raise ShapeError(
+            f"Got {name} of shape {shape} and type {P.dtype}. Accepted are floats of shape (k, h, w). "
+            "Reshape (n, k) to (h, w, k) and permute."
+        )
+    if not bool(torch.isfinite(P).all()) or float(P.min()) < -1e-4:
+        raise StochasticError(
+            f"Got {name} with values that are negative or not finite. Accepted are probabilities. Check G and the walk before it."
+        )
+
+
+def to_maps(P: Float[Tensor, "n k"], grid: tuple[int, int]) -> Float[Tensor, "k h w"]:
+    """Lay the rows of P out on their grid (row by row from the top left): a view, nothing is copied."""
+    if P.ndim != 2 or P.shape[0] != grid[0] * grid[1]:
+        raise ShapeError(
+            f"Got P of shape {tuple(P.shape)} for the grid {grid}. Accepted is one row a token. Give the grid of the same graph."
+        )
+    return P.T.reshape(P.shape[1], *grid)

@@ -1,0 +1,169 @@
+"""From picture size to network size and back: which sides, which tokens, which tensor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from nerveseg.errors import OptionError
+from nerveseg.picture.load import Picture
+
+__all__ = ["CLIP_MEAN", "CLIP_STD", "FILTERS", "MAX_TOKENS", "Frame", "fit", "short_side", "square", "to_tensor"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, RGB in 0…1; part of every CLIP checkpoint
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_TOKENS = 4096
+"""Default cap on the tokens of one picture: attention takes tokens² memory, and a 1×5000 strip would ask for 120,000."""
+FILTERS = ("bicubic", "bilinear", "lanczos", "box", "nearest")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How one picture lies on one network's grid: the whole picture is stretched to ``fitted``, nothing is cut or padded.
+
+    Attributes:
+        picture: (height, width) in picture pixels.
+        fitted: (height, width) in network pixels, multiples of ``patch``.
+        patch: side of one token in network pixels.
+    """
+
+    picture: tuple[int, int]
+    fitted: tuple[int, int]
+    patch: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of tokens."""
+        return self.fitted[0] // self.patch, self.fitted[1] // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens n."""
+        rows, columns = self.grid
+        return rows * columns
+
+    def cell(self, x: float, y: float) -> tuple[int, int]:
+        """The token (row, column) under the picture point (x, y), origin at the top left corner; outside points go to the nearest.
+
+        >>> Frame((100, 200), (56, 112), 14).cell(199, 0)
+        (0, 7)
+        """
+        rows, columns = self.grid
+        row = min(max(math.floor(y / self.picture[0] * rows), 0), rows - 1)
+        column = min(max(math.floor(x / self.picture[1] * columns), 0), columns - 1)
+        return row, column
+
+    def centre(self, row: int, column: int) -> tuple[float, float]:
+        """The picture point (x, y) at the middle of a token."""
+        rows, columns = self.grid
+        return (column + 0.5) / columns * self.picture[1], (row + 0.5) / rows * self.picture[0]
+
+
+def short_side(size: tuple[int, int], short: int, multiple: int, *, max_tokens: int = MAX_TOKENS) -> tuple[int, int]:
+    """Scale so that the shorter side is ``short``, then round each side to a multiple (CLIPer's rule, int(s/p + 0.5)·p).
+
+    Past ``max_tokens`` both sides shrink together, aspect kept, until the shorter one is a single patch; past that the longer
+    one is squeezed.
+
+    Args:
+        size: (height, width) of the picture.
+        short: wanted shorter side, network pixels. Larger: finer masks, tokens grow with its square.
+        multiple: patch side p; each side is at least one patch.
+        max_tokens: cap on (h/p)·(w/p).
+
+    Returns:
+        (h, w), multiples of ``multiple``.
+
+    >>> short_side((375, 500), 336, 14)
+    (336, 448)
+    >>> short_side((1, 5000), 336, 14)
+    (14, 57344)
+    """
+    _positive(height=size[0], width=size[1], short=short, multiple=multiple, max_tokens=max_tokens)
+    scale = short / min(size)
+    rows, columns = (max(1, int(side * scale / multiple + 0.5)) for side in size)
+    if rows * columns > max_tokens:
+        shrink = math.sqrt(max_tokens / (size[0] * size[1]))
+        rows, columns = (max(1, math.floor(side * shrink)) for side in size)
+        # max(1, ·) may have lifted one side, so the other must give way.
+        rows, columns = min(rows, max_tokens // min(columns, max_tokens)), min(columns, max_tokens)
+        columns = min(columns, max_tokens // rows)
+    return rows * multiple, columns * multiple
+
+
+def square(side: int, multiple: int) -> tuple[int, int]:
+    """The square of about ``side`` network pixels, rounded to a multiple; the aspect is given up, as Stable Diffusion's input does.
+
+    >>> square(512, 8)
+    (512, 512)
+    """
+    _positive(side=side, multiple=multiple)
+    rounded = max(1, int(side / multiple + 0.5)) * multiple
+    return rounded, rounded
+
+
+def fit(size: tuple[int, int], mode: str, side: int, patch: int, *, max_tokens: int = MAX_TOKENS) -> Frame:
+    """Lay a picture on a grid.
+
+    Args:
+        size: (height, width) of the picture.
+        mode: ``"aspect"`` – the shorter side becomes ``side``; ``"square"`` – both do.
+        side: network pixels.
+        patch: side of one token in network pixels.
+        max_tokens: cap on the number of tokens; a square past it is refused, since it was asked for by number.
+
+    Raises:
+        OptionError: another mode, a number below 1, or a square past ``max_tokens``.
+    """
+    if mode == "aspect":
+        return Frame(size, short_side(size, side, patch, max_tokens=max_tokens), patch)
+    if mode != "square":
+        raise OptionError(f"Got fit = {mode!r}. Accepted are 'aspect' and 'square'. Choose one of them.")
+    frame = Frame(size, square(side, patch), patch)
+    if frame.tokens > max_tokens:
+        raise OptionError(
+            f"Got a side of {side} with {frame.tokens} tokens. Accepted are at most {max_tokens}. Lower the side or raise max_tokens."
+        )
+    return frame
+
+
+def to_tensor(
+    picture: Picture,
+    size: tuple[int, int],
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+    *,
+    filter: str = "bicubic",
+) -> Float[Tensor, "3 h w"]:
+    """Resize a picture and normalise its colours: (rgb/255 − mean)/std.
+
+    Args:
+        picture: the picture; it is stretched to ``size``.
+        size: (height, width) in network pixels.
+        mean: per colour, in 0…1; (0.5, 0.5, 0.5) for Stable Diffusion.
+        std: per colour; (0.5, 0.5, 0.5) gives −1…1.
+        filter: one of `FILTERS`; CLIP was trained on PIL's bicubic, which smooths when shrinking.
+
+    Returns:
+        float32 on the CPU.
+    """
+    if filter not in FILTERS:
+        raise OptionError(f"Got filter = {filter!r}. Accepted are {', '.join(FILTERS)}. Choose one of them.")
+    _positive(height=size[0], width=size[1])
+    image = picture.to_pil()
+    if picture.size != tuple(size):
+        image = image.resize((size[1], size[0]), Image.Resampling[filter.upper()])
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32).div_(255.0)
+    return pixels.sub_(torch.tensor(mean).view(3, 1, 1)).div_(torch.tensor(std).view(3, 1, 1)).contiguous()
+
+
+def _positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise OptionError(f"Got {name} = {number}. Accepted is 1 or more. Choose a larger one.")

@@ -1,0 +1,278 @@
+"""A recipe: one named choice for every stage, with that stage's knobs, in one TOML file.
+
+A recipe has these tables, each with the key that chooses a stage file and the knobs of that file's ``Options``::
+
+    [weights]      clip, diffusion: what `nerveseg.weights.locate` takes       [transition]  every knob of S; kernel = "..."
+    [words]        templates = "..."                                           [kernel]      knobs of that kernel
+    [labels]       source = "..."                                              [walk]        solver = "..." or "none"
+    [calibration]  name = "..."                                                [masks]       rule = "...", min_area
+    [graph]        source = "..." or "none"                                    [refiner]     name = "..."
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from nerveseg import registry
+from nerveseg.errors import OptionError, RecipeError, RegistryError
+
+__all__ = ["Recipe", "Stage", "load", "names", "raw"]
+
+_STAGES = {
+    "labels": ("source", "labels", "maskclip"),
+    "calibration": ("name", "calibrations", "none"),
+    "graph": ("source", "graphs", "none"),
+    "transition": ("kernel", "kernels", "softmax"),
+    "walk": ("solver", "walks", "infinite"),
+    "masks": ("rule", "rules", "argmax"),
+    "refiner": ("name", "refiners", "none"),
+}
+"""Table → the key that chooses, the registry kind, the choice when nothing is said."""
+
+_MAY_BE_NONE = frozenset({"graph", "walk"})
+_TABLES = frozenset({*_STAGES, "weights", "words", "kernel"})
+_HEAD = ("title", "description", "source")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One chosen stage file: its registry name, its module, and a checked instance of its ``Options``."""
+
+    name: str
+    module: ModuleType
+    options: Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that `Segmenter` needs to know; make one with `load`.
+
+    Attributes:
+        name: the file's name without its ending.
+        table: the recipe as it was composed, plain values only, two levels deep.
+        weights: backbone ("clip", "diffusion") → reference.
+        templates: name of the prompt set.
+        labels: label source.
+        calibration: what is done to the rows of G before the walk.
+        graph: graph source, or None: nothing walks.
+        transition: knobs of S.
+        kernel: kernel and its knobs.
+        walk: solver, or None: P = G.
+        rule: decision rule.
+        refiner: refiner at picture size.
+        min_area: smallest part that stays, in pixels; 0 keeps all.
+    """
+
+    name: str
+    table: Mapping[str, Any]
+    weights: Mapping[str, str]
+    templates: str
+    labels: Stage
+    calibration: Stage
+    graph: Stage | None
+    transition: Any
+    kernel: Stage
+    walk: Stage | None
+    rule: Stage
+    refiner: Stage
+    min_area: int
+
+    @property
+    def title(self) -> str:
+        """One line on what it is."""
+        return str(self.table.get("title", self.name))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the composed recipe: equal digests mean equal choices and knobs."""
+        return hashlib.sha256(json.dumps(self.table, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The backbones that its stages read."""
+        stages = [self.labels, *([self.graph] if self.graph else [])]
+        return tuple(dict.fromkeys(backbone for stage in stages for backbone in stage.module.needs))
+
+    def changed(self, settings: Mapping[str, Any]) -> Recipe:
+        """Change knobs by dotted name, as ``{"walk.alpha": 0.95}``; choosing another stage file drops the old one's knobs."""
+        return _compose(self.name, _merged(self.table, settings)) if settings else self
+
+    def to_toml(self) -> str:
+        """Write the recipe out, every knob included, so that a run can be repeated from the text alone."""
+        filled = {**self.table, **{name: self._filled(name) for name in _TABLES}}
+        heads = [f"{key} = {_value(value)}" for key, value in filled.items() if not isinstance(value, Mapping)]
+        tables = [
+            "\n".join([f"[{key}]", *(f"{inner} = {_value(value)}" for inner, value in table.items() if value is not None)])
+            for key, table in filled.items()
+            if isinstance(table, Mapping) and table
+        ]
+        return "\n\n".join(["\n".join(heads), *tables]).strip() + "\n"
+
+    def _filled(self, name: str) -> dict[str, Any]:
+        plain = {"weights": dict(self.weights), "words": {"templates": self.templates}, "transition": dataclasses.asdict(self.transition)}
+        if name in plain:
+            return plain[name]
+        if name == "kernel":
+            return dataclasses.asdict(self.kernel.options)
+        stage: Stage | None = {"masks": self.rule}.get(name) or getattr(self, name, None)
+        knobs = dataclasses.asdict(stage.options) if stage else {}
+        extra = {"min_area": self.min_area} if name == "masks" else {}
+        return {_STAGES[name][0]: stage.name if stage else "none", **knobs, **extra}
+
+
+def names() -> tuple[str, ...]:
+    """Names of the recipes that come with the package."""
+    folder = files("nerveseg") / "recipes"
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def raw(recipe: str | Path) -> tuple[str, dict[str, Any]]:
+    """Read a recipe's name and tables without composing it: a packaged name, a .toml file, or a folder that holds ``recipe.toml``.
+
+    Raises:
+        RecipeError: no such recipe, or a file that is not TOML.
+    """
+    path = Path(recipe)
+    if path.is_dir():
+        path /= "recipe.toml"
+    if path.suffix == ".toml":
+        name, text = path.stem if path.stem != "recipe" else path.parent.resolve().name, _read(path)
+    elif str(recipe) in names():
+        name, text = str(recipe), (files("nerveseg") / "recipes" / f"{recipe}.toml").read_text("utf-8")
+    else:
+        near = difflib.get_close_matches(str(recipe), names(), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "List them with: nerveseg recipes list."
+        raise RecipeError(f"Got the recipe {str(recipe)!r}. Accepted are {', '.join(names())}, a .toml file, or a folder with one. {hint}")
+    try:
+        return name, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"Got the recipe {recipe} with {error}. Accepted is TOML. Mend that line.") from error
+
+
+def load(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe, change it, and check every knob.
+
+    Args:
+        recipe: a packaged name, a .toml file, a folder with ``recipe.toml``, or a Recipe.
+        settings: changes by dotted name, as ``{"walk.alpha": 0.95}``.
+
+    Raises:
+        RecipeError: no such recipe, or a table that does not exist. OptionError: a knob. RegistryError: a stage file.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe.changed(settings or {})
+    name, table = raw(recipe)
+    return _compose(name, _merged(table, settings or {}))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Got the recipe file {path}, which cannot be read ({error}). Accepted is a TOML file. Check the path.") from error
+
+
+def _merged(table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+    for dotted in settings:
+        part, _, knob = dotted.partition(".")
+        if part not in _TABLES or not knob or "." in knob:
+            raise OptionError(f"Got the setting {dotted!r}. Accepted are TABLE.KNOB with {', '.join(sorted(_TABLES))}. Name one of them.")
+    for dotted, value in settings.items():
+        part, _, knob = dotted.partition(".")
+        inner = merged.setdefault(part, {})
+        chooser = _STAGES.get(part, ("",))[0]
+        if knob == chooser and inner.get(knob) != value:
+            _drop(merged, part, value, keep={key.partition(".")[2] for key in settings if key.startswith(f"{part}.")})
+        merged[part][knob] = value
+    return merged
+
+
+def _drop(merged: dict[str, Any], part: str, value: Any, keep: set[str]) -> None:
+    """Forget the old stage's knobs, but for those that the new one has too."""
+    if part == "transition":
+        merged["kernel"] = {}
+        return
+    chooser, kind, _ = _STAGES[part]
+    if value == "none" and part in _MAY_BE_NONE:
+        merged[part] = {chooser: value}
+        return
+    try:
+        fields = {field.name for field in registry.knobs(registry.load(kind, value).Options)}
+    except RegistryError:
+        return  # composing says so with the accepted names
+    merged[part] = {key: old for key, old in merged[part].items() if key in fields | keep | {chooser, "min_area"}}
+
+
+def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
+    for key, value in table.items():
+        if key not in _TABLES | set(_HEAD) or (key in _TABLES) != isinstance(value, Mapping):
+            accepted = ", ".join(sorted(_TABLES | set(_HEAD)))
+            raise RecipeError(f"Got {key!r} in the recipe {name!r}. Accepted are {accepted}. Take it out, or write it as [{key}].")
+    # Imported here: composing needs torch, listing recipes does not.
+    from nerveseg.transition.options import Options as TransitionOptions
+
+    masks = dict(table.get("masks", {}))
+    min_area = _whole(masks.pop("min_area", 0), "masks.min_area")
+    transition = registry.options(TransitionOptions, _listed(table.get("transition", {})), "transition")
+    kernel = registry.load("kernels", transition.kernel)
+    return Recipe(
+        name=name,
+        table=MappingProxyType({key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}),
+        weights=MappingProxyType({key: str(value) for key, value in table.get("weights", {}).items()}),
+        templates=str(table.get("words", {}).get("templates", "plain")),
+        labels=_some(_stage(table, "labels")),
+        calibration=_some(_stage(table, "calibration")),
+        graph=_stage(table, "graph"),
+        transition=transition,
+        kernel=Stage(transition.kernel, kernel, registry.options(kernel.Options, _listed(table.get("kernel", {})), "kernel")),
+        walk=_stage(table, "walk"),
+        rule=_some(_stage({"masks": masks}, "masks")),
+        refiner=_some(_stage(table, "refiner")),
+        min_area=min_area,
+    )
+
+
+def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
+    chooser, kind, default = _STAGES[part]
+    inner = _listed(table.get(part, {}))
+    name = str(inner.pop(chooser, default))
+    if name == "none" and part in _MAY_BE_NONE:
+        return None
+    module = registry.load(kind, name)
+    return Stage(name, module, registry.options(module.Options, inner, part))
+
+
+def _some(stage: Stage | None) -> Stage:
+    if stage is None:
+        raise RecipeError("Got no stage where one is needed. Accepted is a name of the registry. Name one.")
+    return stage
+
+
+def _listed(inner: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML knows lists only; the knobs are tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in inner.items()}
+
+
+def _whole(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise OptionError(f"Got {name} = {value!r}. Accepted is a whole number of at least 0. Give pixels.")
+    return value
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_value(entry) for entry in value) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -1,0 +1,156 @@
+"""How a stage file is found, and how it declares its knobs.
+
+One new file adds a label source, calibration, graph, kernel, solver, decision rule, refiner or writer: a *kind* is a package, and its
+names are the module files in it, listed without importing them. Other distributions join with an entry point in the group
+``nerveseg.<kind>`` whose value is a module. A stage module owns a frozen ``Options`` dataclass whose fields are made with `knob`, so
+that default, range, direction and source of every number stand in one place and reach the command line and the docs from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import math
+import pkgutil
+import typing
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from nerveseg.errors import OptionError, RegistryError
+
+__all__ = ["KINDS", "check", "knob", "knobs", "load", "names", "options"]
+
+KINDS: Mapping[str, str] = {
+    "labels": "nerveseg.labels",
+    "calibrations": "nerveseg.labels.calibrations",
+    "graphs": "nerveseg.graph",
+    "kernels": "nerveseg.transition.kernels",
+    "walks": "nerveseg.walk",
+    "rules": "nerveseg.masks.rules",
+    "refiners": "nerveseg.masks.refiners",
+    "writers": "nerveseg.writers",
+}
+"""Kind → the package whose module files are its names (files that start with ``_``, packages, and ``base`` are not names)."""
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """List the names of a kind, sorted, without importing any of them."""
+    package = find_spec(_package(kind))
+    folders = package.submodule_search_locations if package else None
+    found = {
+        module.name
+        for module in pkgutil.iter_modules(list(folders or ()))
+        if not module.ispkg and not module.name.startswith("_") and module.name != "base"
+    }
+    found.update(point.name for point in entry_points(group=f"nerveseg.{kind}"))
+    return tuple(sorted(found))
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import the one module that answers to ``name``; raises `RegistryError` with the accepted names."""
+    accepted = names(kind)
+    if name not in accepted:
+        near = difflib.get_close_matches(name, accepted, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of them, or add {_package(kind)}.{name}."
+        raise RegistryError(f"Got {name!r} for {kind}. Accepted are {', '.join(accepted) or 'none yet'}. {hint}")
+    for point in entry_points(group=f"nerveseg.{kind}"):
+        if point.name == name:
+            return point.load()
+    return importlib.import_module(f"{_package(kind)}.{name}")
+
+
+def _package(kind: str) -> str:
+    if kind not in KINDS:
+        raise RegistryError(f"Got the kind {kind!r}. Accepted are {', '.join(KINDS)}. Use one of them.")
+    return KINDS[kind]
+
+
+def knob(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    above: float | None = None,
+    choices: tuple[Any, ...] = (),
+    source: str = "",
+) -> Any:
+    """Declare one field of an ``Options`` dataclass.
+
+    Args:
+        default: the value when nothing is said.
+        doc: what it does and in which direction ("larger: ...").
+        low: smallest accepted value; ``above`` is the same, excluded.
+        high: largest accepted value; ``below`` is the same, excluded.
+        choices: the accepted values, for a named choice.
+        source: equation, paper or measurement that the default comes from.
+    """
+    metadata = {"doc": doc, "low": low, "high": high, "below": below, "above": above, "choices": choices, "source": source}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def knobs(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of an ``Options`` dataclass, in order."""
+    return dataclasses.fields(cls)
+
+
+def check(value: Any, where: str = "") -> None:
+    """Check every knob of an ``Options`` instance against its declared type and range; raises `OptionError`."""
+    hints = typing.get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        name = f"{where}.{field.name}" if where else field.name
+        _check_one(getattr(value, field.name), hints[field.name], field.metadata, name)
+
+
+def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
+    """Build ``cls`` from a mapping: unknown names, wrong types and values out of range raise `OptionError`."""
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for name in given:
+        if name not in fields:
+            near = difflib.get_close_matches(name, sorted(fields), n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+            place = f" for {where}" if where else ""
+            raise OptionError(f"Got the option {name!r}{place}. Accepted are {', '.join(sorted(fields)) or 'none'}. {hint}")
+    made = cls(**given)
+    check(made, where)
+    return made
+
+
+def _check_one(value: Any, hint: Any, rule: Mapping[str, Any], name: str) -> None:
+    kinds = typing.get_args(hint) or (hint,)
+    if value is None and type(None) in kinds:
+        return
+    plain = tuple(typing.get_origin(kind) or kind for kind in kinds if kind is not type(None))
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fits = (number and float in plain) or (isinstance(value, plain) and not (isinstance(value, bool) and bool not in plain))
+    accepted = _accepted(plain, rule)
+    if not fits:
+        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Give a value of that type.")
+    if number and (math.isnan(value) or not _in_range(float(value), rule)):
+        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose a value in that range.")
+    if rule.get("choices") and value not in rule["choices"]:
+        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose one of them.")
+
+
+def _in_range(value: float, rule: Mapping[str, Any]) -> bool:
+    low, high, above, below = (rule.get(edge) for edge in ("low", "high", "above", "below"))
+    return (
+        (low is None or value >= low)
+        and (high is None or value <= high)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+
+
+def _accepted(plain: tuple[type, ...], rule: Mapping[str, Any]) -> str:
+    if rule.get("choices"):
+        return "one of " + ", ".join(repr(choice) for choice in rule["choices"])
+    words = " or ".join(kind.__name__ for kind in plain)
+    edges = [("at least", "low"), ("above", "above"), ("at most", "high"), ("below", "below")]
+    limits = [f"{text} {rule[edge]:g}" for text, edge in edges if rule.get(edge) is not None]
+    return f"a {words} {' and '.join(limits)}".rstrip()

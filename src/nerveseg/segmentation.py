@@ -1,0 +1,291 @@
+"""The result: a label map at the picture's own size, and the views that are made from it when they are asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from PIL import Image
+from torch import Tensor
+
+from nerveseg import registry
+from nerveseg.errors import OptionError, OutputError, ShapeError
+from nerveseg.masks.decide import decide, shown
+from nerveseg.masks.paint import paint, with_legend
+from nerveseg.masks.regions import merge_small
+from nerveseg.masks.upsample import shares
+from nerveseg.picture.load import Picture
+from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
+
+__all__ = ["CONFIDENCES", "Segmentation", "WalkInfo"]
+
+CONFIDENCES = ("probability", "margin", "entropy")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class WalkInfo:
+    """What the walk says about itself.
+
+    Attributes:
+        steps: applications of S.
+        bound: certified largest L1 distance of a row from the infinite walk.
+        outcome: how it ended, in words.
+        head_weights: w_h, summing to 1; empty where there are no heads.
+    """
+
+    steps: int
+    bound: float
+    outcome: str = ""
+    head_weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels of one picture. Make one with `build`; everything is on the CPU.
+
+    Attributes:
+        segmentation: (H, W) int64 ids at the picture's size, in the caller's order; the background, where asked for, is last.
+        probabilities: (K, h, w) float32 on the token grid, the labels that are shown; they sum to less than 1 where `rest` was dropped.
+        labels: name and strings of each id.
+        picture: what was segmented.
+        background: id of the background, or None.
+        recipe: name of the recipe.
+        walk: steps, bound, outcome, head weights; None where nothing walked.
+        seconds: stage → seconds.
+        weights: model → digest.
+        refined: (K, H, W) shares at picture size, where a refiner made them.
+    """
+
+    segmentation: Int64[Tensor, "H W"]
+    probabilities: Float[Tensor, "K h w"]
+    labels: tuple[Label, ...]
+    picture: Picture
+    background: int | None = None
+    recipe: str = ""
+    walk: WalkInfo | None = None
+    seconds: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    weights: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    refined: Float[Tensor, "K H W"] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.probabilities.shape[0] or tuple(self.segmentation.shape) != self.picture.size:
+            raise ShapeError(
+                f"Got {len(self.labels)} labels, probabilities {tuple(self.probabilities.shape)} and ids {tuple(self.segmentation.shape)} "
+                f"for a picture {self.picture.size}. Accepted are one map a label and one id a pixel. Use Segmentation.build."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        P: Float[Tensor, "k h w"],
+        G: Float[Tensor, "k g v"],
+        vocabulary: Vocabulary,
+        picture: Picture,
+        *,
+        background: Background | None = None,
+        rule: str = "argmax",
+        options: Any = None,
+        refiner: str = "none",
+        refiner_options: Any = None,
+        min_area: int = 0,
+        recipe: str = "",
+        walk: WalkInfo | None = None,
+        seconds: Mapping[str, float] = _NOTHING,
+        weights: Mapping[str, str] = _NOTHING,
+    ) -> Segmentation:
+        """Decide every pixel of a picture.
+
+        Args:
+            P: after the walk, on the token grid: one map a label of ``vocabulary``, then `rest`; any device.
+            G: before the walk, the same columns.
+            vocabulary: the labels.
+            picture: gives the size.
+            background: None drops `rest`; otherwise `rest` competes and becomes the label ``background``, last.
+            rule: decision rule and its ``options`` (None: defaults).
+            options: see ``rule``.
+            refiner: sharpens the maps at picture size, with its ``refiner_options`` (None: defaults).
+            refiner_options: see ``refiner``.
+            min_area: parts smaller than this many pixels take the label around them; 0 keeps them.
+            recipe: name for the sidecar.
+            walk: what the walk reports.
+            seconds: stage → seconds.
+            weights: model → digest.
+
+        Raises:
+            LabelError: one label and no background. ShapeError: columns that do not match the labels.
+        """
+        need_background(vocabulary, background)
+        if P.ndim != 3 or P.shape[0] != len(vocabulary) + 1:
+            raise ShapeError(
+                f"Got P of shape {tuple(P.shape)} for {len(vocabulary)} labels. Accepted are K + 1 maps (k, h, w). Put `rest` last."
+            )
+        keeps = background is not None
+        kept: list[Tensor] = []
+
+        def refine(maps: Tensor) -> Tensor:
+            kept.append(_refine(maps, picture, refiner, refiner_options))
+            return kept[0]
+
+        ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=None if refiner == "none" else refine).cpu()
+        if min_area > 1:
+            ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
+        extra = (Label(background.name, background.strings),) if background is not None else ()
+        return cls(
+            segmentation=ids,
+            probabilities=shown(P.detach(), background=keeps).float().cpu().contiguous(),
+            labels=vocabulary.labels + extra,
+            picture=picture,
+            background=len(vocabulary) if keeps else None,
+            recipe=recipe,
+            walk=walk,
+            seconds=MappingProxyType(dict(seconds)),
+            weights=MappingProxyType(dict(weights)),
+            refined=kept[0].cpu() if kept else None,
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture."""
+        return self.picture.size
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Id → name."""
+        return {index: label.name for index, label in enumerate(self.labels)}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """Name → id."""
+        return {label.name: index for index, label in enumerate(self.labels)}
+
+    @property
+    def ignore_index(self) -> int:
+        """The id that stands for "not decided": 255 up to 255 labels, 65535 beyond."""
+        return 255 if len(self.labels) <= 255 else 65535
+
+    @cached_property
+    def segmentation_scores(self) -> Float[Tensor, "K H W"]:
+        """Probability of each label at each pixel, float32, summing to 1 over the labels; made on first use and kept (4·K·H·W bytes)."""
+        if self.refined is not None:
+            return self.refined
+        scores = torch.empty((len(self.labels), *self.size))
+        for first, block in self._blocks():
+            scores[first : first + block.shape[0]] = block
+        return scores
+
+    def confidence(self, kind: str = "probability") -> Float[Tensor, "H W"]:
+        """How sure each pixel is, 0 … 1, 1 = sure. With p the scores of a pixel, l its label, K labels.
+
+        Args:
+            kind: ``"probability"``: p_l. ``"margin"``: max(0, p_l − the largest other p). ``"entropy"``: 1 + Σ p ln p / ln K.
+                A single label is 1 in the last.
+
+        Cost O(K·H·W) time; memory is a few maps, not K.
+        """
+        if kind not in CONFIDENCES:
+            raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. Choose one of them.")
+        ids = self.segmentation
+        own, rival, order = (torch.zeros(self.size) for _ in range(3))
+        for first, block in self._blocks():
+            here = torch.arange(first, first + block.shape[0]).view(-1, 1, 1) == ids
+            own += (block * here).sum(0)
+            if kind == "margin":
+                rival = torch.maximum(rival, block.masked_fill(here, 0.0).amax(0))
+            elif kind == "entropy":
+                order += torch.xlogy(block, block).sum(0)
+        if kind == "probability":
+            return own.clamp(0.0, 1.0)
+        if kind == "margin":
+            return (own - rival).clamp(0.0, 1.0)
+        return (1.0 + order / math.log(len(self.labels))).clamp(0.0, 1.0) if len(self.labels) > 1 else torch.ones(self.size)
+
+    def shares(self) -> dict[str, float]:
+        """Name → share of the picture's pixels, for every label; they sum to 1 unless pixels are ignored."""
+        counts = self._counts()
+        return {label.name: float(counts[index]) / self.segmentation.numel() for index, label in enumerate(self.labels)}
+
+    def segments(self) -> list[dict[str, Any]]:
+        """List the labels that are in the picture, as Hugging Face's image-segmentation pipeline does.
+
+        Returns:
+            One ``{"label", "score", "mask"}`` a label, in id order: the name, the mean probability inside the mask, and the mask
+            as a PIL image of mode L (255 inside, 0 outside) at the picture's size.
+        """
+        counts = self._counts()
+        valid = self.segmentation < len(self.labels)
+        total = torch.zeros(len(self.labels), dtype=torch.float64)
+        total.index_add_(0, self.segmentation[valid], self.confidence()[valid].double())
+        return [
+            {"label": label.name, "score": float(total[index] / counts[index]), "mask": self._mask(index)}
+            for index, label in enumerate(self.labels)
+            if counts[index] > 0
+        ]
+
+    def overlay(self, *, alpha: float = 0.55, legend: bool = True) -> Image.Image:
+        """Draw the labels over the picture.
+
+        Args:
+            alpha: 0 shows the picture, 1 the colours alone.
+            legend: whether to add a strip with the labels' names below; the image is then taller (and wider, if a name needs it).
+        """
+        image = paint(self.picture.pixels, self.segmentation.numpy(), len(self.labels), alpha=alpha, background=self.background)
+        if not legend:
+            return image
+        names = [label.name for label in self.labels]
+        return with_legend(image, names, list(self.shares().values()), background=self.background)
+
+    def save(self, path: str | Path, format: str | None = None, **options: Any) -> tuple[Path, ...]:
+        """Write the result; files appear whole or not at all, an older file of the name is replaced.
+
+        Args:
+            path: where to; its folder must exist.
+            format: a name in the registry kind ``writers``; None chooses by the path's ending (``.overlay.png`` before ``.png``).
+            options: the writer's knobs.
+
+        Returns:
+            The files written.
+
+        Raises:
+            OutputError: an ending that no format has, too many labels for the format, or a path that cannot be written.
+        """
+        path = Path(path)
+        writer = registry.load("writers", format or _format_of(path))
+        return writer.write(self, path, registry.options(writer.Options, options, f"writers.{format or _format_of(path)}"))
+
+    def _blocks(self) -> Iterator[tuple[int, Tensor]]:
+        if self.refined is not None:
+            yield 0, self.refined
+            return
+        yield from shares(self.probabilities, self.size)
+
+    def _counts(self) -> Int64[Tensor, " K"]:
+        known = self.segmentation[self.segmentation < len(self.labels)]
+        return torch.bincount(known, minlength=len(self.labels))
+
+    def _mask(self, index: int) -> Image.Image:
+        return Image.fromarray((self.segmentation.numpy() == index).astype(np.uint8) * 255)
+
+
+def _refine(maps: Tensor, picture: Picture, refiner: str, options: Any) -> Tensor:
+    stage = registry.load("refiners", refiner)
+    chosen = stage.Options() if options is None else options
+    registry.check(chosen, f"refiner.{refiner}")
+    return stage.refine(maps, picture, chosen)
+
+
+def _format_of(path: Path) -> str:
+    found = {registry.load("writers", name).suffix: name for name in registry.names("writers")}
+    fits = [suffix for suffix in found if path.name.lower().endswith(suffix) and len(path.name) > len(suffix)]
+    if not fits:
+        accepted = ", ".join(sorted(found))
+        raise OutputError(f"Got the path {path}. Accepted endings are {accepted}. Change the ending, or name the format.")
+    return found[max(fits, key=len)]

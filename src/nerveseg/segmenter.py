@@ -1,0 +1,352 @@
+"""The one file that wires the stages; read it first.
+
+    encode:  picture → label source's features, graph's heads                    the two networks, once a picture
+    decode:  words → scores → G → S → P → label map                              no network, any number of times
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg import recipe as recipes
+from nerveseg import transition
+from nerveseg.backbones import clip as clip_backbone
+from nerveseg.backbones import stable_diffusion
+from nerveseg.backbones.clip import Clip
+from nerveseg.backbones.stable_diffusion import StableDiffusion
+from nerveseg.errors import OptionError, RecipeError
+from nerveseg.labels.base import Features
+from nerveseg.picture import Picture, load
+from nerveseg.recipe import Recipe
+from nerveseg.segmentation import Segmentation, WalkInfo
+from nerveseg.transition import Heads, Transition
+from nerveseg.walk import Walk
+from nerveseg.weights.locate import Folder, locate
+from nerveseg.words import prompts
+from nerveseg.words.vocabulary import Background, Vocabulary, need_background
+
+__all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "device_and_dtype"]
+
+_LOADERS = {"clip": clip_backbone.load, "diffusion": stable_diffusion.load}
+_VOCABULARIES_KEPT = 8
+
+
+class UntrainedWord(UserWarning):
+    """A word that the recipe's CLIP was not trained on, so that its label means little, or a string that was cut."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """What the networks say of one picture: all that `Segmenter.decode` needs, whatever the words.
+
+    Attributes:
+        picture: what was encoded.
+        features: the label source's part.
+        heads: the graph's part; None where the recipe has no graph.
+        recipe: the recipe it was made by.
+        seconds: stage → seconds.
+    """
+
+    picture: Picture
+    features: Features
+    heads: Heads | None
+    recipe: Recipe
+    seconds: Mapping[str, float]
+
+    @property
+    def bytes(self) -> int:
+        """Memory it holds, the picture included."""
+        return self.features.bytes + (self.heads.bytes if self.heads else 0) + self.picture.pixels.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """The token-grid half of a decode: G, S and P, for those who want to look inside.
+
+    Attributes:
+        G: (n, k) rows that walked: the labels in the caller's order, then ``rest``.
+        S: the transition; None where nothing walks.
+        walk: P and its bound; None where nothing walks.
+        grid: (h, w), h·w = n.
+    """
+
+    G: Float[Tensor, "n k"]
+    S: Transition | None
+    walk: Walk | None
+    grid: tuple[int, int]
+
+    @property
+    def P(self) -> Float[Tensor, "n k"]:
+        """Probabilities after the walk; G where nothing walks."""
+        return self.G if self.walk is None else self.walk.probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class Segmenter:
+    """Label every pixel of pictures by words. Make one with `from_pretrained`; call it, or `encode` once and `decode` often.
+
+    Attributes:
+        recipe: every choice and knob.
+        clip: the backbone of the label source.
+        diffusion: the backbone of the graph; None where the recipe needs none.
+        folders: backbone → where its weights came from.
+        device: where the networks and the walk run.
+        dtype: of the networks; G, S and P are float32.
+    """
+
+    recipe: Recipe
+    clip: Clip
+    diffusion: StableDiffusion | None
+    folders: Mapping[str, Folder]
+    device: torch.device
+    dtype: torch.dtype
+    _texts: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        recipe: str | Path | Recipe = "nerve",
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        offline: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Segmenter:
+        """Load the networks that a recipe needs.
+
+        Args:
+            recipe: a name (``nerveseg recipes list``), a .toml file, or a folder with ``recipe.toml``.
+            device: "cpu", "cuda", "mps", …; None takes CUDA or MPS where there is one.
+            dtype: of the networks: float32, float16, bfloat16; None is float32, on CUDA float16.
+            revision: of checkpoints that come from a hub.
+            offline: never ask the network; a hub's local cache still counts.
+            settings: knobs by dotted name, as ``{"walk.alpha": 0.95}``.
+
+        Raises:
+            WeightsNotFound, WeightsError: weights. RecipeError, RegistryError, OptionError: the recipe.
+        """
+        chosen = recipes.load(recipe, settings)
+        place, kind = device_and_dtype(device, dtype)
+        lacking = [name for name in chosen.needs if name not in chosen.weights]
+        if lacking:
+            raise RecipeError(f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Both are needed. Add it to [weights].")
+        folders = {
+            name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
+        }
+        with torch.random.fork_rng(devices=[]):  # from_pretrained draws weights before it reads them
+            loaded: dict[str, Any] = {name: _LOADERS[name](folder.path, device=place, dtype=kind) for name, folder in folders.items()}
+        return cls(chosen, loaded["clip"], loaded.get("diffusion"), folders, place, kind)
+
+    def __call__(self, pictures: Any, labels: Any, *, background: Any = None) -> Any:
+        """Segment one picture, or a list of them.
+
+        Args:
+            pictures: a path, bytes, PIL image, (H, W, 3) uint8 array or (3, H, W) tensor; or a list of these.
+            labels: words in the order of their ids; ``"cat; kitten"`` joins synonyms.
+            background: None – every pixel gets one of the labels; "auto" or a list of words – what is none of them becomes ``background``.
+
+        Returns:
+            One `Segmentation`, or a list of them in the pictures' order.
+        """
+        vocabulary = Vocabulary.parse(labels)
+        need_background(vocabulary, Background.parse(background, vocabulary))  # bad words cost no network pass
+        if isinstance(pictures, (list, tuple)):
+            return [self.decode(self.encode(picture), vocabulary, background=background) for picture in pictures]
+        return self.decode(self.encode(pictures), vocabulary, background=background)
+
+    def encode(self, picture: Any, *, seed: int | None = None, noise: Float[Tensor, "1 c h w"] | None = None) -> Encoding:
+        """Pass a picture through the networks, once for any words.
+
+        Args:
+            picture: as in `__call__`, or a `Picture`.
+            seed: of the diffusion noise; None takes the recipe's.
+            noise: the noise itself, of the latents' shape.
+        """
+        watch = _Watch()
+        with torch.inference_mode():
+            with watch("read"):
+                loaded = picture if isinstance(picture, Picture) else load(picture)
+            with watch("label network"):
+                source = self.recipe.labels
+                features = source.module.encode(source.module.look(loaded, self.clip, source.options), self.clip, source.options)
+            with watch("graph network"):
+                heads = self._heads(loaded, seed, noise)
+        return Encoding(loaded, features, heads, self.recipe, watch.seconds)
+
+    def decode(
+        self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None
+    ) -> Segmentation:
+        """Label an encoded picture: no network pass but for words not met before.
+
+        Args:
+            encoding: from `encode`.
+            labels: as in `__call__`.
+            background: as in `__call__`.
+            settings: knobs by dotted name for this call; those of [weights] and [graph] belong to `encode` and are refused.
+
+        Raises:
+            LabelError: words that cannot become labels. OptionError: a knob.
+        """
+        vocabulary = Vocabulary.parse(labels)
+        beside = Background.parse(background, vocabulary)
+        need_background(vocabulary, beside)
+        recipe = self._for_decode(encoding, settings)
+        watch = _Watch()
+        with torch.inference_mode():
+            inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
+            maps = [columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G)]
+            with watch("decide"):
+                return Segmentation.build(
+                    maps[0],
+                    maps[1],
+                    vocabulary,
+                    encoding.picture,
+                    background=beside,
+                    rule=recipe.rule.name,
+                    options=recipe.rule.options,
+                    refiner=recipe.refiner.name,
+                    refiner_options=recipe.refiner.options,
+                    min_area=recipe.min_area,
+                    recipe=recipe.name,
+                    walk=_info(inside),
+                    seconds={**encoding.seconds, **watch.seconds},
+                    weights={name: folder.digest for name, folder in self.folders.items()},
+                )
+
+    def label(
+        self,
+        encoding: Encoding,
+        vocabulary: Vocabulary,
+        background: Background | None = None,
+        *,
+        recipe: Recipe | None = None,
+        watch: _Watch | None = None,
+    ) -> Labelling:
+        """Words and an encoding → G, S and P on the token grid; what `decode` decides from."""
+        chosen, clock = recipe or encoding.recipe, watch or _Watch()
+        with torch.inference_mode():
+            with clock("words"):
+                text, groups, other = self._text(vocabulary, background, chosen)
+            with clock("labels"):
+                scores = chosen.labels.module.score(encoding.features, text, groups, other, chosen.labels.options)
+                grid = encoding.heads.grid if encoding.heads else scores.grid
+                G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
+            if encoding.heads is None or chosen.walk is None:
+                return Labelling(G, None, None, grid)
+            with clock("transition"):
+                S = transition.build(encoding.heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
+            with clock("walk"):
+                walk = chosen.walk.module.solve(S, G, chosen.walk.options)
+        return Labelling(G, S, walk, grid)
+
+    def _heads(self, picture: Picture, seed: int | None, noise: Tensor | None) -> Heads | None:
+        graph = self.recipe.graph
+        if graph is None or self.diffusion is None:
+            return None
+        options = graph.options if seed is None else _replaced(graph.options, seed=seed)
+        return graph.module.heads(picture, self.diffusion, options, noise=noise)
+
+    def _for_decode(self, encoding: Encoding, settings: Mapping[str, Any] | None) -> Recipe:
+        recipe = encoding.recipe.changed(settings or {})
+        for dotted in settings or {}:
+            part = dotted.partition(".")[0]
+            fixed = part in ("weights", "graph") or (part == "labels" and dotted.partition(".")[2] not in recipe.labels.module.at_decode)
+            if fixed:
+                raise OptionError(
+                    f"Got the setting {dotted!r} for decode. Accepted are knobs that need no network pass. "
+                    "Give it to Segmenter.from_pretrained and encode again."
+                )
+        return recipe
+
+    def _text(
+        self, vocabulary: Vocabulary, background: Background | None, recipe: Recipe
+    ) -> tuple[Float[Tensor, "s E"], list[int], Float[Tensor, "b E"]]:
+        strings = [string for label in vocabulary for string in label.strings]
+        groups = [place for place, label in enumerate(vocabulary) for _ in label.strings]
+        others = list(background.strings) if background else []
+        key = (recipe.templates, *strings, "\0", *others)
+        if key not in self._texts:
+            templates = prompts.template_set(recipe.templates)
+            self._say(strings, templates)
+            while len(self._texts) >= _VOCABULARIES_KEPT:
+                self._texts.pop(next(iter(self._texts)))
+            self._texts[key] = self.clip.text([*strings, *others], templates)
+        rows = self._texts[key]
+        return rows[: len(strings)], groups, rows[len(strings) :]
+
+    def _say(self, strings: Sequence[str], templates: Sequence[str]) -> None:
+        for word in self.clip.unknown(strings):
+            warnings.warn(f"{word!r} is a word that the CLIP of {self.recipe.name!r} was not trained on", UntrainedWord, stacklevel=2)
+        for word in self.clip.truncated(strings, templates):
+            short = word if len(word) < 40 else word[:37] + "…"
+            warnings.warn(f"{short!r} is longer than CLIP reads; its end was cut", UntrainedWord, stacklevel=2)
+
+
+def device_and_dtype(device: str | torch.device | None, dtype: str | torch.dtype | None) -> tuple[torch.device, torch.dtype]:
+    """Choose where and how precisely the networks run.
+
+    Raises:
+        OptionError: a device that is not there, or a dtype other than float32, float16, bfloat16.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"Got device = {str(device)!r}. Accepted is a device of this machine. Leave it out to have it chosen.") from error
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    kind = (torch.float16 if place.type == "cuda" else torch.float32) if dtype is None else known.get(str(dtype).removeprefix("torch."))
+    if kind is None:
+        raise OptionError(f"Got dtype = {str(dtype)!r}. Accepted are {', '.join(known)}. Choose one of them.")
+    return place, kind
+
+
+class _Watch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _info(inside: Labelling) -> WalkInfo | None:
+    if inside.walk is None or inside.S is None:
+        return None
+    heads = tuple(float(w) for w in inside.S.weights)
+    return WalkInfo(inside.walk.steps, inside.walk.bound, inside.walk.outcome.name.lower(), heads)
+
+
+def _replaced(options: Any, **knobs: Any) -> Any:
+    import dataclasses
+
+    from nerveseg.registry import check
+
+    changed = dataclasses.replace(options, **knobs)
+    check(changed, "graph")
+    return changed
+
+
+def _beside(recipe: str | Path | Recipe, reference: str) -> str:
+    """Weights named relative to a recipe's own folder, so that a folder with recipe and checkpoints can be moved as one."""
+    if isinstance(recipe, Recipe):
+        return reference
+    home = Path(recipe) if Path(recipe).is_dir() else Path(recipe).parent
+    inside = home / reference
+    return str(inside) if Path(recipe).suffix in (".toml", "") and reference.startswith("./") and inside.is_dir() else reference

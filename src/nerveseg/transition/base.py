@@ -1,0 +1,91 @@
+"""The transition S as the walk sees it: an n × n operator that multiplies from the left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.errors import ShapeError
+from nerveseg.transition.operators import Folded, Gathered, Thin
+
+__all__ = ["Operator", "Transition"]
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A matrix that multiplies n × k columns."""
+
+    def __matmul__(self, X: Float[Tensor, "n k"], /) -> Float[Tensor, "n k"]:
+        """Multiply n × k columns."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """S = β·Σ_h w_h S_global⁽ʰ⁾ + (1 − β)·Σ_h w_h S_local⁽ʰ⁾ (1, 10, 15, 22), row-stochastic where ``stochastic`` says so.
+
+    Args:
+        spread: the global graph with its head weights; None at β = 0.
+        stencil: the local graph with its head weights, nine entries a row; None at β = 1.
+        beta: share of the global graph, 0 … 1.
+        grid: (height, width) in tokens.
+        weights: (H,) float32, w_h, sums to 1.
+        entropies: (H,) float32, mean entropy in nats of one global step (12, 13); None where w_h was not taken from it.
+        sharpness: the sharpness that ``neighbours`` solved, one number a head; empty where nothing was solved.
+        stuck: rows that stay in place in at least one head, because their affinities sum to 0.
+        stochastic: True where rows are non-negative and sum to 1; False for kernels that keep negative entries.
+    """
+
+    spread: Thin | Gathered | Folded | Operator | None
+    stencil: Gathered | None
+    beta: float
+    grid: tuple[int, int]
+    weights: Float[Tensor, " H"]
+    entropies: Float[Tensor, " H"] | None = None
+    sharpness: tuple[float, ...] = ()
+    stuck: int = 0
+    stochastic: bool = True
+
+    @property
+    def n(self) -> int:
+        """Tokens."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that one application reads: the walk's memory apart from its own n × k columns."""
+        return sum(part.bytes for part in (self.spread, self.stencil) if part is not None)
+
+    def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Take one step: S @ X.
+
+        Args:
+            X: (n, k) columns over the token grid, any float dtype; computed and returned in float32.
+
+        Raises:
+            ShapeError: X is not n × k.
+        """
+        if X.ndim != 2 or X.shape[0] != self.n:
+            raise ShapeError(
+                f"Got a right-hand side of shape {tuple(X.shape)}. Accepted is ({self.n}, k), one row a token of the grid {self.grid}. "
+                "Resample the columns to the transition's grid first."
+            )
+        with torch.no_grad():
+            columns = X.to(device=self.weights.device, dtype=torch.float32)
+            if self.spread is None or self.stencil is None:
+                part = self.spread if self.stencil is None else self.stencil
+                return columns.clone() if part is None else part @ columns
+            return (self.stencil @ columns).lerp_(self.spread @ columns, self.beta)
+
+    def to_dense(self) -> Float[Tensor, "n n"]:
+        """Write S out as an n × n float32 matrix: n² · 4 bytes, for small n and for tests."""
+        return self @ torch.eye(self.n, device=self.weights.device)

@@ -1,0 +1,94 @@
+"""The queries and keys of the attention heads that become a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.errors import ShapeError
+
+__all__ = ["Heads"]
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """Queries and keys of H attention heads over one grid of tokens.
+
+    Args:
+        queries: (H, n, d), any float dtype, finite; row i is token i, counted along the grid's rows.
+        keys: (H, n, d), same dtype and device as ``queries``.
+        grid: (height, width) in tokens; height · width = n.
+
+    Raises:
+        ShapeError: axes that do not fit each other or the grid, an integer dtype, or a value that is not finite.
+
+    >>> heads = Heads(torch.ones(2, 6, 4), torch.ones(2, 6, 4), (2, 3))
+    >>> heads.n, heads.count, heads.width
+    (6, 2, 4)
+    """
+
+    queries: Float[Tensor, "H n d"]
+    keys: Float[Tensor, "H n d"]
+    grid: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a graph, before any work is done on it."""
+        queries, keys = self.queries, self.keys
+        if queries.ndim != 3 or queries.shape != keys.shape or 0 in queries.shape:
+            raise ShapeError(
+                f"Got queries of shape {tuple(queries.shape)} and keys of shape {tuple(keys.shape)}. "
+                "Accepted are two tensors of one shape (heads, tokens, width), none of them 0. Stack the heads of one width first."
+            )
+        height, width = self.grid
+        if height * width != self.n or height < 1:
+            raise ShapeError(
+                f"Got the grid {self.grid} for {self.n} tokens. Accepted is (height, width) with height · width = {self.n}. "
+                "Drop class tokens and registers from queries and keys."
+            )
+        if not (queries.is_floating_point() and queries.dtype == keys.dtype and queries.device == keys.device):
+            raise ShapeError(
+                f"Got queries in {queries.dtype} on {queries.device} and keys in {keys.dtype} on {keys.device}. "
+                "Accepted is one float dtype on one device. Convert them with .to()."
+            )
+        for name, tensor in (("queries", queries), ("keys", keys)):
+            if not _finite(tensor):
+                raise ShapeError(
+                    f"Got {name} with values that are not finite. Accepted are finite numbers. "
+                    "Run the backbone in float32 or bfloat16: float16 overflows at 65504."
+                )
+
+    @property
+    def n(self) -> int:
+        """Tokens."""
+        return self.queries.shape[1]
+
+    @property
+    def count(self) -> int:
+        """Heads H."""
+        return self.queries.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width d of one head."""
+        return self.queries.shape[2]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that queries and keys hold."""
+        return self.queries.nbytes + self.keys.nbytes
+
+    def to(self, target: torch.device | torch.dtype | str) -> Heads:
+        """Move to a device, or convert to a float dtype."""
+        return Heads(self.queries.to(target), self.keys.to(target), self.grid)
+
+    def half(self) -> Heads:
+        """Convert to float16, which halves the memory; every computation on them stays in float32."""
+        return self.to(torch.float16)
+
+
+def _finite(tensor: Tensor) -> bool:
+    # A finite sum proves finite terms without a mask of n · H · d; a sum that overflows proves nothing, so look closer.
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())

@@ -1,0 +1,38 @@
+"""exp(q·k/(T·√d)): the attention that the network itself uses (7). No feature map; sharp for small T."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nerveseg.registry import knob
+
+__all__ = ["Options", "prepare", "rows"]
+
+low_rank = False
+stochastic = True
+sharpness = "temperature"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of the attention kernel."""
+
+    temperature: float = knob(
+        1.0, "T: divides the logits; smaller: sharper, 1 is the network's own attention.", above=0, high=1e4, source="(7)"
+    )
+
+
+def prepare(
+    queries: Float[Tensor, "n d"], keys: Float[Tensor, "n d"], grid: tuple[int, int], options: Options
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Divide the queries by √d, as attention does."""
+    return queries * queries.shape[1] ** -0.5, keys
+
+
+def rows(products: Float[Tensor, "b n"], options: Options) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"] | None]:
+    """Normalise exp(logits/T); torch's softmax takes the row maximum off first."""
+    return torch.softmax(products.div_(options.temperature), dim=1), None

@@ -1,0 +1,76 @@
+"""How much each head counts: the entropy of its one step (12-14)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.errors import OptionError, ShapeError
+from nerveseg.transition.affinity import Affinity
+from nerveseg.transition.sample import entropy, sampled
+
+__all__ = ["from_entropies", "given", "head_entropies"]
+
+# Rows below which a share of them is not worth taking, and entries of one block.
+_LEAST_ROWS, _BLOCK = 256, 2**20
+
+
+def head_entropies(affinities: Sequence[Affinity], G: Float[Tensor, "n k"], grid: tuple[int, int], share: float) -> Float[Tensor, " H"]:
+    """Estimate 𝓗⁽ʰ⁾, the mean entropy in nats of the rows of one global step Y⁽ʰ⁾ = S_global⁽ʰ⁾ G (12, 13).
+
+    Args:
+        affinities: the heads.
+        G: (n, k) float32, rows sum to 1.
+        grid: (height, width) in tokens.
+        share: share of the rows looked at, in (0, 1]; 1 takes all, and 256 rows are always looked at.
+
+    Cost: O(share·n²·d) a head, or O(n·r·k) with a feature map.
+    """
+    n = grid[0] * grid[1]
+    index = sampled(grid, max(_LEAST_ROWS, math.ceil(share * n)), G.device)
+    return torch.stack([_one(affinity, G, index) for affinity in affinities])
+
+
+def _one(affinity: Affinity, G: Float[Tensor, "n k"], index: Tensor) -> Float[Tensor, ""]:
+    if affinity.kernel.low_rank:
+        pair = affinity.thin()
+        return _mean_entropy(pair.left[index] @ (pair.right.mT @ G), None if pair.stuck is None else pair.stuck[index], G[index])
+    total = torch.zeros((), device=G.device)
+    size = max(1, _BLOCK // G.shape[0])
+    for start in range(0, index.numel(), size):
+        part = index[start : start + size]
+        rows, stuck = affinity.rows(part)
+        total += _mean_entropy(rows @ G, stuck, G[part]) * (part.numel() / index.numel())
+    return total
+
+
+def _mean_entropy(Y: Float[Tensor, "s k"], stuck: Tensor | None, stay: Float[Tensor, "s k"]) -> Float[Tensor, ""]:
+    return entropy(Y if stuck is None else torch.where(stuck[:, None], stay, Y)).mean()
+
+
+def from_entropies(entropies: Float[Tensor, " H"], peakedness: float) -> Float[Tensor, " H"]:
+    """Weigh heads by softmax(−c·𝓗) (14).
+
+    Args:
+        entropies: (H,) in nats.
+        peakedness: c ≥ 0; larger: certain heads count more, 0: all alike, inf: the most certain one alone, the first where several tie.
+    """
+    if math.isinf(peakedness):
+        return torch.nn.functional.one_hot(entropies.argmin(), entropies.numel()).float()
+    return torch.softmax(-peakedness * entropies.double(), dim=0).float()
+
+
+def given(weights: Tensor, count: int) -> Float[Tensor, " H"]:
+    """Check the weights that a caller brought, and scale them to sum 1."""
+    if weights.shape != (count,):
+        raise ShapeError(f"Got head weights of shape {tuple(weights.shape)}. Accepted is ({count},), one a head. Give one number a head.")
+    numbers = [float(weight) for weight in weights]
+    if not (all(math.isfinite(x) and x >= 0 for x in numbers) and sum(numbers) > 0):
+        raise OptionError(
+            f"Got the head weights {numbers}. Accepted are finite numbers ≥ 0 that are not all 0. Leave heads out with weight 0."
+        )
+    return torch.tensor([x / sum(numbers) for x in numbers])

@@ -1,0 +1,19 @@
+"""S, G → P: the random walk with restarts, truncated as in the paper or to a certified tolerance.
+
+>>> import torch
+>>> from nerveseg import transition, walk
+>>> heads = transition.Heads(torch.ones(1, 4, 2), torch.ones(1, 4, 2), (2, 2))
+>>> G = torch.eye(4)
+>>> S = transition.build(heads, G)
+>>> result = walk.infinite(S, G, alpha=0.9, tolerance=1e-4)
+>>> result.bound <= 1e-4, result.outcome.name
+(True, 'CONVERGED')
+"""
+
+from nerveseg.walk.base import Outcome, StepMatrix, Walk
+from nerveseg.walk.direct import direct
+from nerveseg.walk.infinite import infinite
+from nerveseg.walk.truncated import truncated
+from nerveseg.walk.woodbury import woodbury
+
+__all__ = ["Outcome", "StepMatrix", "Walk", "direct", "infinite", "truncated", "woodbury"]

@@ -1,0 +1,100 @@
+"""The infinite walk by the Woodbury identity: exact at any n, for transitions that hold a thin pair.
+
+With M = I − α((1 − β)S_local + β·diag(stay)) and the thin pair U Vᵀ of the global graph,
+(I − αS)⁻¹B = X + αβ Z(I_r − αβ VᵀZ)⁻¹VᵀX,  X = M⁻¹B,  Z = M⁻¹U.
+"""
+
+# pyright: basic
+# SciPy ships no types.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.errors import OptionError
+from nerveseg.registry import knob
+from nerveseg.registry import options as checked
+from nerveseg.transition.base import Transition
+from nerveseg.transition.operators import Thin
+from nerveseg.walk.base import Outcome, StepMatrix, Walk, certified, residual, started
+
+__all__ = ["Options", "solve", "woodbury"]
+
+linear = True
+needs = "S"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of the Woodbury walk."""
+
+    alpha: float = knob(0.9, "α: probability of walking on; larger: longer walks, smoother labels.", low=0, below=1)
+
+
+def woodbury(S: StepMatrix, G: Float[Tensor, "n k"], alpha: float = 0.9) -> Walk:
+    """Solve (I − αS)P = (1 − α)G exactly through one sparse LU of the local part: a reference, not the fast way.
+
+    Args:
+        S: a `Transition` whose global graph is a thin pair (kernels with a feature map), or absent (beta = 0).
+        G: (n, k) label probabilities on the same tokens, rows sum to 1, any float dtype; solved in float64.
+        alpha: 0 ≤ α < 1; larger: longer walks. 0 gives G back.
+
+    Cost: r + k sparse solves and O(n·r² + r³), r the columns of the pair (H·d); 16·n·r bytes.
+
+    Raises:
+        OptionError: alpha out of range, or a transition without a thin pair.
+        ShapeError: G does not fit S.
+    """
+    return solve(S, G, checked(Options, {"alpha": alpha}, "walk"))
+
+
+def solve(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
+    """Walk with the knobs of ``options``."""
+    alpha = options.alpha
+    start = started(S, G, alpha)
+    if alpha == 0:
+        return Walk(start.clone(), 0, 0.0, Outcome.EXACT, (0.0,))
+    if not isinstance(S, Transition) or not (S.spread is None or isinstance(S.spread, Thin)):
+        raise OptionError(
+            f"Got a transition that holds {type(getattr(S, 'spread', S)).__name__}, not a thin pair, for the Woodbury walk. "
+            "Accepted are kernels with a feature map (anchor, elu, shifted), without keep. Use walk.infinite or, for small n, walk.direct."
+        )
+    with torch.no_grad():
+        P = torch.from_numpy(_solution(S, start.double().cpu().numpy() * (1 - alpha), alpha)).to(start)
+        bound = certified(residual(S, start, P, alpha), alpha) if S.stochastic else float("inf")
+    return Walk(P, 0, bound, Outcome.EXACT, (bound,))
+
+
+def _solution(S: Transition, B: Any, alpha: float) -> Any:
+    """(I − αS)⁻¹B in float64, B and the result n × k arrays."""
+    from scipy.sparse.linalg import splu
+
+    factor = splu(_local(S, alpha))
+    X = factor.solve(B)
+    if not isinstance(S.spread, Thin):
+        return X
+    share = alpha * (S.beta if S.stencil is not None else 1.0)
+    U = (S.spread.left * S.spread.scale).double().cpu().numpy()
+    V = S.spread.right.double().cpu().numpy()
+    Z = factor.solve(U)
+    return X + share * Z @ np.linalg.solve(np.eye(U.shape[1]) - share * V.T @ Z, V.T @ X)
+
+
+def _local(S: Transition, alpha: float) -> Any:
+    """M as a sparse matrix: the identity less what the stencil and the rows that stay in place do."""
+    from scipy import sparse
+
+    matrix = sparse.eye_array(S.n, format="csc")
+    if S.stencil is not None:
+        rows = np.repeat(np.arange(S.n), S.stencil.indices.shape[1])
+        entries = (S.stencil.values.double().cpu().numpy().ravel(), (rows, S.stencil.indices.cpu().numpy().ravel()))
+        matrix = matrix - alpha * (1 - S.beta) * sparse.coo_array(entries, shape=(S.n, S.n)).tocsc()
+    if isinstance(S.spread, Thin) and S.spread.stay is not None:
+        matrix = matrix - alpha * S.beta * sparse.diags_array(S.spread.stay.double().cpu().numpy(), format="csc")
+    return sparse.csc_matrix(matrix)

@@ -1,0 +1,134 @@
+"""What writers share: files that appear whole or not at all, and the record that goes beside a label map."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import UInt16
+
+from nerveseg import __version__
+from nerveseg.errors import OutputError
+from nerveseg.segmentation import Segmentation
+
+__all__ = ["Reading", "check_holds", "record", "replacing", "to_json"]
+
+_PACKAGES = ("torch", "transformers", "diffusers", "numpy", "pillow")
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A label map read back.
+
+    Attributes:
+        ids: (H, W) label ids, as in the result that was written.
+        labels: names by id; empty where the file does not say.
+        run: the record written beside it; empty where there is none.
+    """
+
+    ids: UInt16[np.ndarray, "H W"]
+    labels: tuple[str, ...]
+    run: Mapping[str, Any]
+
+
+@contextmanager
+def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
+    """Give a temporary file beside each path; at the end all take their places in order, on any error none does.
+
+    The last path should be the one that others look for: once it is there, the rest is too.
+
+    Raises:
+        OutputError: a missing folder, a folder in the way, no permission, a full disk.
+    """
+    for path in paths:
+        _check_place(path)
+    stamp = uuid.uuid4().hex[:12]
+    drafts = tuple(path.with_name(f".{path.name[:80]}.{stamp}.part") for path in paths)
+    try:
+        yield drafts
+        for draft, path in zip(drafts, paths, strict=True):
+            draft.replace(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        reason = error.strerror or error
+        raise OutputError(
+            f"Got {paths[-1]}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
+        ) from error
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def check_holds(writer: ModuleType | Any, labels: int, path: Path) -> None:
+    """Refuse more labels than the format can hold."""
+    if not writer.holds(labels):
+        raise OutputError(f"Got {labels} labels for {path}. Accepted are fewer in this format. Choose another format, or fewer labels.")
+
+
+def record(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
+    """What it takes to understand and repeat a result; no times, so that the same result gives the same record.
+
+    Args:
+        result: the result.
+        id_shift: what the file's ids are larger by than the result's, where a format reserves 0.
+    """
+    walk = result.walk
+    return {
+        "format": "nerveseg-run-1",
+        "labels": [{"id": index, "name": label.name, "strings": list(label.strings)} for index, label in enumerate(result.labels)],
+        "background": result.background,
+        "ignore_index": result.ignore_index,
+        "id_shift": id_shift,
+        "recipe": result.recipe,
+        "walk": None if walk is None else asdict(walk),
+        "picture": {
+            "name": result.picture.name,
+            "height": result.size[0],
+            "width": result.size[1],
+            "sha256": result.picture.sha256,
+            "orientation": result.picture.orientation,
+            "notes": list(result.picture.notes),
+        },
+        "weights": dict(result.weights),
+        "versions": {"nerveseg": __version__, **{name: found for name in _PACKAGES if (found := _version(name))}},
+    }
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """JSON with a fixed order of keys; infinities, which JSON has not, become null."""
+    return json.dumps(_finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(part) for name, part in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in cast("list[Any]", value)]
+    return value
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"Got {path}, whose folder {path.parent} does not exist. Accepted is a file in a folder that exists. Make the folder first."
+        )
+    if path.is_dir():
+        raise OutputError(f"Got {path}, which is a folder. Accepted is a file name. Add one to the folder.")

@@ -1,0 +1,34 @@
+"""The labels painted over the picture, as a PNG for people to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerveseg.registry import knob
+from nerveseg.segmentation import Segmentation
+from nerveseg.writers.base import replacing
+
+__all__ = ["Options", "holds", "suffix", "write"]
+
+suffix = ".overlay.png"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it is painted."""
+
+    alpha: float = knob(0.55, "Strength of the colours. 0: the picture alone; 1: the colours alone.", low=0.0, high=1.0, source="taste")
+    legend: bool = knob(default=True, doc="Add the labels' names below the picture.", source="taste")
+
+
+def holds(labels: int) -> bool:
+    """Any number; past 30 in one picture the legend counts the rest."""
+    return labels >= 1
+
+
+def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:
+    """Write the overlay."""
+    with replacing(path) as (draft,):
+        segmentation.overlay(alpha=options.alpha, legend=options.legend).save(draft, format="PNG")
+    return (path,)

@@ -1,0 +1,91 @@
+"""The label map as a PNG: pixel = id. Mode P with Pascal VOC's colours up to 255 labels, 16-bit grey beyond; a record beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nerveseg.errors import PictureError
+from nerveseg.masks.palette import voc_palette
+from nerveseg.picture.decode import open_image
+from nerveseg.registry import knob
+from nerveseg.segmentation import Segmentation
+from nerveseg.writers.base import Reading, check_holds, record, replacing, to_json
+
+__all__ = ["Options", "holds", "read", "sidecar", "suffix", "write"]
+
+suffix = ".png"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is written."""
+
+    sidecar: bool = knob(
+        default=True, doc="Also write NAME.run.json: labels, recipe, versions, digests.", source="without it nobody can tell what id 3 is"
+    )
+
+
+def holds(labels: int) -> bool:
+    """Up to 65535 labels: the last 16-bit id is kept for ignored pixels."""
+    return labels <= 65535
+
+
+def sidecar(path: Path) -> Path:
+    """Where the record of a label map is: ``a.png`` → ``a.run.json``."""
+    return path.with_suffix(".run.json")
+
+
+def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:
+    """Write the ids, and the record first: where the PNG is, the record is."""
+    check_holds(sys.modules[__name__], len(segmentation.labels), path)
+    image = _image(segmentation)
+    if not options.sidecar:
+        with replacing(path) as (draft,):
+            image.save(draft, format="PNG")
+        return (path,)
+    with replacing(sidecar(path), path) as (note, draft):
+        note.write_text(to_json(record(segmentation)), encoding="utf-8")
+        image.save(draft, format="PNG")
+    return path, sidecar(path)
+
+
+def read(path: str | Path) -> Reading:
+    """Read ids and labels back.
+
+    Raises:
+        PictureError: no label map that `write` makes, or a record that is no JSON.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            image = open_image(file, str(path))
+            image.load()
+        run: dict[str, Any] = json.loads(sidecar(path).read_text(encoding="utf-8")) if sidecar(path).is_file() else {}
+    except PictureError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PictureError(
+            f"Got {path}, which cannot be read ({error}). Accepted is a label map and its record. Write it again."
+        ) from error
+    if image.mode not in ("P", "L", "I;16"):
+        raise PictureError(
+            f"Got {path} of mode {image.mode}. Accepted are P, L and I;16, one id a pixel. A picture of colours holds no ids."
+        )
+    labels = sorted(run.get("labels", []), key=lambda label: label["id"])
+    return Reading(np.asarray(image).astype(np.uint16), tuple(label["name"] for label in labels), run)
+
+
+def _image(segmentation: Segmentation) -> Image.Image:
+    ids = segmentation.segmentation.numpy()
+    if segmentation.ignore_index > 255:
+        return Image.fromarray(ids.astype(np.uint16))
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(voc_palette().tobytes())
+    return image

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nerveseg.errors import OptionError, ShapeError
+from nerveseg.labels import base, cliper
+from nerveseg.registry import options as make
+
+
+@pytest.fixture(scope="module")
+def text():
+    return base.unit(torch.randn(4, 20, generator=torch.Generator().manual_seed(5)))
+
+
+def opts(**more):
+    return make(cliper.Options, {"short_side": 64, "scale": 5.0, **more})
+
+
+def encoded(clip, picture, options):
+    return cliper.encode(cliper.look(picture, clip, options), clip, options)
+
+
+def by_hand(clip, activations, *, faithful):
+    """Steps 1–4 written as loops over heads, from the equations; returns unit patch embeddings a layer and Ā."""
+    blocks = clip.model.vision_model.encoder.layers
+    L, H, m = len(blocks), clip.heads, len(activations.output)
+    d = activations.output.shape[1] // H
+    A = []
+    for h in range(H):
+        total = torch.zeros(m, m)
+        for i in range(L - 1):
+            u = blocks[i].layer_norm1(activations.inputs[i])
+            q, k = blocks[i].self_attn.q_proj(u), blocks[i].self_attn.k_proj(u)
+            total += torch.softmax(q[:, h * d : (h + 1) * d] @ k[:, h * d : (h + 1) * d].T / math.sqrt(d), 1)
+        A.append(total)
+
+    def round_(a):
+        a = a / a.sum(0, keepdim=True)
+        a = a / a.sum(1, keepdim=True)
+        b = (a + a.T) / 2
+        b = torch.clamp(b - b.mean(0, keepdim=True), min=0)
+        return a, b / b.sum(1, keepdim=True)
+
+    if not faithful:
+        for _ in range(L - 1):
+            A = [round_(a)[0] for a in A]
+    rows = []
+    for k in range(L):
+        done = [round_(a) for a in A]
+        M = [pair[1] for pair in done]
+        if faithful:
+            A = [pair[0] for pair in done]
+        x = activations.inputs[k]
+        E = blocks[k].layer_norm1(x) if k < L - 1 and faithful else x
+        v = blocks[-1].self_attn.v_proj(blocks[-1].layer_norm1(E))
+        mixed = torch.cat([M[h] @ v[:, h * d : (h + 1) * d] for h in range(H)], 1)
+        y = blocks[-1].self_attn.out_proj(mixed)
+        z = clip.model.visual_projection(clip.model.vision_model.post_layernorm(y))
+        rows.append(F.normalize(z, dim=1)[1:])
+    return torch.stack(rows).detach(), torch.stack(M).mean(0)[1:, 1:].detach()
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+def test_steps_1_to_4_equal_plain_loops(clip, picture, faithful):
+    options = opts(faithful=faithful)
+    (view,) = cliper.look(picture, clip, options)
+    E, attention = by_hand(clip, view.activations, faithful=faithful)
+    found = encoded(clip, picture, options)
+    torch.testing.assert_close(found.embeddings, E, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found.attention, attention, atol=1e-6, rtol=1e-4)
+    assert found.windows is None
+
+
+@pytest.mark.parametrize("select", [-1, -2])
+def test_steps_5_and_6_equal_plain_loops(clip, picture, text, select):
+    options = opts(select_layer=select, attention_thr=0.9)
+    features = encoded(clip, picture, options)
+    classes, background = text[:3], text[3:]
+    T = torch.cat([text, F.normalize(classes.mean(0, keepdim=True), dim=1)])
+    stack = torch.stack([torch.softmax(5.0 * E @ T.T, 1)[:, :3] for E in features.embeddings])
+    s = stack[select]
+    for c in range(3):
+        for i in range(len(s)):
+            if s[i, c] < 0.9 * s[:, c].max():
+                stack[select][i, c] = 0
+    assert (s == 0).any()
+    spread = torch.zeros_like(s)
+    for j in range(len(s)):
+        for i in range(len(s)):
+            spread[j] += s[i] * features.attention[i, j]
+    found = cliper.score(features, classes, (0, 1, 2), background, options)
+    torch.testing.assert_close(found.values, spread + stack.mean(0), atol=1e-5, rtol=1e-5)
+
+
+def test_clean_form_thresholds_beside_the_mean_and_spreads_from_the_left(clip, picture, text):
+    options = opts(attention_thr=0.9, faithful=False)
+    features = encoded(clip, picture, options)
+    T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
+    stack = torch.stack([torch.softmax(5.0 * E @ T.T, 1)[:, :4] for E in features.embeddings])
+    s = torch.where(stack[-2] >= 0.9 * stack[-2].amax(0), stack[-2], 0)
+    rows = features.attention / features.attention.sum(1, keepdim=True)
+    found = cliper.score(features, text, (0, 1, 2, 3), text[:0], options)
+    torch.testing.assert_close(found.values, rows @ s + stack.mean(0))
+
+
+def test_balanced_attention_has_rows_that_sum_to_1_and_nearly_balanced_columns():
+    A = torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0)) + 0.05
+    for _ in range(8):
+        A, M = cliper.regularised(A)
+    torch.testing.assert_close(A.sum(-1), torch.ones(3, 9))
+    torch.testing.assert_close(A.sum(-2), torch.ones(3, 9), atol=1e-2, rtol=0)
+    assert M.min() >= 0
+    torch.testing.assert_close(M.sum(-1), torch.ones(3, 9))
+
+
+def test_a_row_that_the_clamp_empties_stays_in_place():
+    _, M = cliper.regularised(torch.ones(1, 4, 4))
+    torch.testing.assert_close(M[0], torch.eye(4))
+
+
+def test_background_acts_in_the_denominator_only(clip, picture, text):
+    options = opts()
+    features = encoded(clip, picture, options)
+    without, with_ = (cliper.score(features, text[:3], (0, 1, 2), b, options).values for b in (text[:0], text[3:]))
+    assert without.shape == with_.shape == (features.embeddings.shape[1], 3)
+    assert float(with_.sum()) < float(without.sum())
+    assert float(with_.max()) <= 2
+
+
+def test_fuse_off_keeps_the_last_layer_alone(clip, picture, text):
+    options = opts(fuse=False)
+    alone, all_ = encoded(clip, picture, options), encoded(clip, picture, opts())
+    torch.testing.assert_close(alone.embeddings, all_.embeddings[-1:])
+    assert cliper.score(alone, text, (0, 1, 2, 3), text[:0], options).values.shape[1] == 4
+
+
+def test_windows_join_as_the_mean_of_both_probabilities(clip, picture, text):
+    options = opts(window=48, stride=32, attention_thr=0.0)
+    features = encoded(clip, picture, options)
+    assert features.windows.shape == features.embeddings.shape
+    T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
+    p = sum(torch.softmax(5.0 * E @ T.T, -1)[..., :4] for E in (features.embeddings, features.windows)) / 2
+    found = cliper.score(features, text, (0, 1, 2, 3), text[:0], options)
+    torch.testing.assert_close(found.values, features.attention.T @ p[-2] + p.mean(0))
+
+
+def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, picture):
+    options = opts(window=48, stride=32)
+    views = list(cliper.look(picture, clip, options))
+    h, w = views[0].grid
+    n = h * w
+    E, count = torch.zeros(4, n, 20), torch.zeros(n, 1)
+    pasted, pairs = torch.zeros(n, n), torch.zeros(n, n)
+    for view in views[1:]:
+        part, attention = by_hand(clip, view.activations, faithful=True)
+        rows, columns = view.activations.grid
+        cells = [(view.top + i) * w + view.left + j for i in range(rows) for j in range(columns)]
+        for a, i in enumerate(cells):
+            E[:, i] += part[:, a]
+            count[i] += 1
+            for b, j in enumerate(cells):
+                pasted[i, j] += attention[a, b]
+                pairs[i, j] += 1
+    mixing = pasted / (pairs + 1e-5)
+    mixing /= mixing.sum(1, keepdim=True)
+    found = encoded(clip, picture, options).windows
+    torch.testing.assert_close(found, mixing.T @ (E / count), atol=1e-4, rtol=1e-3)
+
+
+def test_a_layer_that_is_not_there_is_refused(clip, picture, text):
+    options = opts(select_layer=-5)
+    with pytest.raises(OptionError, match="-4 to -1"):
+        cliper.score(encoded(clip, picture, options), text, (0, 1, 2, 3), text[:0], options)
+
+
+def test_views_without_the_whole_picture_are_refused(clip, picture):
+    views = list(cliper.look(picture, clip, opts(window=48)))
+    with pytest.raises(ShapeError, match="whole picture"):
+        cliper.encode(views[1:], clip, opts())

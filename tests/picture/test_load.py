@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import contextlib
+import struct
+import warnings
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nerveseg.errors import PictureError
+from nerveseg.picture import load
+from nerveseg.picture.decode import FORMATS, open_image
+
+
+def pixels(height=5, width=7, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image, format="PNG", **options):
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def png_header(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def test_the_same_pixels_give_the_same_picture_however_they_come(tmp_path):
+    array = pixels()
+    path = tmp_path / "a.png"
+    Image.fromarray(array).save(path)
+    chw = torch.from_numpy(array).permute(2, 0, 1)
+    sources = [
+        path,
+        str(path),
+        path.read_bytes(),
+        bytearray(path.read_bytes()),
+        Image.open(path),
+        array,
+        chw,
+        chw.float() / 255,
+        chw.double() / 255,
+    ]
+    found = [load(source) for source in sources]
+    for picture in found:
+        np.testing.assert_array_equal(picture.pixels, array)
+        assert picture.size == (5, 7)
+        assert picture.orientation == 1
+        assert picture.notes == ()
+    assert len({picture.sha256 for picture in found}) == 1
+    assert found[0].name == "a.png"
+    assert found[5].name == "picture"
+    assert load(found[0]) is found[0]
+    sources[4].close()
+
+
+def test_pixels_are_a_copy_that_cannot_be_written():
+    array = pixels()
+    picture = load(array)
+    array[:] = 0
+    assert picture.pixels.any()
+    with pytest.raises(ValueError):
+        picture.pixels[0, 0, 0] = 1
+
+
+def test_the_digest_tells_shapes_apart():
+    flat = np.zeros((4, 6, 3), dtype=np.uint8)
+    assert load(flat).sha256 != load(flat.reshape(6, 4, 3)).sha256
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    array = pixels()
+    turn = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = load(encoded(Image.fromarray(array), exif=exif))
+    np.testing.assert_array_equal(picture.pixels, turn[orientation](array))
+    assert picture.orientation == orientation
+    assert bool(picture.notes) == (orientation != 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"])
+def test_modes_become_rgb(mode):
+    image = Image.fromarray(pixels()).convert(mode)
+    picture = load(image)
+    np.testing.assert_array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+    assert bool(picture.notes) == (mode != "RGB")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "PA", "La", "RGBa"])
+def test_transparency_is_laid_over_white(mode):
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (40, 40, 40, 255))
+    steps = {"La": ["LA", "La"], "PA": ["P", "PA"]}.get(mode, [mode])
+    for step in steps:
+        image = image.convert(step)
+    picture = load(image)
+    if mode != "PA":  # PIL's own way to PA drops the transparency
+        assert picture.pixels[0, 0].tolist() == [255, 255, 255]
+        assert "white" in picture.notes[-1]
+    assert picture.pixels[0, 1].tolist() == [40, 40, 40]
+
+
+def test_a_palette_with_a_transparent_colour():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    picture = load(encoded(image, transparency=0))
+    assert picture.pixels[0].tolist() == [[255, 255, 255], [200, 100, 50]]
+
+
+def test_sixteen_bit_grey_is_scaled_by_its_range_and_says_so():
+    grey = np.array([[1000, 2000, 3000]], dtype=np.uint16)
+    picture = load(encoded(Image.fromarray(grey)))
+    assert picture.pixels[0, :, 0].tolist() == [0, 128, 255]
+    assert "1000…3000" in picture.notes[0]
+    even = load(encoded(Image.fromarray(np.full((2, 2), 65535, dtype=np.uint16))))
+    assert even.pixels.min() == 255
+
+
+def test_grey_floats_with_nan_are_refused():
+    load(Image.fromarray(np.array([[0.0, 0.5]], dtype=np.float32)))
+    with pytest.raises(PictureError, match="finite"):
+        load(Image.fromarray(np.array([[0.0, np.nan]], dtype=np.float32)))
+
+
+def test_the_first_picture_of_several_is_taken_and_noted():
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue", "lime")]
+    picture = load(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert picture.pixels[0, 0].tolist() == [255, 0, 0]
+    assert picture.notes[0].startswith("Picture 1 of the 3")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000"])
+def test_formats(format):
+    even = np.full((16, 24, 3), 120, dtype=np.uint8)
+    picture = load(encoded(Image.fromarray(even), format))
+    assert picture.size == (16, 24)
+    assert abs(int(picture.pixels.mean()) - 120) <= 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5000), (5000, 1)])
+def test_extreme_shapes_load(height, width):
+    assert load(encoded(Image.new("RGB", (width, height)))).size == (height, width)
+
+
+def test_the_cap_is_checked_before_decoding():
+    with pytest.raises(PictureError, match="3,600,000,000"):
+        load(png_header(60000, 60000))
+    with pytest.raises(PictureError, match="at most 34"):
+        load(pixels(), max_pixels=34)
+    load(pixels(), max_pixels=35)
+    with pytest.raises(PictureError):
+        load(load(pixels()), max_pixels=34)
+    with pytest.raises(PictureError):
+        load(torch.zeros(3, 5, 7), max_pixels=34)
+
+
+def test_pils_own_limit_neither_warns_nor_changes():
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        header = open_image(BytesIO(png_header(13_000, 15_000)), "header")  # 195 million: PIL alone would raise
+    assert header.size == (13_000, 15_000)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_what_is_no_picture_is_refused_and_said(tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("not a picture at all")
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(encoded(Image.fromarray(pixels(64, 64)), "JPEG")[:900])
+    cases = [
+        (text, "not a pi"),
+        (empty, "0 bytes"),
+        (cut, "cut short"),
+        (tmp_path, "folder"),
+        (tmp_path / "none.png", "does not exist"),
+        ("https://example.org/a.png", "Download"),
+        ("data:image/png;base64,AAAA", "Download"),
+        ("a\0b.png", "'a\\x00b.png'"),
+        ("x" * 5000, "cannot be read"),
+        (b"", "no bytes"),
+        (b"GIF89a", "no whole picture"),
+        (3, "int"),
+        (None, "NoneType"),
+        ([[1, 2]], "list"),
+    ]
+    for source, says in cases:
+        with pytest.raises(PictureError) as caught:
+            load(source)
+        assert says in str(caught.value), source
+
+
+def test_damage_inside_a_file_is_said(tmp_path):
+    data = bytearray(encoded(Image.fromarray(pixels(40, 40))))
+    with pytest.raises(PictureError):
+        load(bytes(data[: len(data) // 2]))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (np.zeros((4, 5), np.uint8), "Stack"),
+        (np.zeros((3, 4, 5), np.uint8), "moveaxis"),
+        (np.zeros((4, 5, 4), np.uint8), "H×W×3"),
+        (np.zeros((4, 5, 3), np.float32), "uint8"),
+        (np.zeros((4, 5, 3), np.uint16), "uint8"),
+        (np.zeros((3, 5, 3), np.uint8), "3 rows"),
+        (np.zeros((0, 5, 3), np.uint8), "no pixel"),
+        (np.zeros((1, 4, 5, 3), np.uint8), "H×W×3"),
+        (torch.zeros(4, 5), "3×H×W"),
+        (torch.zeros(4, 5, 3), "permute"),
+        (torch.zeros(3, 5, 3), "3 columns"),
+        (torch.zeros(1, 3, 4, 5), "tensor[0]"),
+        (torch.zeros(3, 4, 5, dtype=torch.int64), "uint8"),
+        (torch.full((3, 4, 5), 1.5), "0…1"),
+        (torch.full((3, 4, 5), float("nan")), "0…1"),
+        (torch.full((3, 4, 5), -0.1), "0…1"),
+        (torch.zeros(3, 0, 5), "no pixel"),
+        (Image.new("RGB", (0, 5)), "1×1"),
+    ],
+)
+def test_layouts_that_can_be_read_in_two_ways_are_refused(source, says):
+    with pytest.raises(PictureError) as caught:
+        load(source)
+    assert says in str(caught.value)
+
+
+def test_a_pil_image_is_left_as_it_was():
+    image = Image.fromarray(pixels()).convert("P")
+    before = image.tobytes(), image.mode, dict(image.info)
+    load(image)
+    assert (image.tobytes(), image.mode, dict(image.info)) == before
+
+
+def test_only_listed_formats_are_opened():
+    assert "EPS" not in FORMATS
+    with pytest.raises(PictureError):
+        load(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+
+
+SEEDS = [encoded(Image.fromarray(pixels(6, 6)), format) for format in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")]
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4), st.integers(1, 2000))
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_bytes_fail_with_nothing_but_a_picture_error(data, changes, length):
+    broken = bytearray(data[:length])
+    for at, value in changes:
+        broken[at % len(broken)] = value
+    with contextlib.suppress(PictureError):
+        load(bytes(broken), max_pixels=1_000_000)
