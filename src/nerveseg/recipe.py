@@ -94,8 +94,8 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """sha256 of the composed recipe: equal digests mean equal choices and knobs."""
-        return hashlib.sha256(json.dumps(self.table, sort_keys=True).encode()).hexdigest()
+        """Sha256 of every choice and knob, defaults included; title and comments do not count."""
+        return hashlib.sha256(json.dumps({name: self._filled(name) for name in _TABLES}, sort_keys=True).encode()).hexdigest()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -179,7 +179,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Got the recipe file {path}, which cannot be read ({error}). Accepted is a TOML file. Check the path.") from error
+        raise RecipeError(
+            f"Got the recipe file {path}, which cannot be read ({error}). Accepted is a TOML file. Check the path."
+        ) from error
 
 
 def _merged(table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

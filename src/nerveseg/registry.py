@@ -85,8 +85,10 @@ def knob(
     Args:
         default: the value when nothing is said.
         doc: what it does and in which direction ("larger: ...").
-        low: smallest accepted value; ``above`` is the same, excluded.
-        high: largest accepted value; ``below`` is the same, excluded.
+        low: smallest accepted value.
+        high: largest accepted value.
+        below: accepted values lie below it.
+        above: accepted values lie above it.
         choices: the accepted values, for a named choice.
         source: equation, paper or measurement that the default comes from.
     """
@@ -116,9 +118,11 @@ def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
             hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
             place = f" for {where}" if where else ""
             raise OptionError(f"Got the option {name!r}{place}. Accepted are {', '.join(sorted(fields)) or 'none'}. {hint}")
-    made = cls(**given)
-    check(made, where)
-    return made
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if field.name in given:  # before the class is made, so that a wrong type is told in our words whoever else checks types
+            _check_one(given[field.name], hints[field.name], field.metadata, f"{where}.{field.name}" if where else field.name)
+    return cls(**given)
 
 
 def _check_one(value: Any, hint: Any, rule: Mapping[str, Any], name: str) -> None:
@@ -131,13 +135,15 @@ def _check_one(value: Any, hint: Any, rule: Mapping[str, Any], name: str) -> Non
     accepted = _accepted(plain, rule)
     if not fits:
         raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Give a value of that type.")
-    if number and (math.isnan(value) or not _in_range(float(value), rule)):
+    if number and not _in_range(value, rule):
         raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose a value in that range.")
     if rule.get("choices") and value not in rule["choices"]:
         raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose one of them.")
 
 
-def _in_range(value: float, rule: Mapping[str, Any]) -> bool:
+def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:
+    if math.isnan(value):
+        return False
     low, high, above, below = (rule.get(edge) for edge in ("low", "high", "above", "below"))
     return (
         (low is None or value >= low)

@@ -230,14 +230,18 @@ class Segmentation:
             if counts[index] > 0
         ]
 
-    def overlay(self, *, alpha: float = 0.55, legend: bool = True) -> Image.Image:
+    def overlay(self, *, alpha: float = 0.55, legend: bool = True, scale: int = 1) -> Image.Image:
         """Draw the labels over the picture.
 
         Args:
             alpha: 0 shows the picture, 1 the colours alone.
             legend: whether to add a strip with the labels' names below; the image is then taller (and wider, if a name needs it).
+            scale: whole-number enlargement, for pictures too small to look at.
         """
-        image = paint(self.picture.pixels, self.segmentation.numpy(), len(self.labels), alpha=alpha, background=self.background)
+        pixels, ids = self.picture.pixels, self.segmentation.numpy()
+        if scale > 1:
+            pixels, ids = (part.repeat(scale, axis=0).repeat(scale, axis=1) for part in (pixels, ids))
+        image = paint(pixels, ids, len(self.labels), alpha=alpha, background=self.background)
         if not legend:
             return image
         names = [label.name for label in self.labels]

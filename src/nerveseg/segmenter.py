@@ -1,17 +1,19 @@
 """The one file that wires the stages; read it first.
 
-    encode:  picture → label source's features, graph's heads                    the two networks, once a picture
-    decode:  words → scores → G → S → P → label map                              no network, any number of times
+encode:  picture → label source's features, graph's heads                    the two networks, once a picture
+decode:  words → scores → G → S → P → label map                              no network, any number of times
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -184,9 +186,7 @@ class Segmenter:
                 heads = self._heads(loaded, seed, noise)
         return Encoding(loaded, features, heads, self.recipe, watch.seconds)
 
-    def decode(
-        self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None
-    ) -> Segmentation:
+    def decode(self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None) -> Segmentation:
         """Label an encoded picture: no network pass but for words not met before.
 
         Args:
@@ -207,7 +207,7 @@ class Segmenter:
             inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
             maps = [columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G)]
             with watch("decide"):
-                return Segmentation.build(
+                result = Segmentation.build(
                     maps[0],
                     maps[1],
                     vocabulary,
@@ -220,9 +220,9 @@ class Segmenter:
                     min_area=recipe.min_area,
                     recipe=recipe.name,
                     walk=_info(inside),
-                    seconds={**encoding.seconds, **watch.seconds},
                     weights={name: folder.digest for name, folder in self.folders.items()},
                 )
+        return dataclasses.replace(result, seconds=MappingProxyType({**encoding.seconds, **watch.seconds}))
 
     def label(
         self,
@@ -334,8 +334,6 @@ def _info(inside: Labelling) -> WalkInfo | None:
 
 
 def _replaced(options: Any, **knobs: Any) -> Any:
-    import dataclasses
-
     from nerveseg.registry import check
 
     changed = dataclasses.replace(options, **knobs)

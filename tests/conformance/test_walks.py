@@ -136,6 +136,15 @@ def test_another_grids_labels_are_refused(name):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+def test_row_sums_do_not_drift_at_65536_tokens(kernel):
+    generator = torch.Generator().manual_seed(0)
+    n = 65536
+    sides = [torch.randn(1, n, 16, generator=generator) for _ in range(2)]
+    S = build(Heads(sides[0], sides[1], (256, 256)), torch.full((n, 2), 0.5), kernel=kernel)
+    torch.testing.assert_close(S @ torch.ones(n, 2), torch.ones(n, 2), rtol=0, atol=4e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_full_size_picture_in_half_precision(kernel):
     generator = torch.Generator().manual_seed(0)
     n = 4096

@@ -1,7 +1,7 @@
 """Scenes of the embedded world: one to four things over one or two stuffs, with an exact mask and a caption.
 
-``render(split, index)`` is a pure function: the same arguments give the same bytes on every machine with the same NumPy and Pillow. The three splits
-share no random stream, because the split is part of the seed's spawn key.
+``render(split, index)`` is a pure function: the same arguments give the same bytes on every machine with the same NumPy and Pillow. The
+three splits share no random stream, because the split is part of the seed's spawn key.
 """
 
 from __future__ import annotations

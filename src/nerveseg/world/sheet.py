@@ -44,7 +44,10 @@ def cut(font: Path, out: Path) -> Path:
     for place, character in enumerate(GLYPHS.values()):
         glyph = _draw(face, character)
         if glyph is None:
-            raise OutputError(f"Got no glyph for {character!r} in {font}. Accepted is a Noto Color Emoji font. Install fonts-noto-color-emoji.")
+            raise OutputError(
+                f"Got no glyph for {character!r} in {font}. Accepted is a Noto Color Emoji font. "
+                "Install the Debian package fonts-noto-color-emoji."
+            )
         left, top = (place % COLUMNS) * CELL, (place // COLUMNS) * CELL
         sheet.paste(glyph, (left + (CELL - glyph.width) // 2, top + (CELL - glyph.height) // 2))
     sheet.quantize(256, method=Image.Quantize.FASTOCTREE).save(out, optimize=True)

@@ -12,6 +12,7 @@ from nerveseg.writers.base import replacing
 __all__ = ["Options", "holds", "suffix", "write"]
 
 suffix = ".overlay.png"
+_LOOKED_AT = 640  # pixels on the longer side that are comfortable to look at
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Options:
 
     alpha: float = knob(0.55, "Strength of the colours. 0: the picture alone; 1: the colours alone.", low=0.0, high=1.0, source="taste")
     legend: bool = knob(default=True, doc="Add the labels' names below the picture.", source="taste")
+    scale: int = knob(
+        0, "Whole-number enlargement; 0: small pictures as often as fits 640 pixels, others not at all.", low=0, high=32, source="taste"
+    )
 
 
 def holds(labels: int) -> bool:
@@ -29,6 +33,7 @@ def holds(labels: int) -> bool:
 
 def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:
     """Write the overlay."""
+    scale = options.scale or max(1, _LOOKED_AT // max(segmentation.size))
     with replacing(path) as (draft,):
-        segmentation.overlay(alpha=options.alpha, legend=options.legend).save(draft, format="PNG")
+        segmentation.overlay(alpha=options.alpha, legend=options.legend, scale=scale).save(draft, format="PNG")
     return (path,)

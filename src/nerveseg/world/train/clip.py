@@ -1,8 +1,8 @@
 """The tiny CLIP, trained from captions alone.
 
-Three losses, all fed by pictures and the words of their captions: the contrastive loss of CLIP on the class token; *presence*: the surest patches of a
-picture must carry each of its words; *membership*: every patch must carry one of its words, whichever. The last two read the dense path that
-segmentation reads later (the value path of the last block), so the dense path is trained, and no mask is ever seen.
+Three losses, all fed by pictures and the words of their captions: the contrastive loss of CLIP on the class token; *presence*: the surest
+patches of a picture must carry each of its words; *membership*: every patch must carry one of its words, whichever. The last two read the
+dense path that segmentation reads later (the value path of the last block), so the dense path is trained, and no mask is ever seen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
 from nerveseg.world.train import loop, tokenizer
 
-__all__ = ["build", "dense", "train"]
+__all__ = ["build", "dense", "losses", "train"]
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "an image of a {}", "a drawing of a {}", "a scene with a {}")
 
@@ -56,17 +56,26 @@ def build(words: int) -> CLIPModel:
     return CLIPModel._from_config(config, attn_implementation="eager")
 
 
-def dense(model: CLIPModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit embeddings of the picture (B, D), by the class token, and of its patches (B, n, D), by the last block's value path."""
+def dense(model: CLIPModel, pixels: Tensor, layer: int | None = None) -> tuple[Tensor, ...]:
+    """Unit embeddings of the picture (B, D), by the class token, and of its patches (B, n, D), by the last block's value path.
+
+    Args:
+        model: see `build`.
+        pixels: normalised as CLIP's.
+        layer: also read the patches of this earlier block's input, normalised by its own LN1, through the same value path.
+    """
     tower = model.vision_model
     x = tower.pre_layrnorm(tower.embeddings(pixels, interpolate_pos_encoding=True))
     *blocks, last = tower.encoder.layers
-    for block in blocks:
+    early = []
+    for place, block in enumerate(blocks):
+        if place == layer:
+            early = [block.layer_norm1(x)]
         x = block(x, None)
     picture = tower.post_layernorm(last(x, None)[:, 0])
-    values = last.self_attn.out_proj(last.self_attn.v_proj(last.layer_norm1(x)))
-    patches = tower.post_layernorm(values[:, 1:])
-    return tuple(F.normalize(model.visual_projection(y).float(), dim=-1) for y in (picture, patches))  # type: ignore[return-value]
+    values = (last.self_attn.out_proj(last.self_attn.v_proj(last.layer_norm1(y))) for y in (x, *early))
+    patches = (tower.post_layernorm(y[:, 1:]) for y in values)
+    return tuple(F.normalize(model.visual_projection(y).float(), dim=-1) for y in (picture, *patches))
 
 
 def train(folder: Path, minutes: float) -> None:
@@ -83,26 +92,28 @@ def train(folder: Path, minutes: float) -> None:
         count = max(8, _TOKENS // (size[0] * size[1] // 64))
         batch = loop.pictures(number * 128, count, size, (0, 2) if size[0] * size[1] < 8000 else (1, 4))
         optimiser.param_groups[0]["lr"] = optimiser.param_groups[1]["lr"] = loop.learning_rate(1.2e-3, progress, number)
-        losses = _losses(model, words, batch, number)
+        parts = losses(model, words, batch, number)
         optimiser.zero_grad()
-        sum(losses.values(), torch.zeros(())).backward()
+        sum(parts.values(), torch.zeros(())).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=4.0)
         ema.update(model)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return {name: float(loss.detach()) for name, loss in parts.items()}
 
     loop.train(folder / "clip-run", {"model": model, "ema": ema, "optimiser": optimiser}, step, minutes, lambda: watch(model, words, ema))
     model.load_state_dict(ema.average)
     model.save_pretrained(folder / "clip")
 
 
-def _losses(model: CLIPModel, words: tokenizer.CLIPTokenizer, batch: list[scenes.Scene], number: int) -> dict[str, Tensor]:
+def losses(model: CLIPModel, words: tokenizer.CLIPTokenizer, batch: list[scenes.Scene], number: int) -> dict[str, Tensor]:
+    """The three losses of a batch; of a scene only the picture, the caption and the caption's names are read."""
     pixels, captions, names = loop.words_of(batch)
     template = TEMPLATES[number % len(TEMPLATES)]
+    layer = 1 + number // 2 % (len(model.vision_model.encoder.layers) - 2)
     with torch.autocast("cpu", torch.bfloat16):
-        pictures, patches = dense(model, _normalised(pixels))
+        pictures, *depths = dense(model, _normalised(pixels), layer)
         texts = embed_words(model, words, [*captions, *(template.format(name) for name in NAMES)])
     told, classes = texts[: len(captions)], texts[len(captions) :]
     scale = model.logit_scale.exp()
@@ -112,11 +123,18 @@ def _losses(model: CLIPModel, words: tokenizer.CLIPTokenizer, batch: list[scenes
     present = torch.zeros(len(batch), len(NAMES))
     for row, held in enumerate(names):
         present[row, [NAMES.index(name) for name in held]] = 1
-    labels = (scale * patches @ classes.T).log_softmax(-1)  # (B, n, C)
+    # The last block's input counts in full, an earlier one by half: early-layer fusion reads them all.
+    parts = [_dense_losses((scale * patches @ classes.T).log_softmax(-1), present) for patches in depths]
+    shares = [1.0, 0.5][: len(parts)]
+    member, presence = (sum(w * part[i] for w, part in zip(shares, parts, strict=True)) / sum(shares) for i in (0, 1))
+    return {"contrast": 0.3 * contrast, "member": member, "presence": presence}
+
+
+def _dense_losses(labels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Membership and presence of log-probabilities (B, n, C) under the names that the captions hold (B, C)."""
     member = -(labels + (present - 1)[:, None] * 1e4).logsumexp(-1).mean()
     surest = labels.topk(_SUREST, dim=1).values.exp().mean(1).clamp_min(1e-6).log()
-    presence = -(surest * present).sum() / present.sum()
-    return {"contrast": 0.3 * contrast, "member": member, "presence": presence}
+    return member, -(surest * present).sum() / present.sum()
 
 
 def embed_words(model: CLIPModel, words: tokenizer.CLIPTokenizer, strings: list[str]) -> Tensor:

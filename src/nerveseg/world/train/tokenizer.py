@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -17,13 +18,15 @@ CONTEXT = 32
 
 _END = "</w>"
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
-_FUNCTION_WORDS = "a an the of on in with near and front photo picture image drawing scene this is there one small large big background".split()
+_FUNCTION_WORDS = frozenset(
+    "a an the of on in with near and front photo picture image drawing scene this is there one small large big background".split()
+)
 
 
 def words() -> tuple[str, ...]:
     """Every word that the pair was trained on or may meet in a template, sorted."""
     named = {part for name in NAMES for part in name.split()}
-    return tuple(sorted(named | set(_FUNCTION_WORDS)))
+    return tuple(sorted(named | _FUNCTION_WORDS))
 
 
 def save(folder: Path) -> CLIPTokenizer:
@@ -45,7 +48,7 @@ def _merges(corpus: tuple[str, ...]) -> list[tuple[str, str]]:
     spelled = {word: [*word[:-1], word[-1] + _END] for word in corpus}
     merges: list[tuple[str, str]] = []
     while any(len(symbols) > 1 for symbols in spelled.values()):
-        pairs = Counter(pair for symbols in spelled.values() for pair in zip(symbols, symbols[1:], strict=False))
+        pairs = Counter(pair for symbols in spelled.values() for pair in itertools.pairwise(symbols))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         spelled = {word: _merge(symbols, best) for word, symbols in spelled.items()}

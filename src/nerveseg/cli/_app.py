@@ -1,0 +1,45 @@
+"""The verbs, gathered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nerveseg import __version__
+from nerveseg.cli import demo, doctor, explain, recipes, segment, weights, world
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Segment any picture with any words, without training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: nerveseg demo",
+)
+
+
+def _version(value: bool) -> bool:  # noqa: FBT001  typer calls it so
+    if value:
+        typer.echo(f"nerveseg {__version__}")
+        raise typer.Exit
+    return value
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    """Segment any picture with any words, without training."""
+
+
+app.command()(segment.segment)
+app.command()(demo.demo)
+app.command()(explain.explain)
+app.command()(doctor.doctor)
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(weights.app, name="weights")
+app.add_typer(world.app, name="world")

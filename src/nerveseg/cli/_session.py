@@ -1,0 +1,99 @@
+"""Networks that are loaded when the first good picture asks for them, and what is done with every picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nerveseg.cli._console import still, waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nerveseg.cli._places import Place
+    from nerveseg.picture.load import Picture
+    from nerveseg.recipe import Recipe
+    from nerveseg.segmentation import Segmentation
+    from nerveseg.segmenter import Encoding, Segmenter
+    from nerveseg.words.vocabulary import Background, Vocabulary
+
+__all__ = ["Networks", "Session", "save"]
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The networks of one recipe.
+
+    Attributes:
+        recipe: a name, a file or a folder.
+        device: None has it chosen.
+        dtype: None has it chosen.
+        offline: never ask the network.
+        settings: knobs by dotted name.
+    """
+
+    recipe: str
+    device: str | None = None
+    dtype: str | None = None
+    offline: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    _made: list[tuple[Segmenter, float]] = field(default_factory=list)
+
+    def check(self) -> Recipe:
+        """Compose the recipe, so that a wrong knob is told before any picture is read."""
+        from nerveseg import recipe
+
+        with waiting("reading the recipe"):
+            return recipe.load(self.recipe, self.settings)
+
+    def segmenter(self) -> Segmenter:
+        """The networks, loaded on first use."""
+        if not self._made:
+            started = time.perf_counter()
+            with waiting(f"loading the networks of {self.recipe!r}"):
+                from nerveseg.segmenter import Segmenter
+
+                still()
+                made = Segmenter.from_pretrained(
+                    self.recipe, device=self.device, dtype=self.dtype, offline=self.offline, settings=self.settings
+                )
+            self._made.append((made, time.perf_counter() - started))
+        return self._made[0][0]
+
+    @property
+    def seconds(self) -> float:
+        """How long loading took, imports included; 0 before."""
+        return self._made[0][1] if self._made else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One list of labels for any number of pictures.
+
+    Attributes:
+        networks: what reads the pictures.
+        vocabulary: the labels.
+        background: what stands for the rest, or None.
+        seed: of the diffusion noise; None takes the recipe's.
+    """
+
+    networks: Networks
+    vocabulary: Vocabulary
+    background: Background | None = None
+    seed: int | None = None
+
+    def encode(self, picture: Picture) -> Encoding:
+        """Pass a picture through the networks."""
+        return self.networks.segmenter().encode(picture, seed=self.seed)
+
+    def segment(self, picture: Picture) -> Segmentation:
+        """Label every pixel."""
+        encoding = self.encode(picture)
+        return self.networks.segmenter().decode(encoding, self.vocabulary, background=self.background)
+
+
+def save(result: Segmentation, place: Place) -> tuple[Path, ...]:
+    """Write the label map, its record and the overlay."""
+    return (*result.save(place.ids), *result.save(place.overlay))

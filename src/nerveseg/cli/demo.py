@@ -1,0 +1,47 @@
+"""``nerveseg demo``: segment the pictures that come with the package with the networks that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nerveseg.cli._console import console, guarded, json_line, waiting
+
+__all__ = ["demo"]
+
+
+@guarded
+def demo(
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; older ones of the demo are replaced.")] = Path(
+        "nerveseg-demo"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+) -> None:
+    """Segment the bundled scenes with the embedded networks. No network, no downloads.
+
+    Leaves an overlay with a legend and an indexed PNG of each. The labels hold names that are not in the picture, too.
+    """
+    from nerveseg.cli._places import Place, folder
+    from nerveseg.cli._results import as_json, show
+    from nerveseg.cli._session import Networks, Session, save
+    from nerveseg.picture import load
+    from nerveseg.words.vocabulary import Vocabulary
+    from nerveseg.world import bundled
+
+    folder(out)
+    networks = Networks("mini")
+    for scene in bundled.scenes():
+        session = Session(networks, Vocabulary.parse(scene.labels))
+        target = Place(scene.path, out / f"{scene.name}.png")
+        with waiting(scene.name):
+            result = session.segment(load(scene.path))
+            files = save(result, target)
+        if json:
+            json_line(as_json(scene.name, result, files))
+        else:
+            show(scene.name, result, files)
+    if not json:
+        console().print(f"Loading the networks took {networks.seconds:.2f} seconds, once. Look at {out}/*.overlay.png.", soft_wrap=True)

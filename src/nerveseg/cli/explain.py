@@ -1,0 +1,50 @@
+"""``nerveseg explain PICTURE``: one figure of what happens inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nerveseg.cli._console import guarded, note, waiting
+from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Labels, Offline, RecipeName, Seed, Settings
+
+__all__ = ["explain"]
+
+
+@guarded
+def explain(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.", show_default=False)],
+    *,
+    labels: Labels,
+    recipe: RecipeName = "nerve",
+    settings: Settings = None,
+    background: BackgroundWords = "none",
+    out: Annotated[Path, typer.Option("--out", "-o", help="The figure: .png, .svg or .pdf.")] = Path("nerveseg-explain.png"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a figure that is there already.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    offline: Offline = False,
+    seed: Seed = None,
+) -> None:
+    """Draw one figure: the picture, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
+    from nerveseg.cli import _figure
+    from nerveseg.cli._inside import look
+    from nerveseg.cli._session import Networks
+    from nerveseg.cli._words import read_background, read_labels, read_settings
+    from nerveseg.picture import load
+
+    vocabulary = read_labels(labels)
+    rest = read_background(background, vocabulary)
+    _figure.check(out, overwrite=overwrite)
+    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()))
+    networks.check()
+    loaded = load(picture)
+    for remark in loaded.notes:
+        note(f"{picture}: {remark}")
+    segmenter = networks.segmenter()
+    with waiting(str(picture)):
+        inside = look(segmenter, segmenter.encode(loaded, seed=seed), vocabulary, rest)
+        _figure.draw(inside, out)
+    typer.echo(out)

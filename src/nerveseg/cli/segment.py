@@ -1,0 +1,99 @@
+"""``nerveseg segment PICTURE... --labels "cat; kitten, dog, grass"``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nerveseg.cli._console import FAILED, SOME_FAILED, fail, guarded, json_line, note, waiting
+from nerveseg.errors import NerveSegError
+
+__all__ = ["segment"]
+
+Labels = Annotated[str, typer.Option("--labels", "-l", help="Words parted by ',', synonyms by ';' – or a file with one label a line.")]
+RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder. 'mini' works offline.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="TABLE.KNOB=VALUE", help="Change a knob of the recipe.")]
+BackgroundWords = Annotated[str, typer.Option("--background", "-b", help="none, auto, or words parted by ','.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Left out: the best there is.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float16, bfloat16. Left out: float16 on CUDA, else float32.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the diffusion noise. Left out: the recipe's.")]
+
+
+@guarded
+def segment(
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Picture files.", show_default=False)],
+    *,
+    labels: Labels,
+    recipe: RecipeName = "nerve",
+    settings: Settings = None,
+    background: BackgroundWords = "none",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("nerveseg-out"),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    offline: Offline = False,
+    seed: Seed = None,
+) -> None:
+    """Label every pixel of pictures by words.
+
+    Writes NAME.png (pixel = label id), NAME.run.json (labels, recipe, versions) and NAME.overlay.png for each picture.
+    Exits 0 if all went well, 1 if it failed, 2 for a wrong command, 3 if some pictures failed.
+    """
+    from nerveseg.cli._places import folder, plan
+    from nerveseg.cli._results import as_json, show
+    from nerveseg.cli._session import Networks, Session, save
+    from nerveseg.cli._words import read_background, read_labels, read_settings
+    from nerveseg.picture import load
+
+    vocabulary = read_labels(labels)
+    rest = read_background(background, vocabulary)
+    places = plan(pictures, out, overwrite=overwrite)
+    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()))
+    networks.check()
+    session = Session(networks, vocabulary, rest, seed)
+    folder(out)
+
+    failed: list[Path] = []
+    for place in places:
+        with _attempt(place.picture, failed, json=json):
+            picture = load(place.picture)
+            for remark in picture.notes:
+                note(f"{place.picture}: {remark}")
+        if place.picture in failed:
+            continue
+        networks.segmenter()  # not in an attempt: without networks every picture fails
+        with _attempt(place.picture, failed, json=json):
+            with waiting(str(place.picture)):
+                result = session.segment(picture)
+                files = save(result, place)
+            if json:
+                json_line(as_json(str(place.picture), result, files))
+            else:
+                show(str(place.picture), result, files)
+    _conclude(failed, len(places))
+
+
+@contextmanager
+def _attempt(path: Path, failed: list[Path], *, json: bool) -> Iterator[None]:
+    """Report one picture's failure and go on: one that is damaged or too large must not lose the others."""
+    try:
+        yield
+    except (NerveSegError, RuntimeError, MemoryError) as error:
+        failed.append(path)
+        fail(str(error) if isinstance(error, NerveSegError) else f"{path}: {type(error).__name__}: {error}")
+        if json:
+            json_line({"picture": str(path), "error": {"type": type(error).__name__, "message": str(error)}})
+
+
+def _conclude(failed: list[Path], total: int) -> None:
+    if not failed:
+        return
+    if total > 1:
+        note(f"{len(failed)} of {total} pictures: {', '.join(map(str, failed))}", style="red", lead="failed")
+    raise typer.Exit(FAILED if len(failed) == total else SOME_FAILED)

@@ -1,0 +1,120 @@
+"""``nerveseg world render | train | score``: the embedded world and the pair of networks that is trained on it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nerveseg.cli._console import counting, guarded, note
+from nerveseg.errors import OptionError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The embedded world: drawn scenes with exact masks, and the small networks that know them.", no_args_is_help=True)
+
+# Of the minutes: the autoencoder is done early; CLIP decides the labels; the diffusion half is still improving when it stops.
+_PARTS = {"vae": 0.1, "clip": 0.35, "diffusion": 0.55}
+
+
+@app.command()
+@guarded
+def render(
+    *,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    index: Annotated[
+        list[int] | None, typer.Option("--index", "-i", min=0, help="Number of the scene; may be given more than once.")
+    ] = None,
+    things: Annotated[str, typer.Option(metavar="FEWEST,MOST", help="How many things a scene has.")] = "1,4",
+    size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Pixels. Left out: the split's own sizes in turn.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for NAME.png, NAME.mask.png and NAME.txt.")] = Path("nerveseg-world"),
+) -> None:
+    """Draw scenes: the picture, the mask (pixel = place in the list of names), and the caption with the names below it."""
+    from PIL import Image
+
+    from nerveseg.cli._places import folder
+    from nerveseg.masks.palette import voc_palette
+    from nerveseg.world import scenes
+
+    few, most = _pair(things, ",", "--things")
+    frame = _pair(size, "x", "--size") if size else None
+    folder(out)
+    for number in index or [0]:
+        scene = scenes.render(split, number, frame, (few, most))
+        stem = out / f"{split}-{number:05d}"
+        Image.fromarray(scene.picture).save(stem.with_suffix(".png"), optimize=True)
+        mask = Image.fromarray(scene.mask)
+        mask.putpalette(voc_palette().tobytes())
+        mask.save(stem.with_suffix(".mask.png"), optimize=True)
+        stem.with_suffix(".txt").write_text("\n".join([f"# {scene.caption}", *scene.names]) + "\n", "utf-8")
+        typer.echo(stem.with_suffix(".png"))
+
+
+@app.command()
+@guarded
+def train(
+    *,
+    folder: Annotated[Path, typer.Option("--folder", "-f", help="Checkpoints, logs and the result; a run that is there goes on.")],
+    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training in all, earlier runs in the folder included.")] = 240.0,
+    part: Annotated[list[str] | None, typer.Option("--part", help="vae, clip or diffusion; left out: all, in this order.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Left out: all.")] = None,
+) -> None:
+    """Train the embedded pair from captions alone: stop it and run it again, it goes on.
+
+    The networks come to FOLDER/embedded/clip and FOLDER/embedded/diffusion once all three parts have been trained.
+    """
+    import logging
+
+    wanted = part or list(_PARTS)
+    for name in wanted:
+        if name not in _PARTS:
+            raise OptionError(f"Got --part {name!r}. Accepted are {', '.join(_PARTS)}. Choose one of them.")
+    from nerveseg.cli._places import folder as made
+
+    made(folder)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("nerveseg").setLevel(logging.INFO)
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    for name in (known for known in _PARTS if known in wanted):
+        note(f"{minutes * _PARTS[name]:.1f} minutes in all", style="cyan", lead=name)
+        import_module(f"nerveseg.world.train.{name}").train(folder, minutes * _PARTS[name])
+    if all((folder / f"{name}-run" / "checkpoint.pt").is_file() for name in _PARTS):
+        from nerveseg.world.train.export import export
+
+        export(folder, folder / "embedded")
+        typer.echo(folder / "embedded")
+
+
+@app.command()
+@guarded
+def score(
+    *,
+    split_size: Annotated[int, typer.Option("--split-size", min=1, help="Test scenes that the table is measured on.")] = 500,
+    val_size: Annotated[int, typer.Option("--val-size", min=2, help="Validation scenes that every choice is made on.")] = 100,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for score.md, the choices and the counts.")] = Path("nerveseg-score"),
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Left out: the best there is.")] = None,
+) -> None:
+    """Measure decision rules × systems on test scenes, every choice made on validation scenes: mIoU with 95 % intervals."""
+    from nerveseg.cli._places import folder
+    from nerveseg.cli._session import Networks
+
+    folder(out)
+    segmenter = Networks(recipe, device).segmenter()
+    from nerveseg.world import score as measured
+
+    with counting({"first round": val_size // 2, "second round": val_size, "test": split_size}) as said:
+        table = measured.run(segmenter, out, val=val_size, test=split_size, said=said)
+    typer.echo(table)
+
+
+def _pair(text: str, mark: str, name: str) -> tuple[int, int]:
+    first, _, second = text.partition(mark)
+    if not (first.strip().isdigit() and second.strip().isdigit() and int(second) > 0):
+        raise OptionError(f"Got {name} {text!r}. Accepted are two whole numbers parted by {mark!r}. Write it as {name} 2{mark}4.")
+    return int(first), int(second)

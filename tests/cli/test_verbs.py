@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nerveseg.world import bundled, scenes
+from nerveseg.world.names import NAMES
+
+WORDS = ("--labels", "dog, cat, grass", "--recipe", "mini")
+
+
+def test_demo_leaves_an_overlay_and_a_label_map_of_each_scene(run, tmp_path):
+    result = run("demo", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""  # it knows every word it is asked for
+    for scene in bundled.scenes():
+        assert scene.name in result.stdout
+        with Image.open(scene.path) as picture, Image.open(tmp_path / "out" / f"{scene.name}.png") as ids:
+            assert ids.mode == "P"
+            assert ids.size == picture.size
+        assert (tmp_path / "out" / f"{scene.name}.overlay.png").is_file()
+    for word in ("label", "share", "confidence", "seconds", "transition", "walk"):
+        assert word in result.stdout
+    assert run("demo", "-o", "out", "--json").exit_code == 0  # its own older results are replaced
+
+
+def test_explain_draws_one_figure(run, photo, tmp_path):
+    result = run("explain", photo(), *WORDS, "-o", "inside.png", "-b", "auto")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == "inside.png"
+    with Image.open("inside.png") as figure:
+        assert figure.width > 1500
+    again = run("explain", "a.png", *WORDS, "-o", "inside.png", "-b", "auto")
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+    before = (tmp_path / "inside.png").read_bytes()
+    assert run("explain", "a.png", *WORDS, "-o", "inside.png", "-b", "auto", "--overwrite").exit_code == 0
+    assert (tmp_path / "inside.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "word"),
+    [
+        (("-o", "a.bmp"), 2, ".svg"),
+        (("-o", "no/where.png"), 2, "folder"),
+        (("--set", "walk.solver=none"), 2, "nothing walks"),
+        (("--set", "walk.alpha=1.5"), 2, "walk.alpha"),
+    ],
+)
+def test_explain_refuses(run, photo, options, code, word):
+    result = run("explain", photo(), *WORDS, *options)
+    assert result.exit_code == code
+    assert word in result.stderr
+
+
+def test_explain_draws_any_label_and_many(run, photo):
+    labels = ", ".join(["猫", "$a$_{b}", *(f"thing {number}" for number in range(30))])
+    result = run("explain", photo(size=(20, 60)), "--labels", labels, "--recipe", "mini", "-o", "inside.svg", "--set", "walk.alpha=0.5")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_what_explain_shows_is_what_the_walk_says(mini, photo):
+    from nerveseg.cli._inside import STEPS, look
+    from nerveseg.words import Vocabulary
+
+    encoding = mini.encode(photo())
+    inside = look(mini, encoding, Vocabulary.parse(["dog", "grass", "sky"]))
+    assert [snapshot.steps for snapshot in inside.snapshots] == [*STEPS, None]
+    assert inside.snapshots[-1].moved == 0
+    for snapshot in inside.snapshots[:-1]:
+        assert snapshot.error <= 2 * inside.alpha ** (snapshot.steps + 1) + 2 * inside.tolerance
+    assert [count for _, count in inside.layers] == [5, 5]
+    assert len(inside.weights) == 10
+    assert inside.certified[-1] <= inside.tolerance
+    assert np.array_equal(inside.snapshots[-1].ids, mini.decode(encoding, ["dog", "grass", "sky"]).segmentation.numpy())
+
+
+def test_doctor_finds_nothing_broken_here(run):
+    result = run("doctor", "--json")
+    rows = {row["name"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert result.exit_code == 0
+    assert rows["torchvision"]["state"] == "good"
+    assert rows["embedded:clip"]["state"] == "good"
+    assert rows["device"]["text"].startswith(("cpu", "cuda", "mps"))
+    shown = run("doctor")
+    assert "Nothing is broken" in shown.stdout
+
+
+def test_doctor_tells_of_weights_that_are_broken(run, monkeypatch):
+    from nerveseg.cli import weights
+
+    where = weights.where
+    monkeypatch.setattr(weights, "where", lambda name: (None, "missing from this installation") if name == "embedded:clip" else where(name))
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "Broken: embedded:clip" in result.stdout
+
+
+def command(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "nerveseg", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        env={**os.environ, **environment},
+    )
+
+
+def test_doctor_catches_a_broken_torchvision(tmp_path):
+    package = tmp_path / "site" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    paths = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    result = command("doctor", cwd=tmp_path, PYTHONPATH=paths, COLUMNS="300")
+    assert result.returncode == 1
+    assert "pip uninstall -y torchvision" in result.stdout
+    assert "nms does not exist" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_itself_from_end_to_end(tmp_path):
+    scene = bundled.scenes()[0]
+    arguments = ("segment", str(scene.path), "--labels", ",".join((*scene.labels, "zeppelin")), "--recipe", "mini", "--json")
+    result = command(*arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["size"] == [128, 160]
+    # Nothing of the libraries' own talk: bars, advice, warnings.
+    assert result.stderr.strip().splitlines() == ["note: 'zeppelin' is a word that the CLIP of 'mini' was not trained on"]
+
+
+def test_the_command_tells_usage_errors_in_one_line(tmp_path):
+    result = command("segment", "a.png", "--labels", "dog, dog", "--recipe", "mini", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: Got 'dog' twice")
+
+
+def test_recipes_are_listed_shown_and_compared(run, tmp_path):
+    assert {json.loads(line)["recipe"] for line in run("recipes", "list", "--json").stdout.splitlines()} >= {"mini", "nerve", "nerve-paper"}
+    shown = run("recipes", "show", "nerve")
+    assert "not yet validated on real weights" in shown.stdout
+    full = run("recipes", "show", "mini", "--full")
+    assert tomllib.loads(full.stdout)["walk"]["max_steps"] > 0
+    (tmp_path / "own.toml").write_text(full.stdout, "utf-8")
+    assert "choose the same" in run("recipes", "diff", "mini", "own.toml").stdout
+    difference = run("recipes", "diff", "nerve", "nerve-paper").stdout
+    assert "walk.solver" in difference
+    assert "truncated" in difference
+    assert run("recipes", "show", "nevre").exit_code == 2
+
+
+def test_weights_are_listed_and_verified(run):
+    rows = {row["name"]: row for row in map(json.loads, run("weights", "list", "--json").stdout.splitlines())}
+    assert rows["embedded:clip"]["path"]
+    assert rows["sd-2.1-base"]["licence"].startswith("CreativeML")
+    result = run("weights", "verify", "mini")
+    assert result.exit_code == 0, result.stderr
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["embedded:clip", "embedded:diffusion"]
+    assert "sha256:" in result.stdout
+
+
+def test_weights_that_cannot_be_fetched_or_verified(run, monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    fetched = run("weights", "fetch", "nerve")
+    assert fetched.exit_code == 1
+    assert "licence" in fetched.stderr
+    assert run("weights", "verify", "sd-2.1-base").exit_code == 1
+    assert run("weights", "fetch", "no-such-thing").exit_code == 1
+
+
+def test_world_render_writes_picture_mask_and_names(run, tmp_path):
+    result = run("world", "render", "--split", "val", "-i", 5, "-i", 6, "-o", "out", "--size", "48x64")
+    assert result.exit_code == 0, result.stderr
+    scene = scenes.render("val", 5, (48, 64))
+    with Image.open(tmp_path / "out" / "val-00005.mask.png") as mask, Image.open(tmp_path / "out" / "val-00005.png") as picture:
+        assert np.array_equal(np.asarray(mask), scene.mask)
+        assert np.array_equal(np.asarray(picture), scene.picture)
+    words = (tmp_path / "out" / "val-00006.txt").read_text("utf-8").splitlines()
+    assert words[0].startswith("# ")
+    assert set(words[1:]) <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("render", "--split", "all"), ("render", "--size", "big"), ("render", "--things", "4"), ("train", "-f", "run", "--part", "unet")],
+)
+def test_world_refuses(run, arguments):
+    result = run("world", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: Got")
+
+
+def test_world_train_trains_the_parts_in_order_and_exports(run, monkeypatch, tmp_path):
+    from nerveseg.world.train import clip, diffusion, export, vae
+
+    done = []
+
+    def part(name):
+        def train(folder, minutes):
+            done.append((name, round(minutes, 3)))
+            (folder / f"{name}-run").mkdir()
+            (folder / f"{name}-run" / "checkpoint.pt").touch()
+
+        return train
+
+    for module, name in ((vae, "vae"), (clip, "clip"), (diffusion, "diffusion")):
+        monkeypatch.setattr(module, "train", part(name))
+    monkeypatch.setattr(export, "export", lambda run, out: done.append(("export", out)))
+    first = run("world", "train", "-f", "run", "--minutes", 10, "--part", "clip")
+    assert first.exit_code == 0, first.stderr
+    assert [name for name, _ in done] == ["clip"]
+    (tmp_path / "run" / "clip-run" / "checkpoint.pt").unlink()
+    (tmp_path / "run" / "clip-run").rmdir()
+    result = run("world", "train", "-f", "run", "--minutes", 10)
+    assert result.exit_code == 0, result.stderr
+    assert [name for name, _ in done[1:]] == ["vae", "clip", "diffusion", "export"]
+    assert sum(minutes for _, minutes in done[1:4]) == pytest.approx(10)
+    assert result.stdout.strip().endswith("embedded")
+
+
+def test_world_score_prints_the_table(run, monkeypatch, tmp_path):
+    from nerveseg.world import score
+
+    def measured(segmenter, out, *, val, test, said):
+        said("first round", 0)
+        said("test", 3)
+        return f"| {segmenter.recipe.name} | {val} | {test} | {out.name} |"
+
+    monkeypatch.setattr(score, "run", measured)
+    result = run("world", "score", "--split-size", 4, "--val-size", 2, "-o", "table")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == "| mini | 2 | 4 | table |"
+    assert (tmp_path / "table").is_dir()

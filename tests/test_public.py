@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+import nerveseg
+
+HEAVY = ("torch", "transformers", "diffusers", "numpy", "PIL", "scipy", "matplotlib")
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_public_names_are_few_sorted_and_there():
+    assert len(nerveseg.__all__) <= 20
+    assert nerveseg.__all__ == sorted(nerveseg.__all__)
+    for name in nerveseg.__all__:
+        assert getattr(nerveseg, name) is not None
+        assert name in dir(nerveseg)
+
+
+def test_a_public_name_is_the_one_of_its_module():
+    from nerveseg.picture.load import load
+    from nerveseg.segmenter import Segmenter
+
+    assert nerveseg.Segmenter is Segmenter
+    assert nerveseg.load is load
+    assert nerveseg.walk.infinite.__module__ == "nerveseg.walk.infinite"
+    assert nerveseg.transition.build.__module__ == "nerveseg.transition.assemble"
+
+
+def test_other_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'Segmentr'"):
+        _ = nerveseg.Segmentr
+
+
+def test_every_error_is_a_builtin_that_callers_expect():
+    from nerveseg import errors
+
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        assert issubclass(error, errors.NerveSegError)
+        if error is not errors.NerveSegError:
+            assert issubclass(error, (ValueError, LookupError, OSError, ImportError))
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert python(f"import sys, nerveseg; print([name for name in {HEAVY!r} if name in sys.modules])").strip() == "[]"
+
+
+def test_parsing_words_loads_nothing_heavy():
+    code = f"import sys, nerveseg; nerveseg.Vocabulary.parse(['a', 'b']); print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["segment", "--help"], ["recipes", "list"], ["--version"]])
+def test_light_commands_load_nothing_heavy(arguments):
+    code = f"""
+import sys
+from nerveseg.cli import main
+sys.argv = ["nerveseg", *{arguments!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code in (0, None), stop.code
+print("LOADED", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    assert python(code).strip().endswith("LOADED []")
+
+
+def test_help_is_quick():
+    def once() -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "nerveseg", "--help"], capture_output=True, check=True, timeout=60)
+        return time.perf_counter() - started
+
+    # 0.2 s on a free machine; the best of a few, and generous, since tests share theirs.
+    assert min(once() for _ in range(3)) < 1.5

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nerveseg.errors import OptionError
+from nerveseg.world import scenes, sheet, textures
+from nerveseg.world.names import GLYPHS, NAMES, STUFF, THINGS
+
+
+def test_names_are_unique_and_every_thing_has_a_glyph():
+    assert len(set(NAMES)) == len(NAMES) == len(THINGS) + len(STUFF)
+    glyphs = sheet.load()
+    assert len(glyphs) == len(GLYPHS)
+    assert all(np.asarray(glyph.getchannel("A")).max() > 200 for glyph in glyphs)
+
+
+@pytest.mark.parametrize("split", scenes.SPLITS)
+def test_a_scene_is_a_pure_function_of_split_and_index(split):
+    one, two = (scenes.render(split, 3) for _ in range(2))
+    assert np.array_equal(one.picture, two.picture)
+    assert np.array_equal(one.mask, two.mask)
+    assert one.caption == two.caption
+
+
+def test_splits_share_no_scene():
+    pictures = [scenes.render(split, 0, (64, 64)).picture for split in scenes.SPLITS]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
+
+
+def test_captions_hold_exactly_the_names_in_the_mask():
+    for index in range(12):
+        scene = scenes.render("val", index)
+        assert {NAMES[i] for i in np.unique(scene.mask)} == set(scene.names)
+        words = f" {scene.caption} "
+        assert all(f" {name} " in words for name in scene.names)
+        others = [name for name in NAMES if name not in scene.names and not any(name in held for held in scene.names)]
+        assert not any(f" {name} " in words for name in others)
+
+
+def test_pictures_come_in_several_sizes_and_every_pixel_has_a_name():
+    sizes = set()
+    for index in range(16):
+        scene = scenes.render("test", index)
+        assert scene.picture.dtype == scene.mask.dtype == np.uint8
+        assert scene.picture.shape[:2] == scene.mask.shape
+        assert int(scene.mask.max()) < len(NAMES)
+        sizes.add(scene.mask.shape)
+    assert len(sizes) > 2
+
+
+def test_things_are_drawn_where_the_mask_says():
+    scene = scenes.render("val", 4, (128, 128), (2, 2))
+    plain = scenes.render("val", 4, (128, 128), (0, 0))
+    things = scene.mask < len(THINGS)
+    difference = np.abs(scene.picture.astype(int) - plain.picture.astype(int)).mean(-1)
+    assert difference[things].mean() > 1.5 * difference[~things].mean()
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(OptionError, match="train, val, test"):
+        scenes.render("dev", 0)
+
+
+@pytest.mark.parametrize("stuff", STUFF)
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (64, 48)])
+def test_textures_fill_any_size(stuff, size):
+    drawn = textures.draw(stuff, np.random.default_rng(0), size)
+    assert drawn.shape == (*size, 3)
+    assert 0 <= drawn.min() <= drawn.max() <= 255
