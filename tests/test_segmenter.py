@@ -38,7 +38,7 @@ def test_every_pixel_gets_one_of_the_labels(mini, encoding):
     assert result.id2label == dict(enumerate(LABELS))
     assert int(result.segmentation.max()) < len(LABELS)
     assert result.recipe == "mini"
-    assert result.walk.bound <= 1e-4
+    assert result.walk.bound <= mini.recipe.walk.options.tolerance
     assert sum(result.walk.head_weights) == pytest.approx(1, abs=1e-5)
     assert set(result.weights) == {"clip", "diffusion"}
     torch.testing.assert_close(result.segmentation_scores.sum(0), torch.ones(SIZE))

@@ -234,10 +234,10 @@ def test_world_train_trains_the_parts_in_order_and_exports(run, monkeypatch, tmp
 def test_world_score_prints_the_table(run, monkeypatch, tmp_path):
     from nerveseg.world import score
 
-    def measured(segmenter, out, *, val, test, said):
+    def measured(recipe, out, *, val, test, workers, said):
         said("first round", 0)
         said("test", 3)
-        return f"| {segmenter.recipe.name} | {val} | {test} | {out.name} |"
+        return f"| {recipe} | {val} | {test} | {out.name} |"
 
     monkeypatch.setattr(score, "run", measured)
     result = run("world", "score", "--split-size", 4, "--val-size", 2, "-o", "table")

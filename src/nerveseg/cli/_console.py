@@ -151,14 +151,14 @@ def waiting(text: str) -> Iterator[None]:
 
 @contextmanager
 def counting(rounds: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
-    """Show one progress bar a round on stderr; gives ``said(round, item)``, which counts one more. Silent without a terminal."""
+    """Show one progress bar a round on stderr; gives ``said(round, done)``. Silent without a terminal."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     shown = talk()
     with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=shown,
                   disable=not shown.is_terminal) as bars:  # fmt: skip
         tasks = {name: bars.add_task(name, total=total) for name, total in rounds.items()}
-        yield lambda name, _: bars.advance(tasks[name])
+        yield lambda name, done: bars.update(tasks[name], completed=done)
 
 
 def json_line(content: dict[str, Any]) -> None:

@@ -95,21 +95,22 @@ def train(
 def score(
     *,
     split_size: Annotated[int, typer.Option("--split-size", min=1, help="Test scenes that the table is measured on.")] = 500,
-    val_size: Annotated[int, typer.Option("--val-size", min=2, help="Validation scenes that every choice is made on.")] = 100,
+    val_size: Annotated[int, typer.Option("--val-size", min=2, help="Validation scenes that every choice is made on.")] = 60,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for score.md, the choices and the counts.")] = Path("nerveseg-score"),
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps. Left out: the best there is.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of one thread each. Left out: as many as cores.")] = None,
 ) -> None:
-    """Measure decision rules × systems on test scenes, every choice made on validation scenes: mIoU with 95 % intervals."""
+    """Measure decision rules × systems on test scenes, every choice made on validation scenes: mIoU with 95 % intervals.
+
+    Stop it and run it again with the same folder, it goes on.
+    """
     from nerveseg.cli._places import folder
-    from nerveseg.cli._session import Networks
 
     folder(out)
-    segmenter = Networks(recipe, device).segmenter()
     from nerveseg.world import score as measured
 
     with counting({"first round": val_size // 2, "second round": val_size, "test": split_size}) as said:
-        table = measured.run(segmenter, out, val=val_size, test=split_size, said=said)
+        table = measured.run(recipe, out, val=val_size, test=split_size, workers=workers, said=said)
     typer.echo(table)
 
 

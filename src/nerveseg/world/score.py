@@ -1,22 +1,27 @@
 """The score of the embedded pair: decision rules × systems, every choice made on validation scenes, the table read on test scenes once.
 
-Choices are made in two rounds: sharpness and local power first, with the walk in the middle of its grid; then α, β and the rule's knobs.
-
 Labels of a scene are the names in it and three that are not. mIoU is the data set's: intersections and unions are summed over all scenes
-first. Systems: G alone; the local walk (β = 0); one global step (β = 1, S G); the walk with mean heads; NERVE. Each system gets, rule by
-rule, its best knobs of the same grid, so that no comparison is between a tuned and an untuned row.
+first. Systems: G alone; the local walk (β = 0); one global step (β = 1, S G); the walk with mean heads; NERVE. Each system gets its best
+knobs of one grid, for rows of G as they come and for calibrated rows, and under these each rule gets its best knobs. The grid is walked in
+two rounds: sharpness, head peakedness and local power first, then α, β and the rules.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +36,6 @@ from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
 
 __all__ = [
-    "ABSENT",
     "RULES",
     "SYSTEMS",
     "Counts",
@@ -54,9 +58,13 @@ ABSENT = 3
 SYSTEMS = ("G alone", "local walk", "global step", "mean heads", "NERVE")
 RULES = ("argmax", "floor", "class-max", "z-score", "z-score × class score", "calibrated, argmax")
 _DRAWS = 2000
-_CALIBRATIONS = ((1, 0, 2), (2, 0, 4), (1, 0.5, 0))
-_ALPHAS, _BETAS = (0.7, 0.8, 0.9, 0.95), (0.3, 0.6, 0.9)
-_NEIGHBOURS, _POWERS = (0.01, 0.02, 0.04, 0.08), (1.0, 4.0, 16.0)
+_CHUNK = 10  # scenes that are measured, and kept, together
+_TOLERANCE = 1e-2  # certified L1 error of a row: what is left moves no label that is not a tie
+_CALIBRATIONS = ((2, 0, 4), (1, 0.5, 0))
+_ALPHAS, _BETAS = (0.95, 0.98, 0.99), (0.2, 0.6)
+_NEIGHBOURS, _PEAKEDNESS, _POWERS = (0.003, 0.01, 0.03), (30.0, 100.0, 300.0), (8.0, 24.0, 64.0)
+
+Pair = tuple["Walking", "Rule"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class Walking:
     alpha: float | None = None
     beta: float | None = None
     neighbours: float | None = None
-    local_power: float = 1.0
+    peakedness: float | None = None
+    local_power: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,22 +117,6 @@ def labels_of(scene: scenes.Scene, split: str, index: int) -> list[str]:
     return [mixed[i] for i in rng.permutation(len(mixed))]
 
 
-def first_round(neighbours: Sequence[float], powers: Sequence[float]) -> list[tuple[Walking, Rule]]:
-    """Sharpness of the kernel and of the local graph, NERVE in the middle of its other knobs, calibrated rows."""
-    calibrated = [rule for rule in rules() if rule.calibrated]
-    return [(Walking("NERVE", 0.9, 0.6, s, p), rule) for s in neighbours for p in powers for rule in calibrated]
-
-
-def second_round(
-    alphas: Sequence[float], betas: Sequence[float], neighbours: float, power: float, powers: Sequence[float]
-) -> list[tuple[Walking, Rule]]:
-    """Every system with every rule; the local walk is given every local power, since the first round chose for NERVE."""
-    grid = [Walking("G alone"), Walking("global step", None, 1.0, neighbours)]
-    grid += [Walking("local walk", a, 0.0, neighbours, p) for a in alphas for p in powers]
-    grid += [Walking(system, a, b, neighbours, power) for system in ("mean heads", "NERVE") for a in alphas for b in betas]
-    return [(walking, rule) for walking in grid for rule in rules()]
-
-
 def rules() -> list[Rule]:
     """The grid of decision rules."""
     calibrations = [(("gain", gain), ("score_power", power), ("log_score", log)) for gain, power, log in _CALIBRATIONS]
@@ -137,15 +130,26 @@ def rules() -> list[Rule]:
     ]
 
 
-def measure(
-    segmenter: Segmenter,
-    split: str,
-    indices: Iterable[int],
-    pairs: Sequence[tuple[Walking, Rule]],
-    said: Callable[[int], None] = lambda _: None,
-) -> dict[tuple[Walking, Rule], Counts]:
+def first_round() -> list[Pair]:
+    """Sharpness, peakedness and local power, at one α and β, with a plain arg max."""
+    plain = rules()[0]
+    grid = [(nu, c, _POWERS[1]) for nu in _NEIGHBOURS for c in _PEAKEDNESS] + [(_NEIGHBOURS[0], _PEAKEDNESS[1], p) for p in _POWERS]
+    return [(Walking("NERVE", _ALPHAS[1], _BETAS[1], nu, c, p), plain) for nu, c, p in dict.fromkeys(grid)]
+
+
+def second_round(first: Walking) -> list[Pair]:
+    """Every system with every rule, at the sharpness and peakedness of the first round; the local walk keeps every local power."""
+    nu, c, power = first.neighbours, first.peakedness, first.local_power
+    grid = [Walking("G alone"), Walking("global step", None, 1.0, nu, c)]
+    grid += [Walking("local walk", alpha, 0.0, None, c, p) for alpha in _ALPHAS for p in _POWERS]
+    grid += [Walking("mean heads", alpha, beta, nu, None, power) for alpha in _ALPHAS for beta in _BETAS]
+    grid += [Walking("NERVE", alpha, beta, nu, c, power) for alpha in _ALPHAS for beta in _BETAS]
+    return [(walking, rule) for walking in grid for rule in rules()]
+
+
+def measure(segmenter: Segmenter, split: str, indices: Iterable[int], pairs: Sequence[Pair]) -> dict[Pair, Counts]:
     """Score pairs of walking and rule on scenes of a split; the networks run once a scene, S once for all that share it."""
-    found: dict[tuple[Walking, Rule], list[NDArray[np.int64]]] = {pair: [] for pair in pairs}
+    found: dict[Pair, list[NDArray[np.int64]]] = {pair: [] for pair in pairs}
     for index in indices:
         scene = scenes.render(split, index)
         labels = labels_of(scene, split, index)
@@ -153,7 +157,6 @@ def measure(
         for pair, ids in _decided(segmenter, encoding, labels, pairs):
             place = np.array([NAMES.index(name) for name in labels] + [len(NAMES)])
             found[pair].append(_count(place[ids.numpy()], scene.mask))
-        said(index)
     return {pair: Counts(*np.moveaxis(np.stack(rows), 1, 0)) for pair, rows in found.items()}
 
 
@@ -175,43 +178,98 @@ def interval(one: Counts, other: Counts, draws: int = _DRAWS) -> tuple[float, fl
     return float(low), float(high)
 
 
-def choose(counts: Mapping[tuple[Walking, Rule], Counts]) -> list[Row]:
-    """The best knobs of every system and rule."""
-    best: dict[tuple[str, str], Row] = {}
-    for (walking, rule), count in counts.items():
-        row = Row(walking.system, rule.row, walking, rule, miou(count))
-        key = (row.system, row.rule)
-        if key not in best or row.miou > best[key].miou:
-            best[key] = row
-    return [best[system, rule] for rule in RULES for system in SYSTEMS if (system, rule) in best]
+def choose(counts: Mapping[Pair, Counts]) -> list[Row]:
+    """The best walking of every system for plain and for calibrated rows, and under it the best knobs of every rule."""
+    scores = {pair: miou(count) for pair, count in counts.items()}
+    kept: list[Row] = []
+    for row in RULES:
+        for system in SYSTEMS:
+            family = [pair for pair in scores if pair[0].system == system and bool(pair[1].calibrated) == (row == RULES[-1])]
+            if not family:
+                continue
+            walking = max(family, key=lambda pair: scores[pair])[0]
+            walking_, rule = max((pair for pair in family if pair[0] == walking and pair[1].row == row), key=lambda pair: scores[pair])
+            kept.append(Row(system, row, walking_, rule, scores[walking_, rule]))
+    return kept
 
 
-def run(segmenter: Segmenter, out: Path, *, val: int = 100, test: int = 500, said: Callable[[str, int], None] = lambda *_: None) -> str:
-    """Choose on validation scenes, score on test scenes, and write ``choices.json``, ``counts.npz`` and ``score.md`` into ``out``.
+def run(
+    recipe: str,
+    out: Path,
+    *,
+    val: int = 60,
+    test: int = 500,
+    workers: int | None = None,
+    said: Callable[[str, int], None] = lambda *_: None,
+) -> str:
+    """Choose on validation scenes, score on test scenes, and write ``choices.json`` and ``score.md`` into ``out``.
 
     Args:
-        segmenter: of a recipe with a graph and a kernel whose sharpness ``neighbours`` can solve.
-        out: a folder; what an interrupted run chose is not chosen again.
-        val: validation scenes.
+        recipe: with a graph and a kernel whose sharpness ``neighbours`` can solve; its label side and its layers are taken as they are.
+        out: a folder; scenes that are measured in it already are not measured again, so a run that was stopped goes on.
+        val: validation scenes, half of them in the first round.
         test: test scenes.
-        said: called with the round's name and the scene's number, for a progress bar.
+        workers: processes of one thread each; None takes as many as there are cores.
+        said: called with the round's name and how many scenes were measured, for a progress bar.
 
     Returns:
         The table, in Markdown.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    first = choose(measure(segmenter, "val", range(val // 2), first_round(_NEIGHBOURS, _POWERS), lambda i: said("first round", i)))[0]
-    pairs = second_round(_ALPHAS, _BETAS, first.walking.neighbours or 0.0, first.walking.local_power, _POWERS)
-    chosen = choose(measure(segmenter, "val", range(val), pairs, lambda i: said("second round", i)))
-    (out / "choices.json").write_text(json.dumps([dataclasses.asdict(row) for row in chosen], indent=1) + "\n")
-    tested = measure(segmenter, "test", range(test), [(row.walking, row.decision) for row in chosen], lambda i: said("test", i))
-    np.savez_compressed(
-        out / "counts.npz",
-        **{f"{row.system}|{row.rule}": np.stack(dataclasses.astuple(tested[row.walking, row.decision])) for row in chosen},
-    )
+    count = workers or os.cpu_count() or 1
+    with ProcessPoolExecutor(count, get_context("spawn")) as pool:
+        rounds = _Rounds(pool, recipe, out, said)
+        first = rounds.measure("first round", "val", val // 2, first_round())
+        middle = max(first, key=lambda pair: miou(first[pair]))[0]
+        chosen = choose(rounds.measure("second round", "val", val, second_round(middle)))
+        (out / "choices.json").write_text(json.dumps([dataclasses.asdict(row) for row in chosen], indent=1) + "\n")
+        tested = rounds.measure("test", "test", test, [(row.walking, row.decision) for row in chosen])
     text = table(chosen, tested)
     (out / "score.md").write_text(text)
     return text
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """Chunks of scenes through the pool, each kept in a file of its own, named by what was measured."""
+
+    pool: ProcessPoolExecutor
+    recipe: str
+    out: Path
+    said: Callable[[str, int], None]
+
+    def measure(self, name: str, split: str, count: int, pairs: Sequence[Pair]) -> dict[Pair, Counts]:
+        asked = hashlib.sha256(repr((split, pairs)).encode()).hexdigest()[:12]
+        folder = self.out / f"{name.replace(' ', '-')}-{asked}"
+        folder.mkdir(parents=True, exist_ok=True)
+        starts = range(0, count, _CHUNK)
+        jobs = {
+            self.pool.submit(
+                _chunk, self.recipe, folder / f"{start:05d}.npz", split, range(start, min(start + _CHUNK, count)), pairs
+            ): start
+            for start in starts
+        }
+        for done, job in enumerate(as_completed(jobs), 1):
+            job.result()
+            self.said(name, min(done * _CHUNK, count))
+        parts = [np.load(folder / f"{start:05d}.npz")["counts"] for start in starts]
+        joined = np.concatenate(parts, axis=2)
+        return {pair: Counts(*joined[place]) for place, pair in enumerate(pairs)}
+
+
+@cache
+def _segmenter(recipe: str) -> Segmenter:
+    """Load the networks once a process."""
+    torch.set_num_threads(1)
+    return Segmenter.from_pretrained(recipe, device="cpu")
+
+
+def _chunk(recipe: str, path: Path, split: str, indices: range, pairs: Sequence[Pair]) -> None:
+    if path.exists():
+        return
+    counts = measure(_segmenter(recipe), split, indices, pairs)
+    temporary = path.with_suffix(".part.npz")
+    np.savez_compressed(temporary, counts=np.stack([np.stack([c.both, c.guessed, c.true]) for c in (counts[pair] for pair in pairs)]))
+    temporary.replace(path)
 
 
 def table(chosen: Sequence[Row], tested: Mapping[tuple[Walking, Rule], Counts]) -> str:
@@ -237,7 +295,7 @@ def table(chosen: Sequence[Row], tested: Mapping[tuple[Walking, Rule], Counts]) 
 
 
 def _knobs(row: Row) -> str:
-    letters = {"alpha": "α", "beta": "β", "neighbours": "ν", "local_power": "p"}
+    letters = {"alpha": "α", "beta": "β", "neighbours": "ν", "peakedness": "c", "local_power": "p"}
     walk = [f"{letters[k]} {v:g}" for k, v in dataclasses.asdict(row.walking).items() if k in letters and v is not None]
     rule = [f"{k} {v:g}" for k, v in (*row.decision.knobs, *(row.decision.calibrated or ()))]
     return ", ".join([*(walk if row.system != "G alone" else []), *rule]) or "–"
@@ -283,20 +341,20 @@ def _rows(segmenter: Segmenter, encoding: Encoding, vocabulary: Vocabulary, cali
 def _walk(segmenter: Segmenter, encoding: Encoding, G: Tensor, walking: Walking, calibrated: Any, graphs: dict[Any, Transition]) -> Tensor:
     if walking.system == "G alone" or encoding.heads is None:
         return G
-    recipe = segmenter.recipe
     weights = "mean" if walking.system == "mean heads" else "entropy"
-    key = (calibrated if weights == "entropy" else None, weights, walking.neighbours, walking.local_power)
-    if key not in graphs:
-        options = dataclasses.replace(
-            recipe.transition, beta=0.5, weights=weights, local_power=walking.local_power, neighbours=walking.neighbours
-        )
-        graphs[key] = transition.build(encoding.heads, G, options=options, kernel_options=recipe.kernel.options)
-    S = graphs[key]
-    if walking.system == "global step":
-        return dataclasses.replace(S, beta=1.0, stencil=None) @ G
     beta = walking.beta or 0.0
-    S = dataclasses.replace(S, beta=beta, spread=S.spread if beta > 0 else None)
-    return infinite(S, G, alpha=walking.alpha or 0.0, tolerance=1e-3).probabilities
+    knobs = {"neighbours": walking.neighbours, "peakedness": walking.peakedness, "local_power": walking.local_power}
+    given = {name: value for name, value in knobs.items() if value is not None}
+    key = (calibrated if weights == "entropy" else None, weights, beta if beta in (0.0, 1.0) else None, *given.items())
+    if key not in graphs:
+        recipe = segmenter.recipe
+        graphs[key] = transition.build(
+            encoding.heads, G, options=recipe.transition, kernel_options=recipe.kernel.options, weights=weights, beta=beta, **given
+        )
+    S = dataclasses.replace(graphs[key], beta=beta)
+    if walking.system == "global step":
+        return S @ G
+    return infinite(S, G, alpha=walking.alpha or 0.0, tolerance=_TOLERANCE).probabilities
 
 
 def _count(guess: NDArray[np.int64], truth: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 __all__ = ["draw"]
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]
 Size = tuple[int, int]
 
 

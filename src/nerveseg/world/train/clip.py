@@ -8,6 +8,7 @@ dense path that segmentation reads later (the value path of the last block), so 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def dense(model: CLIPModel, pixels: Tensor, layer: int | None = None) -> tuple[T
         pixels: normalised as CLIP's.
         layer: also read the patches of this earlier block's input, normalised by its own LN1, through the same value path.
     """
-    tower = model.vision_model
+    tower: Any = model.vision_model
     x = tower.pre_layrnorm(tower.embeddings(pixels, interpolate_pos_encoding=True))
     *blocks, last = tower.encoder.layers
     early = []
@@ -126,7 +127,7 @@ def losses(model: CLIPModel, words: tokenizer.CLIPTokenizer, batch: list[scenes.
     # The last block's input counts in full, an earlier one by half: early-layer fusion reads them all.
     parts = [_dense_losses((scale * patches @ classes.T).log_softmax(-1), present) for patches in depths]
     shares = [1.0, 0.5][: len(parts)]
-    member, presence = (sum(w * part[i] for w, part in zip(shares, parts, strict=True)) / sum(shares) for i in (0, 1))
+    member, presence = (torch.stack([w * part[i] for w, part in zip(shares, parts, strict=True)]).sum() / sum(shares) for i in (0, 1))
     return {"contrast": 0.3 * contrast, "member": member, "presence": presence}
 
 

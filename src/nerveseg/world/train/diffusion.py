@@ -7,6 +7,7 @@ the ten heads that the graph is read from. One caption in seven is dropped, so t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor
@@ -129,7 +130,7 @@ def _loss(
     dropped = torch.rand(count, generator=generator) < _DROPPED
     told = ["" if drop else caption for drop, caption in zip(dropped.tolist(), captions, strict=True)]
     # Segmentation reads the attention at little noise, so little noise is trained more often.
-    t = (999 * torch.rand(count, generator=generator) ** 1.7).long()
+    t: Any = (999 * torch.rand(count, generator=generator) ** 1.7).long()
     epsilon = torch.randn(latents.shape, generator=generator)
     noisy, target = noise.add_noise(latents, epsilon, t), noise.get_velocity(latents, epsilon, t)
     guess = both["unet"](noisy, t, _embed(both["text"], words, told)).sample.float()

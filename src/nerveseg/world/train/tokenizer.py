@@ -18,15 +18,13 @@ CONTEXT = 32
 
 _END = "</w>"
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
-_FUNCTION_WORDS = frozenset(
-    "a an the of on in with near and front photo picture image drawing scene this is there one small large big background".split()
-)
+_FUNCTION_WORDS = "a an the of on in with near and front photo picture image drawing scene this is there one small large big background"
 
 
 def words() -> tuple[str, ...]:
     """Every word that the pair was trained on or may meet in a template, sorted."""
     named = {part for name in NAMES for part in name.split()}
-    return tuple(sorted(named | _FUNCTION_WORDS))
+    return tuple(sorted(named | set(_FUNCTION_WORDS.split())))
 
 
 def save(folder: Path) -> CLIPTokenizer:

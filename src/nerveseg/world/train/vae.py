@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -17,18 +18,14 @@ _QUARTERED = 0.6  # share of the training in which every scene is cut into quart
 _KL = 1e-4
 
 
-def build() -> AutoencoderKL:
+def build() -> Any:
     """An untrained autoencoder of 0.6 M parameters."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=128,
-        mid_block_add_attention=False,
-    )
+    layout: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": (16, 32, 64),
+    }
+    return AutoencoderKL(**layout, layers_per_block=1, latent_channels=4, norm_num_groups=8, sample_size=128, mid_block_add_attention=False)
 
 
 def train(folder: Path, minutes: float) -> None:
@@ -66,13 +63,13 @@ def _psnr(error: Tensor) -> float:
 
 
 @torch.no_grad()
-def scaling_factor(vae: AutoencoderKL) -> float:
+def scaling_factor(vae: Any) -> float:
     """One over the latents' standard deviation, so that scaled latents have unit variance."""
     pixels, _, _ = loop.words_of(loop.pictures(10**7, 64, (64, 64), (0, 2)))
     return round(1 / float(vae.encode(pixels * 2 - 1).latent_dist.mode().std()), 5)
 
 
-def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+def encode(vae: Any, pixels: Tensor) -> Tensor:
     """Latents of pixels in [0, 1]: the posterior's mean times the scaling factor."""
     with torch.no_grad():
         return vae.encode(pixels * 2 - 1).latent_dist.mode() * vae.config["scaling_factor"]
