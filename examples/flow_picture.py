@@ -23,6 +23,7 @@ from PIL import Image
 
 from nerveseg.masks.paint import paint
 from nerveseg.masks.palette import wheel
+from nerveseg.recipe import load
 from nerveseg.segmenter import Labelling, Segmenter
 from nerveseg.words.vocabulary import Vocabulary
 from nerveseg.world import bundled
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def drawn(pixels: np.ndarray, labels: tuple[str, ...], inside: Labelling, ids: np.ndarray) -> Figure:
-    """Five panels: the picture, G, one row of S, P, and the masks; below them the words."""
+    """Five panels: the picture, G, where walks stop, P, and the masks; below them the words."""
     figure = Figure(figsize=(12.4, 3.15))
     axes = figure.subplots(1, 5, gridspec_kw={"left": 0.008, "right": 0.992, "top": 0.85, "bottom": 0.13, "wspace": 0.16})
     colours = wheel(len(labels))
@@ -66,7 +67,7 @@ def drawn(pixels: np.ndarray, labels: tuple[str, ...], inside: Labelling, ids: n
     axes[3].imshow(colours[maps[1]], extent=extent, interpolation="nearest")
     axes[4].imshow(np.asarray(paint(pixels, ids, len(labels), alpha=0.5)))
     titles = ("picture", "words → G", "graph → S", "walk → P", "masks")
-    notes = ("", "dense CLIP, patch by patch", "where one step from + leads", "(1 − α)(I − αS)⁻¹ G", "at the picture's own size")
+    notes = ("", "dense CLIP, patch by patch", "where the walk from + stops", "(1 − α)(I − αS)⁻¹ G", "at the picture's own size")
     for ax, title, note in zip(axes, titles, notes, strict=True):
         framed(ax, title, note)
     for left, right in itertools.pairwise(axes):
@@ -81,17 +82,19 @@ def drawn(pixels: np.ndarray, labels: tuple[str, ...], inside: Labelling, ids: n
 
 
 def one_row(inside: Labelling, labelled: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
-    """The row of S of a token in the middle of the smallest label's region, square root for the eye, and that token's place."""
-    counts = np.bincount(labelled.ravel())
-    smallest = int(np.argmin(np.where(counts > 0.02 * labelled.size, counts, labelled.size)))
-    places = np.argwhere(labelled == smallest)
+    """Where the walk from the middle of the largest but two label's region stops, its root for the eye, and that token's place."""
+    chosen = int(np.argsort(np.bincount(labelled.ravel()))[-3])
+    places = np.argwhere(labelled == chosen)
     token = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
     index = int(token[0]) * inside.grid[1] + int(token[1])
     if inside.S is None:
         raise SystemExit("The recipe has no graph, so there is nothing to walk on.")
-    # Row i of S is what Sᵀ makes of a unit vector; S itself multiplies columns, so it is read off the dense matrix, n being small.
-    row = inside.S.to_dense()[index].unflatten(0, inside.grid)
-    row[tuple(token)] = 0
+    # A row of (1 - α)(I - αS)⁻¹ solves a system with Sᵀ; n is small, so S is written out.
+    alpha = load("mini").walk.options.alpha
+    system = torch.eye(inside.S.n) - alpha * inside.S.to_dense().T
+    start = torch.zeros(inside.S.n, 1)
+    start[index] = 1 - alpha
+    row = torch.linalg.solve(system, start).clamp_min(0).view(inside.grid)
     step = (size[0] / inside.grid[0], size[1] / inside.grid[1])
     return torch.sqrt(row).numpy(), ((token[1] + 0.5) * step[1], (token[0] + 0.5) * step[0])
 

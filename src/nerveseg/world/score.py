@@ -140,7 +140,7 @@ def first_round() -> list[Pair]:
 def second_round(first: Walking) -> list[Pair]:
     """Every system with every rule, at the sharpness and peakedness of the first round; the local walk keeps every local power."""
     nu, c, power = first.neighbours, first.peakedness, first.local_power
-    grid = [Walking("G alone"), Walking("global step", None, 1.0, nu, c)]
+    grid = [Walking("G alone"), Walking("global step", None, 1.0, nu, c, power)]
     grid += [Walking("local walk", alpha, 0.0, None, c, p) for alpha in _ALPHAS for p in _POWERS]
     grid += [Walking("mean heads", alpha, beta, nu, None, power) for alpha in _ALPHAS for beta in _BETAS]
     grid += [Walking("NERVE", alpha, beta, nu, c, power) for alpha in _ALPHAS for beta in _BETAS]
@@ -345,11 +345,17 @@ def _walk(segmenter: Segmenter, encoding: Encoding, G: Tensor, walking: Walking,
     beta = walking.beta or 0.0
     knobs = {"neighbours": walking.neighbours, "peakedness": walking.peakedness, "local_power": walking.local_power}
     given = {name: value for name, value in knobs.items() if value is not None}
-    key = (calibrated if weights == "entropy" else None, weights, beta if beta in (0.0, 1.0) else None, *given.items())
+    key = (calibrated if weights == "entropy" else None, weights, beta > 0, *given.items())
     if key not in graphs:
         recipe = segmenter.recipe
         graphs[key] = transition.build(
-            encoding.heads, G, options=recipe.transition, kernel_options=recipe.kernel.options, weights=weights, beta=beta, **given
+            encoding.heads,
+            G,
+            options=recipe.transition,
+            kernel_options=recipe.kernel.options,
+            weights=weights,
+            beta=min(beta, 0.5),
+            **given,
         )
     S = dataclasses.replace(graphs[key], beta=beta)
     if walking.system == "global step":
