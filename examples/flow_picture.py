@@ -87,10 +87,11 @@ def one_row(inside: Labelling, labelled: np.ndarray, size: tuple[int, int]) -> t
     places = np.argwhere(labelled == chosen)
     token = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
     index = int(token[0]) * inside.grid[1] + int(token[1])
-    if inside.S is None:
+    walk = load("mini").walk
+    if inside.S is None or walk is None:
         raise SystemExit("The recipe has no graph, so there is nothing to walk on.")
     # A row of (1 - α)(I - αS)⁻¹ solves a system with Sᵀ; n is small, so S is written out.
-    alpha = load("mini").walk.options.alpha
+    alpha = walk.options.alpha
     system = torch.eye(inside.S.n) - alpha * inside.S.to_dense().T
     start = torch.zeros(inside.S.n, 1)
     start[index] = 1 - alpha
