@@ -31,32 +31,35 @@ def stencil(heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: f
 
     Cost: O(H·n·d).
     """
-    height, width = heads.grid
-    total = torch.zeros(9, height, width, device=weights.device)
-    for head in range(heads.count):
-        weight = float(weights[head])
-        if weight > 0:
-            local = _affinities(heads, head, pairing).clamp_(min=0)
-            if power != 1:
-                local.pow_(power)
-            local[4] = stay
-            total += local.mul_(weight / local.sum(dim=0))
+    used = weights.nonzero()[:, 0].tolist()
+    local = _cosines(heads, used, pairing).clamp_(min=0)
+    if power != 1:
+        local.pow_(power)
+    local[:, 4] = stay
+    shares = weights[used].view(-1, 1, 1) / local.sum(dim=1)
+    total = local.mul_(shares[:, None]).sum(dim=0)
     return Gathered(_columns(heads.grid).to(weights.device), total.reshape(9, -1).mT.contiguous())
 
 
-def _affinities(heads: Heads, head: int, pairing: str) -> Float[Tensor, "nine h w"]:
+def _cosines(heads: Heads, used: list[int], pairing: str) -> Float[Tensor, "H nine h w"]:
     """Cosine of each token with its eight neighbours, 0 beyond the edge; plane 3(dy + 1) + dx + 1 holds the neighbour (dy, dx)."""
-    left, right = paired(heads, head, pairing)
-    scales = [lengths(side).reciprocal_().view(heads.grid) for side in (left, right)]
-    A, B = left.view(*heads.grid, -1), right.view(*heads.grid, -1)
-    out = torch.zeros(9, *heads.grid, device=left.device)
+    out = torch.zeros(len(used), 9, *heads.grid, device=heads.queries.device)
+    scales = torch.empty(2, len(used), *heads.grid, device=out.device)
+    for place, head in enumerate(used):
+        left, right = paired(heads, head, pairing)
+        for side, scale in zip((left, right), scales[:, place], strict=True):
+            torch.reciprocal(lengths(side).view(heads.grid), out=scale)
+        A, B = left.view(*heads.grid, -1), right.view(*heads.grid, -1)
+        for dy, dx in _FORWARD:
+            here, there = _overlap(heads.grid, dy, dx)
+            plane = 3 * (dy + 1) + dx + 1
+            out[place, plane][here] = forth = (A[here] * B[there]).sum(dim=-1)
+            out[place, 8 - plane][there] = forth if left is right else (A[there] * B[here]).sum(dim=-1)
     for dy, dx in _FORWARD:
         here, there = _overlap(heads.grid, dy, dx)
         plane = 3 * (dy + 1) + dx + 1
-        forth = (A[here] * B[there]).sum(dim=-1)
-        out[plane][here] = forth * scales[0][here] * scales[1][there]
-        back = forth if left is right else (A[there] * B[here]).sum(dim=-1)
-        out[8 - plane][there] = back * scales[0][there] * scales[1][here]
+        out[:, plane, *here] *= scales[0][:, *here] * scales[1][:, *there]
+        out[:, 8 - plane, *there] *= scales[0][:, *there] * scales[1][:, *here]
     return out
 
 
@@ -71,10 +74,12 @@ def _overlap(grid: tuple[int, int], dy: int, dx: int) -> tuple[tuple[slice, slic
 def _columns(grid: tuple[int, int]) -> Int[Tensor, "n 9"]:
     """Index of each token's nine neighbours in plane order; beyond the edge, where the weight is 0, the token itself."""
     height, width = grid
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    own = torch.arange(height * width).view(height, width)
+    y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
     planes: list[Tensor] = []
     for dy in (-1, 0, 1):
+        down = (y + dy >= 0) & (y + dy < height)
         for dx in (-1, 0, 1):
-            inside = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width)
-            planes.append(torch.where(inside, (y + dy) * width + x + dx, y * width + x).flatten())
+            inside = down & ((x + dx >= 0) & (x + dx < width))
+            planes.append(torch.where(inside, own + (dy * width + dx), own).flatten())
     return torch.stack(planes, dim=1).int()

@@ -13,7 +13,22 @@ from torch import Tensor
 
 from nerveseg.errors import OptionError, ShapeError
 
-__all__ = ["Outcome", "StepMatrix", "Walk", "certified", "dense", "geometric", "is_stochastic", "residual", "settled", "started"]
+__all__ = [
+    "Outcome",
+    "StepMatrix",
+    "Walk",
+    "aligned",
+    "certified",
+    "dense",
+    "geometric",
+    "is_stochastic",
+    "residual",
+    "settled",
+    "started",
+]
+
+# Columns that a matrix product takes at once: 21 columns cost a third more than 24.
+_COLUMNS = 8
 
 # A row of P sums to 1 and float32 rounds each of its few operations to half an ulp: a residual below this is round-off.
 _ROUND_OFF = 4 * torch.finfo(torch.float32).eps
@@ -24,7 +39,11 @@ _ONE_SUM = 1e-5
 
 @runtime_checkable
 class StepMatrix(Protocol):
-    """S as the walk needs it: n rows, and ``S @ X`` for n × k columns. ``stochastic`` is read where there is one, and True without."""
+    """S as the walk needs it: n rows, and ``S @ X`` for n × k columns.
+
+    ``stochastic`` is read where there is one, and True without; ``precondition(X, alpha)``, a cheap linear guess at (I − αS)⁻¹X that
+    keeps row sums of 0, is used by the infinite walk where there is one.
+    """
 
     @property
     def n(self) -> int:
@@ -86,6 +105,11 @@ def started(S: StepMatrix, G: Float[Tensor, "n k"], alpha: float) -> Float[Tenso
     if not (G.is_floating_point() and bool(torch.isfinite(G).all())):
         raise ShapeError(f"Got G in {G.dtype} or with values that are not finite. Accepted are finite floats. Mend the label source.")
     return G.float()
+
+
+def aligned(G: Float[Tensor, "n k"]) -> Float[Tensor, "n c"]:
+    """Copy G beside columns of zeros, up to a multiple of 8 in all: they stay 0 in every walk and cost less than odd shapes do."""
+    return torch.nn.functional.pad(G, (0, -G.shape[1] % _COLUMNS)).contiguous()
 
 
 def is_stochastic(S: StepMatrix) -> bool:

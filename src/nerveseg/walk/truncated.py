@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
-from nerveseg.walk.base import Outcome, StepMatrix, Walk, geometric, is_stochastic, started
+from nerveseg.walk.base import Outcome, StepMatrix, Walk, aligned, geometric, is_stochastic, started
 
 __all__ = ["Options", "solve", "truncated"]
 
@@ -55,9 +55,9 @@ def solve(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
     if taken == 0:
         return Walk(start.clone(), 0, history[-1], Outcome.EXACT if alpha == 0 else Outcome.TRUNCATED, history)
     with torch.no_grad():
-        source = start * (1 - alpha)
+        source = aligned(start).mul_(1 - alpha)
         P = source.clone()
         for _ in range(taken):
             torch.add(source, S @ P, alpha=alpha, out=P)
-        P.div_(1 - alpha ** (taken + 1))
+        P = P[:, : start.shape[1]] / (1 - alpha ** (taken + 1))
     return Walk(P, taken, history[-1], Outcome.TRUNCATED, history)
