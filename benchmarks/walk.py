@@ -84,7 +84,8 @@ def plan(sizes: list[int], columns: list[int]) -> list[dict]:
 def run(case: dict) -> dict:
     done = subprocess.run([sys.executable, __file__, "--case", json.dumps(case)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        return {**case, "error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"}
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        return {**case, "error": said[0].rpartition("errors.")[2].partition(". Accepted")[0]}
     return {**case, **json.loads(done.stdout.splitlines()[-1])}
 
 

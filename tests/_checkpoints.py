@@ -116,6 +116,15 @@ def _stir(model: torch.nn.Module) -> None:
                 value.copy_(torch.randn_like(value) * 0.5)
 
 
+def words(vectors: torch.Tensor, groups: tuple[int, ...], others: torch.Tensor | None = None):
+    """`Words` with names that do not matter beside vectors that do."""
+    from nerveseg.labels.base import Words
+
+    others = vectors[:0] if others is None else others
+    names = tuple(f"word {i}" for i in range(len(vectors)))
+    return Words(names, tuple(groups), tuple(f"other {i}" for i in range(len(others))), vectors, others)
+
+
 def colours(height: int, width: int, seed: int = 0):
     """A picture of smooth colours, uint8."""
     g = torch.Generator().manual_seed(seed)

@@ -86,6 +86,12 @@ def checkpoints():
 
 
 @pytest.fixture(scope="session")
+def words(checkpoints):
+    """Make `Words` from vectors: ``words(vectors, groups, others)``."""
+    return checkpoints.words
+
+
+@pytest.fixture(scope="session")
 def clip_folder(checkpoints, tmp_path_factory):
     """A random CLIP: 4 blocks, patch 16, 64 pixels, with a list of trained words."""
     return checkpoints.make_clip(tmp_path_factory.mktemp("clip"), words=True)

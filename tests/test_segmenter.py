@@ -172,8 +172,8 @@ def test_a_word_that_is_cut_is_warned_of(mini, encoding):
 
 def state(mini):
     """All that a call must leave as it was; Python's own random state is left out, beartype draws from it in tests."""
-    processors = {name: id(processor) for name, processor in mini.diffusion.unet.attn_processors.items()}
-    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for part in (mini.clip.model, mini.diffusion.unet)
+    processors = {name: id(processor) for name, processor in mini.networks["diffusion"].unet.attn_processors.items()}
+    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for part in (mini.networks["clip"].model, mini.networks["diffusion"].unet)
                 for module in part.modules())  # fmt: skip
     return (
         torch.get_rng_state().tolist(),
@@ -184,8 +184,8 @@ def state(mini):
         torch.is_inference_mode_enabled(),
         processors,
         hooks,
-        mini.clip.model.training,
-        mini.diffusion.unet.training,
+        mini.networks["clip"].model.training,
+        mini.networks["diffusion"].unet.training,
     )
 
 
@@ -204,7 +204,7 @@ def test_the_callers_world_is_as_before_after_errors(mini, scene, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("in the middle of a pass")
 
-    blocks = mini.diffusion.unet.up_blocks
+    blocks = mini.networks["diffusion"].unet.up_blocks
     monkeypatch.setattr(blocks[0], "forward", broken)
     with pytest.raises(RuntimeError, match="in the middle"):
         mini.encode(scene.picture)
@@ -236,7 +236,7 @@ def test_pictures_that_could_be_read_in_two_ways_are_refused(mini, picture):
 
 def test_a_recipe_without_a_graph_needs_no_diffusion(mini, scene):
     alone = Segmenter.from_pretrained("mini", settings={"graph.source": "none", "walk.solver": "none"})
-    assert alone.diffusion is None
+    assert "diffusion" not in alone.networks
     result = alone(scene.picture, LABELS)
     assert result.walk is None
     assert result.segmentation.shape == SIZE

@@ -100,8 +100,12 @@ class Recipe:
     @property
     def needs(self) -> tuple[str, ...]:
         """The backbones that its stages read."""
-        stages = [self.labels, *([self.graph] if self.graph else [])]
-        return tuple(dict.fromkeys(backbone for stage in stages for backbone in stage.module.needs))
+        return tuple(dict.fromkeys((*self.labels.module.needs, *(self.graph.module.needs if self.graph else ()))))
+
+    @property
+    def needs_twice(self) -> frozenset[str]:
+        """The backbones that both the label source and the graph read."""
+        return frozenset(self.labels.module.needs) & frozenset(self.graph.module.needs if self.graph else ())
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
         """Change knobs by dotted name, as ``{"walk.alpha": 0.95}``; choosing another stage file drops the old one's knobs."""

@@ -22,12 +22,9 @@ from torch import Tensor
 
 from nerveseg import recipe as recipes
 from nerveseg import transition
-from nerveseg.backbones import clip as clip_backbone
-from nerveseg.backbones import stable_diffusion
-from nerveseg.backbones.clip import Clip
-from nerveseg.backbones.stable_diffusion import StableDiffusion
+from nerveseg import backbones
 from nerveseg.errors import OptionError, RecipeError
-from nerveseg.labels.base import Features
+from nerveseg.labels.base import Features, Words
 from nerveseg.picture import Picture, load
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation, WalkInfo
@@ -39,7 +36,6 @@ from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
 __all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "device_and_dtype"]
 
-_LOADERS = {"clip": clip_backbone.load, "diffusion": stable_diffusion.load}
 _VOCABULARIES_KEPT = 8
 
 
@@ -99,16 +95,14 @@ class Segmenter:
 
     Attributes:
         recipe: every choice and knob.
-        clip: the backbone of the label source.
-        diffusion: the backbone of the graph; None where the recipe needs none.
+        networks: backbone → network, those that the recipe's stages need (``clip``, ``diffusion``, ``dino``, …).
         folders: backbone → where its weights came from.
         device: where the networks and the walk run.
         dtype: of the networks; G, S and P are float32.
     """
 
     recipe: Recipe
-    clip: Clip
-    diffusion: StableDiffusion | None
+    networks: Mapping[str, Any]
     folders: Mapping[str, Folder]
     device: torch.device
     dtype: torch.dtype
@@ -147,8 +141,8 @@ class Segmenter:
             name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
         }
         with torch.random.fork_rng(devices=[]):  # from_pretrained draws weights before it reads them
-            loaded: dict[str, Any] = {name: _LOADERS[name](folder.path, device=place, dtype=kind) for name, folder in folders.items()}
-        return cls(chosen, loaded["clip"], loaded.get("diffusion"), folders, place, kind)
+            networks = {name: backbones.load(name, folder.path, device=place, dtype=kind) for name, folder in folders.items()}
+        return cls(chosen, MappingProxyType(networks), folders, place, kind)
 
     def __call__(self, pictures: Any, labels: Any, *, background: Any = None) -> Any:
         """Segment one picture, or a list of them.
@@ -179,11 +173,13 @@ class Segmenter:
         with torch.inference_mode():
             with watch("read"):
                 loaded = picture if isinstance(picture, Picture) else load(picture)
+            shared = backbones.shared(self.networks, self.recipe.needs_twice)
             with watch("label network"):
                 source = self.recipe.labels
-                features = source.module.encode(source.module.look(loaded, self.clip, source.options), self.clip, source.options)
+                views = source.module.look(loaded, shared, source.options)
+                features = source.module.encode(views, shared, source.options)
             with watch("graph network"):
-                heads = self._heads(loaded, seed, noise)
+                heads = self._heads(loaded, shared, seed, noise)
         return Encoding(loaded, features, heads, self.recipe, watch.seconds)
 
     def decode(self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None) -> Segmentation:
@@ -237,25 +233,27 @@ class Segmenter:
         chosen, clock = recipe or encoding.recipe, watch or _Watch()
         with torch.inference_mode():
             with clock("words"):
-                text, groups, other = self._text(vocabulary, background, chosen)
+                words = self._words(vocabulary, background, chosen)
             with clock("labels"):
-                scores = chosen.labels.module.score(encoding.features, text, groups, other, chosen.labels.options)
+                scores = chosen.labels.module.score(encoding.features, words, self.networks, chosen.labels.options)
                 grid = encoding.heads.grid if encoding.heads else scores.grid
                 G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
             if encoding.heads is None or chosen.walk is None:
                 return Labelling(G, None, None, grid)
-            with clock("transition"):
-                S = transition.build(encoding.heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
+            S: Transition | None = None
+            if chosen.walk.module.needs == "S":
+                with clock("transition"):
+                    S = transition.build(encoding.heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
             with clock("walk"):
-                walk = chosen.walk.module.solve(S, G, chosen.walk.options)
+                walk = chosen.walk.module.solve(encoding.heads if S is None else S, G, chosen.walk.options)
         return Labelling(G, S, walk, grid)
 
-    def _heads(self, picture: Picture, seed: int | None, noise: Tensor | None) -> Heads | None:
+    def _heads(self, picture: Picture, networks: Mapping[str, Any], seed: int | None, noise: Tensor | None) -> Heads | None:
         graph = self.recipe.graph
-        if graph is None or self.diffusion is None:
+        if graph is None:
             return None
         options = graph.options if seed is None else _replaced(graph.options, seed=seed)
-        return graph.module.heads(picture, self.diffusion, options, noise=noise)
+        return graph.module.heads(picture, networks, options, noise=noise)
 
     def _for_decode(self, encoding: Encoding, settings: Mapping[str, Any] | None) -> Recipe:
         recipe = encoding.recipe.changed(settings or {})
@@ -269,26 +267,30 @@ class Segmenter:
                 )
         return recipe
 
-    def _text(
-        self, vocabulary: Vocabulary, background: Background | None, recipe: Recipe
-    ) -> tuple[Float[Tensor, "s E"], list[int], Float[Tensor, "b E"]]:
-        strings = [string for label in vocabulary for string in label.strings]
-        groups = [place for place, label in enumerate(vocabulary) for _ in label.strings]
-        others = list(background.strings) if background else []
-        key = (recipe.templates, *strings, "\0", *others)
+    def _words(self, vocabulary: Vocabulary, background: Background | None, recipe: Recipe) -> Words:
+        strings = tuple(string for label in vocabulary for string in label.strings)
+        groups = tuple(place for place, label in enumerate(vocabulary) for _ in label.strings)
+        others = tuple(background.strings) if background else ()
+        rows = self._vectors(strings, others, recipe)
+        return Words(strings, groups, others, rows[: len(strings)], rows[len(strings) :])
+
+    def _vectors(self, strings: tuple[str, ...], others: tuple[str, ...], recipe: Recipe) -> Float[Tensor, "s E"]:
+        tower = recipe.labels.module.embeds
+        if tower is None:
+            return torch.zeros(len(strings) + len(others), 0, device=self.device)
+        key = (tower, recipe.templates, *strings, "\0", *others)
         if key not in self._texts:
             templates = prompts.template_set(recipe.templates)
-            self._say(strings, templates)
+            self._say(self.networks[tower], strings, templates)
             while len(self._texts) >= _VOCABULARIES_KEPT:
                 self._texts.pop(next(iter(self._texts)))
-            self._texts[key] = self.clip.text([*strings, *others], templates)
-        rows = self._texts[key]
-        return rows[: len(strings)], groups, rows[len(strings) :]
+            self._texts[key] = self.networks[tower].text([*strings, *others], templates)
+        return self._texts[key]
 
-    def _say(self, strings: Sequence[str], templates: Sequence[str]) -> None:
-        for word in self.clip.unknown(strings):
+    def _say(self, tower: Any, strings: Sequence[str], templates: Sequence[str]) -> None:
+        for word in tower.unknown(strings):
             warnings.warn(f"{word!r} is a word that the CLIP of {self.recipe.name!r} was not trained on", UntrainedWord, stacklevel=2)
-        for word in self.clip.truncated(strings, templates):
+        for word in tower.truncated(strings, templates):
             short = word if len(word) < 40 else word[:37] + "…"
             warnings.warn(f"{short!r} is longer than CLIP reads; its end was cut", UntrainedWord, stacklevel=2)
 
@@ -327,9 +329,9 @@ class _Watch:
 
 
 def _info(inside: Labelling) -> WalkInfo | None:
-    if inside.walk is None or inside.S is None:
+    if inside.walk is None:
         return None
-    heads = tuple(float(w) for w in inside.S.weights)
+    heads = tuple(float(w) for w in inside.S.weights) if inside.S is not None else ()
     return WalkInfo(inside.walk.steps, inside.walk.bound, inside.walk.outcome.name.lower(), heads)
 
 

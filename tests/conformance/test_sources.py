@@ -16,12 +16,7 @@ ALL = [("labels", n) for n in LABELS] + [("calibrations", n) for n in CALIBRATIO
 
 
 @pytest.fixture(scope="module")
-def text(clip):
-    return clip.text(["cat", "dog", "grass", "sky"])
-
-
-@pytest.fixture
-def backbones(clip, diffusion):
+def networks(clip, diffusion):
     return {"clip": clip, "diffusion": diffusion}
 
 
@@ -30,9 +25,18 @@ def small(module, **more):
     return registry.options(module.Options, {name: value for name, value in more.items() if name in names})
 
 
-def encoded(module, picture, clip, **more):
-    options = small(module, short_side=64, **more)
-    return module.encode(module.look(picture, clip, options), clip, options), options
+def encoded(module, picture, networks, **more):
+    options = small(module, short_side=64, size=64, **more)
+    return module.encode(module.look(picture, networks, options), networks, options), options
+
+
+def words(module, networks, strings, groups, others=()):
+    """As the segmenter tells them: with vectors of the backbone that the source embeds by."""
+    vectors = networks[module.embeds].text([*strings, *others]) if module.embeds else torch.zeros(len(strings) + len(others), 0)
+    return base.Words(tuple(strings), tuple(groups), tuple(others), vectors[: len(strings)], vectors[len(strings) :])
+
+
+FOUR = ("cat", "dog", "grass", "sky")
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
@@ -48,59 +52,61 @@ def test_options_are_frozen_and_their_defaults_pass_their_own_checks(kind, name)
 
 @pytest.mark.parametrize("name", LABELS)
 @pytest.mark.parametrize("window", [0, 48])
-def test_scores_are_non_negative_finite_and_on_their_grid(name, window, picture, clip, text):
+def test_scores_are_non_negative_finite_and_on_their_grid(name, window, picture, networks):
     module = registry.load("labels", name)
-    features, options = encoded(module, picture, clip, window=window, stride=32)
+    features, options = encoded(module, picture, networks, window=window, stride=32)
     assert isinstance(features.bytes, int)
-    scores = module.score(features, text[:3], (0, 1, 1), text[3:], options)
+    scores = module.score(features, words(module, networks, FOUR[:3], (0, 1, 1), FOUR[3:]), networks, options)
     assert scores.values.shape == (scores.grid[0] * scores.grid[1], 2)
     assert scores.values.dtype == torch.float32
     assert torch.isfinite(scores.values).all()
     assert scores.values.min() >= 0
     G = scores.to_G((16, 16))
     torch.testing.assert_close(G.sum(1), torch.ones(256))
+    if scores.logits is not None:
+        assert scores.logits.maps.shape[0] == 4
+        assert scores.logits.groups == (0, 1, 1)
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_permuting_classes_permutes_scores(name, picture, clip, text):
+def test_permuting_classes_permutes_scores(name, picture, networks):
     module = registry.load("labels", name)
-    features, options = encoded(module, picture, clip)
-    straight = module.score(features, text, (0, 1, 2, 3), text[:0], options).values
+    features, options = encoded(module, picture, networks)
+    straight = module.score(features, words(module, networks, FOUR, range(4)), networks, options).values
     order = [2, 0, 3, 1]
-    permuted = module.score(features, text[order], (0, 1, 2, 3), text[:0], options).values
+    permuted = module.score(features, words(module, networks, [FOUR[i] for i in order], range(4)), networks, options).values
     torch.testing.assert_close(permuted, straight[:, order], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_features_do_not_depend_on_words_and_are_not_changed_by_scoring(name, picture, clip, text):
+def test_scoring_is_the_same_twice_whatever_is_asked_between(name, picture, networks):
     module = registry.load("labels", name)
-    assert module.words_in_network is False
-    features, options = encoded(module, picture, clip)
-    before = features.embeddings.clone()
-    first = module.score(features, text, (0, 1, 2, 3), text[:0], options).values
-    module.score(features, text[:1], (0,), text[1:], options)
-    assert torch.equal(features.embeddings, before)
-    assert torch.equal(module.score(features, text, (0, 1, 2, 3), text[:0], options).values, first)
+    features, options = encoded(module, picture, networks)
+    state = torch.get_rng_state()
+    first = module.score(features, words(module, networks, FOUR, range(4)), networks, options).values
+    module.score(features, words(module, networks, FOUR[:1], (0,), FOUR[1:]), networks, options)
+    assert torch.equal(module.score(features, words(module, networks, FOUR, range(4)), networks, options).values, first)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_joining_by_sum_is_never_below_joining_by_the_best_string(name, picture, clip, text):
+def test_joining_by_sum_is_never_below_joining_by_the_best_string(name, picture, networks):
     module = registry.load("labels", name)
     found = {}
     for join in ("max", "sum"):
-        features, options = encoded(module, picture, clip, join=join, attention_thr=0.0)
-        found[join] = module.score(features, text, (0, 0, 1, 1), text[:0], options).values
+        features, options = encoded(module, picture, networks, join=join, attention_thr=0.0)
+        found[join] = module.score(features, words(module, networks, FOUR, (0, 0, 1, 1)), networks, options).values
     assert (found["sum"] >= found["max"] - 1e-6).all()
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_a_stream_of_views_and_a_list_of_them_are_the_same(name, picture, clip):
+def test_a_stream_of_views_and_a_list_of_them_are_the_same(name, picture, networks):
     module = registry.load("labels", name)
-    options = small(module, short_side=64, window=48, stride=32)
-    lazy = module.encode(module.look(picture, clip, options), clip, options)
-    listed = module.encode(list(module.look(picture, clip, options)), clip, options)
-    assert torch.equal(lazy.embeddings, listed.embeddings)
-    assert isinstance(lazy, base.Features)
+    options = small(module, short_side=64, size=64, window=48, stride=32)
+    told = words(module, networks, FOUR, range(4))
+    lazy = module.encode(module.look(picture, networks, options), networks, options)
+    listed = module.encode(list(module.look(picture, networks, options)), networks, options)
+    assert torch.equal(module.score(lazy, told, networks, options).values, module.score(listed, told, networks, options).values)
 
 
 @pytest.mark.parametrize("name", CALIBRATIONS)
@@ -118,12 +124,11 @@ def test_calibrated_rows_sum_to_1_and_follow_permuted_classes(name, rest):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_graphs_give_finite_heads_the_same_twice_and_leave_the_random_state(name, picture, backbones):
+def test_graphs_give_finite_heads_the_same_twice_and_leave_the_random_state(name, picture, networks):
     module = registry.load("graphs", name)
-    backbone = backbones[module.needs[0]]
     options = small(module, size=64)
     state = torch.get_rng_state()
-    one, two = (module.heads(picture, backbone, options) for _ in range(2))
+    one, two = (module.heads(picture, networks, options) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.queries, two.queries)
     assert one.queries.shape == one.keys.shape

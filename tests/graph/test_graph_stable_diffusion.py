@@ -14,19 +14,19 @@ def opts(**more):
 
 
 def test_heads_of_the_last_two_layers_lie_side_by_side(diffusion, picture):
-    heads = graph.heads(picture, diffusion, opts())
+    heads = graph.heads(picture, {"diffusion": diffusion}, opts())
     assert heads.queries.shape == heads.keys.shape == (10, 256, 4)
     assert heads.grid == (16, 16)
     for at, layer in ((0, -1), (5, -2)):
-        alone = graph.heads(picture, diffusion, opts(layers=(layer,)))
+        alone = graph.heads(picture, {"diffusion": diffusion}, opts(layers=(layer,)))
         torch.testing.assert_close(heads.queries[at : at + 5], alone.queries)
 
 
 def test_the_paper_squashes_and_aspect_keeps_proportions(diffusion, picture):
-    assert graph.heads(picture, diffusion, opts(fit="square")).grid == (16, 16)
-    assert graph.heads(picture, diffusion, opts(fit="aspect")).grid == (16, 24)
-    assert graph.heads(picture, diffusion, opts(size=0)).grid == (16, 16)
-    assert graph.heads(picture, diffusion, opts(size=100)).grid == (16, 16)
+    assert graph.heads(picture, {"diffusion": diffusion}, opts(fit="square")).grid == (16, 16)
+    assert graph.heads(picture, {"diffusion": diffusion}, opts(fit="aspect")).grid == (16, 24)
+    assert graph.heads(picture, {"diffusion": diffusion}, opts(size=0)).grid == (16, 16)
+    assert graph.heads(picture, {"diffusion": diffusion}, opts(size=100)).grid == (16, 16)
 
 
 def test_a_strip_does_not_run_out_of_memory(diffusion, checkpoints, monkeypatch):
@@ -38,36 +38,39 @@ def test_a_strip_does_not_run_out_of_memory(diffusion, checkpoints, monkeypatch)
 
     monkeypatch.setattr(type(diffusion), "attention", stop)
     with pytest.raises(RuntimeError, match="enough"):
-        graph.heads(load(checkpoints.colours(2, 4000)), diffusion, opts(fit="aspect", size=512))
+        graph.heads(load(checkpoints.colours(2, 4000)), {"diffusion": diffusion}, opts(fit="aspect", size=512))
     height, width = seen["size"]
     assert height == 64
     assert (height // 8) * (width // 8) <= 16384
     with pytest.raises(OptionError, match="at most"):
-        graph.heads(load(checkpoints.colours(8, 8)), diffusion, opts(size=2048))
+        graph.heads(load(checkpoints.colours(8, 8)), {"diffusion": diffusion}, opts(size=2048))
 
 
 def test_pictures_do_not_depend_on_their_order(diffusion, picture, checkpoints):
     other = load(checkpoints.colours(64, 64, seed=9))
-    first = graph.heads(picture, diffusion, opts()).queries
-    graph.heads(other, diffusion, opts())
-    assert torch.equal(graph.heads(picture, diffusion, opts()).queries, first)
+    first = graph.heads(picture, {"diffusion": diffusion}, opts()).queries
+    graph.heads(other, {"diffusion": diffusion}, opts())
+    assert torch.equal(graph.heads(picture, {"diffusion": diffusion}, opts()).queries, first)
 
 
 def test_noise_may_be_given(diffusion, picture):
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    given, seeded = graph.heads(picture, diffusion, opts(), noise=noise), graph.heads(picture, diffusion, opts())
+    given, seeded = (
+        graph.heads(picture, {"diffusion": diffusion}, opts(), noise=noise),
+        graph.heads(picture, {"diffusion": diffusion}, opts()),
+    )
     assert torch.equal(given.keys, seeded.keys)
 
 
 def test_layers_of_two_grids_are_refused(diffusion, picture):
     with pytest.raises(OptionError, match="8×8"):
-        graph.heads(picture, diffusion, opts(layers=(-1, "up_blocks.2.attentions.0")))
+        graph.heads(picture, {"diffusion": diffusion}, opts(layers=(-1, "up_blocks.2.attentions.0")))
 
 
 def test_colours_reach_the_vae_between_minus_1_and_1(diffusion, picture, monkeypatch):
     seen = {}
     encode = diffusion.vae.encode
     monkeypatch.setattr(diffusion.vae, "encode", lambda x: (seen.update(x=x), encode(x))[1])
-    graph.heads(picture, diffusion, opts())
+    graph.heads(picture, {"diffusion": diffusion}, opts())
     assert seen["x"].shape == (1, 3, 128, 128)
     assert -1 <= seen["x"].min() < 0 < seen["x"].max() <= 1

@@ -21,7 +21,7 @@ def opts(**more):
 
 
 def encoded(clip, picture, options):
-    return cliper.encode(cliper.look(picture, clip, options), clip, options)
+    return cliper.encode(cliper.look(picture, {"clip": clip}, options), {"clip": clip}, options)
 
 
 def by_hand(clip, activations, *, faithful):
@@ -67,7 +67,7 @@ def by_hand(clip, activations, *, faithful):
 @pytest.mark.parametrize("faithful", [True, False])
 def test_steps_1_to_4_equal_plain_loops(clip, picture, faithful):
     options = opts(faithful=faithful)
-    (view,) = cliper.look(picture, clip, options)
+    (view,) = cliper.look(picture, {"clip": clip}, options)
     E, attention = by_hand(clip, view.activations, faithful=faithful)
     found = encoded(clip, picture, options)
     torch.testing.assert_close(found.embeddings, E, atol=2e-5, rtol=1e-4)
@@ -76,7 +76,7 @@ def test_steps_1_to_4_equal_plain_loops(clip, picture, faithful):
 
 
 @pytest.mark.parametrize("select", [-1, -2])
-def test_steps_5_and_6_equal_plain_loops(clip, picture, text, select):
+def test_steps_5_and_6_equal_plain_loops(clip, picture, text, select, words):
     options = opts(select_layer=select, attention_thr=0.9)
     features = encoded(clip, picture, options)
     classes, background = text[:3], text[3:]
@@ -92,18 +92,18 @@ def test_steps_5_and_6_equal_plain_loops(clip, picture, text, select):
     for j in range(len(s)):
         for i in range(len(s)):
             spread[j] += s[i] * features.attention[i, j]
-    found = cliper.score(features, classes, (0, 1, 2), background, options)
+    found = cliper.score(features, words(classes, (0, 1, 2), background), {}, options)
     torch.testing.assert_close(found.values, spread + stack.mean(0), atol=1e-5, rtol=1e-5)
 
 
-def test_clean_form_thresholds_beside_the_mean_and_spreads_from_the_left(clip, picture, text):
+def test_clean_form_thresholds_beside_the_mean_and_spreads_from_the_left(clip, picture, text, words):
     options = opts(attention_thr=0.9, faithful=False)
     features = encoded(clip, picture, options)
     T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
     stack = torch.stack([torch.softmax(5.0 * E @ T.T, 1)[:, :4] for E in features.embeddings])
     s = torch.where(stack[-2] >= 0.9 * stack[-2].amax(0), stack[-2], 0)
     rows = features.attention / features.attention.sum(1, keepdim=True)
-    found = cliper.score(features, text, (0, 1, 2, 3), text[:0], options)
+    found = cliper.score(features, words(text, (0, 1, 2, 3), text[:0]), {}, options)
     torch.testing.assert_close(found.values, rows @ s + stack.mean(0))
 
 
@@ -122,35 +122,35 @@ def test_a_row_that_the_clamp_empties_stays_in_place():
     torch.testing.assert_close(M[0], torch.eye(4))
 
 
-def test_background_acts_in_the_denominator_only(clip, picture, text):
+def test_background_acts_in_the_denominator_only(clip, picture, text, words):
     options = opts()
     features = encoded(clip, picture, options)
-    without, with_ = (cliper.score(features, text[:3], (0, 1, 2), b, options).values for b in (text[:0], text[3:]))
+    without, with_ = (cliper.score(features, words(text[:3], (0, 1, 2), b), {}, options).values for b in (text[:0], text[3:]))
     assert without.shape == with_.shape == (features.embeddings.shape[1], 3)
     assert float(with_.sum()) < float(without.sum())
     assert float(with_.max()) <= 2
 
 
-def test_fuse_off_keeps_the_last_layer_alone(clip, picture, text):
+def test_fuse_off_keeps_the_last_layer_alone(clip, picture, text, words):
     options = opts(fuse=False)
     alone, all_ = encoded(clip, picture, options), encoded(clip, picture, opts())
     torch.testing.assert_close(alone.embeddings, all_.embeddings[-1:])
-    assert cliper.score(alone, text, (0, 1, 2, 3), text[:0], options).values.shape[1] == 4
+    assert cliper.score(alone, words(text, (0, 1, 2, 3), text[:0]), {}, options).values.shape[1] == 4
 
 
-def test_windows_join_as_the_mean_of_both_probabilities(clip, picture, text):
+def test_windows_join_as_the_mean_of_both_probabilities(clip, picture, text, words):
     options = opts(window=48, stride=32, attention_thr=0.0)
     features = encoded(clip, picture, options)
     assert features.windows.shape == features.embeddings.shape
     T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
     p = sum(torch.softmax(5.0 * E @ T.T, -1)[..., :4] for E in (features.embeddings, features.windows)) / 2
-    found = cliper.score(features, text, (0, 1, 2, 3), text[:0], options)
+    found = cliper.score(features, words(text, (0, 1, 2, 3), text[:0]), {}, options)
     torch.testing.assert_close(found.values, features.attention.T @ p[-2] + p.mean(0))
 
 
 def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, picture):
     options = opts(window=48, stride=32)
-    views = list(cliper.look(picture, clip, options))
+    views = list(cliper.look(picture, {"clip": clip}, options))
     h, w = views[0].grid
     n = h * w
     E, count = torch.zeros(4, n, 20), torch.zeros(n, 1)
@@ -171,13 +171,13 @@ def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, 
     torch.testing.assert_close(found, mixing.T @ (E / count), atol=1e-4, rtol=1e-3)
 
 
-def test_a_layer_that_is_not_there_is_refused(clip, picture, text):
+def test_a_layer_that_is_not_there_is_refused(clip, picture, text, words):
     options = opts(select_layer=-5)
     with pytest.raises(OptionError, match="-4 to -1"):
-        cliper.score(encoded(clip, picture, options), text, (0, 1, 2, 3), text[:0], options)
+        cliper.score(encoded(clip, picture, options), words(text, (0, 1, 2, 3), text[:0]), {}, options)
 
 
 def test_views_without_the_whole_picture_are_refused(clip, picture):
-    views = list(cliper.look(picture, clip, opts(window=48)))
+    views = list(cliper.look(picture, {"clip": clip}, opts(window=48)))
     with pytest.raises(ShapeError, match="whole picture"):
-        cliper.encode(views[1:], clip, opts())
+        cliper.encode(views[1:], {"clip": clip}, opts())

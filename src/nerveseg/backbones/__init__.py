@@ -1,1 +1,34 @@
-"""Pixels → named activations: the networks, loaded frozen and looked into with hooks that always come off."""
+"""Pixels → named activations: the networks, loaded frozen and looked into with hooks that always come off.
+
+A backbone file gives ``load(folder, *, device, dtype)``; `KINDS` says which file reads which kind of checkpoint. A backbone whose
+text tower turns words into vectors has ``text``, ``unknown`` and ``truncated`` (see `nerveseg.backbones.clip.Clip`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["KINDS", "load", "shared"]
+
+KINDS: Mapping[str, str] = {"clip": "clip", "diffusion": "stable_diffusion"}
+"""Kind of checkpoint, as recipes and the catalogue name it → the file here that reads it."""
+
+
+def load(kind: str, folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Any:
+    """Read a checkpoint of a kind from a folder, without the network; float32 where no dtype is given."""
+    import torch
+
+    return import_module(f"nerveseg.backbones.{KINDS[kind]}").load(folder, device=device, dtype=dtype or torch.float32)
+
+
+def shared(networks: Mapping[str, Any], twice: Collection[str]) -> Mapping[str, Any]:
+    """The same networks for one picture, where those that two stages read answer a pass that was made already from memory."""
+    from nerveseg.backbones.once import Once
+
+    return {name: Once(network) if name in twice else network for name, network in networks.items()}

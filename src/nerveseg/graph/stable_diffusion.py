@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,12 +46,12 @@ class Options:
 
 
 @torch.no_grad()
-def heads(picture: Picture, backbone: StableDiffusion, options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
+def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
     """Read the heads of one picture; those of all layers lie side by side, in the order of ``options.layers``.
 
     Args:
         picture: any size.
-        backbone: Stable Diffusion.
+        networks: their ``diffusion``.
         options: see `Options`.
         noise: ε itself in place of the seed, of the latent's shape.
 
@@ -60,6 +62,7 @@ def heads(picture: Picture, backbone: StableDiffusion, options: Options, *, nois
     Raises:
         OptionError: layers of different grids.
     """
+    backbone: StableDiffusion = networks["diffusion"]
     cells = max(1, _MAX_TOKENS * backbone.shrink**2 // backbone.multiple**2)
     frame = fit(picture.size, options.fit, options.size or backbone.side, backbone.multiple, max_tokens=cells)
     pixels = to_tensor(picture, frame.fitted, _HALF, _HALF)[None]

@@ -3,9 +3,11 @@
 A label source module owns:
 
 - ``Options``: its knobs;
-- ``words_in_network``: whether new words need a new pass of the network;
-- ``needs``: the backbones it reads;
-- ``look(picture, clip, options)``: the network's passes, one `View` each, lazily;
-- ``encode(views, clip, options)``: `Features`, all that does not depend on the words;
-- ``score(features, text, groups, background, options)``: `Scores`, cheap, for any words.
+- ``needs``: the backbones it reads, by kind (``clip``, ``diffusion``, ``dino``, …); they come as the mapping ``networks``;
+- ``embeds``: the backbone whose text tower turns words into the vectors it compares with; None where it wants none;
+- ``words_in_network``: whether new words need a new pass of a network, which `score` then makes;
+- ``at_decode``: the knobs that `score` alone reads, so that they may change without encoding again;
+- ``look(picture, networks, options)``: the passes over a picture, one `View` each, lazily;
+- ``encode(views, networks, options)``: `Features`, all that does not depend on the words;
+- ``score(features, words, networks, options)``: `Scores`, for any words.
 """

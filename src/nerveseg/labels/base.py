@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,13 @@ from nerveseg.registry import knob
 
 __all__ = [
     "Features",
+    "Logits",
+    "Networks",
     "Scores",
     "View",
+    "Words",
     "average",
+    "from_cosines",
     "join_knob",
     "look",
     "positions_knob",
@@ -34,6 +38,9 @@ __all__ = [
     "unit",
     "window_knob",
 ]
+
+Networks = Mapping[str, Any]
+"""Backbone → the network, those that a source names in ``needs``."""
 
 _BATCH = 16  # windows a pass: enough to fill two cores, little beside one whole-picture pass
 
@@ -72,19 +79,59 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The words of one decode, as label sources are told them.
+
+    Attributes:
+        strings: of all classes, class by class in the caller's order.
+        groups: class of each string, 0 … C − 1.
+        others: strings of the background; they act in denominators only.
+        vectors: unit rows of ``strings`` by the backbone that the source names in ``embeds``; no rows where it names none.
+        other_vectors: unit rows of ``others``, likewise.
+    """
+
+    strings: tuple[str, ...]
+    groups: tuple[int, ...]
+    others: tuple[str, ...]
+    vectors: Float[Tensor, "s E"]
+    other_vectors: Float[Tensor, "b E"]
+
+    @property
+    def classes(self) -> int:
+        """Classes C."""
+        return max(self.groups, default=-1) + 1
+
+
+@dataclass(frozen=True)
+class Logits:
+    """What a method upsamples *before* its softmax, string by string (`masks.upsample = "logits"`).
+
+    Attributes:
+        maps: cosines or other logits, strings of the classes, then of the background, on the token grid or the network's picture.
+        groups: class of each of the first strings.
+        scale: factor before the softmax over all strings.
+        join: how strings of one class make one share: max or sum.
+    """
+
+    maps: Float[Tensor, "s h w"]
+    groups: tuple[int, ...]
+    scale: float
+    join: str
+
+
+@dataclass(frozen=True)
 class Scores:
     """Class scores on a label source's own token grid.
 
     Attributes:
         values: non-negative; they need not sum to 1, larger is more certain.
         grid: (h, w), h·w = n.
-        cosines: per string, background strings last, for methods that upsample before the softmax (`probabilities` ends them); None
-            where the source has no such single table.
+        logits: for methods that upsample before the softmax; None where the source has no such table.
     """
 
     values: Float[Tensor, "n C"]
     grid: tuple[int, int]
-    cosines: Float[Tensor, "n s"] | None = None
+    logits: Logits | None = None
 
     def to_G(self, grid: tuple[int, int]) -> Float[Tensor, "n2 k"]:
         """Rows of the walk on another grid: C classes and ``rest``. See `to_G`."""
@@ -119,6 +166,12 @@ def to_G(s: Float[Tensor, "n C"], source: tuple[int, int], target: tuple[int, in
         s = maps.reshape(s.shape[1], -1).T
     s = s / s.sum(1).max().clamp_min(1)
     return torch.cat([s, (1 - s.sum(1, keepdim=True)).clamp_min(0)], dim=1)
+
+
+def from_cosines(cosines: Float[Tensor, "n s"], words: Words, grid: tuple[int, int], *, scale: float, join: str) -> Scores:
+    """Scores of a source that ends in one cosine a token and string: `probabilities`, and the logits they come from. Cost O(n·s)."""
+    maps = cosines.float().T.reshape(-1, *grid)
+    return Scores(probabilities(cosines, words.groups, scale=scale, join=join), grid, Logits(maps, words.groups, scale, join))
 
 
 def probabilities(cosines: Float[Tensor, "*n s"], groups: Sequence[int], *, scale: float, join: str) -> Float[Tensor, "*n C"]:

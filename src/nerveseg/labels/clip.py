@@ -13,10 +13,11 @@ from nerveseg.backbones.clip import Clip
 from nerveseg.labels import base
 from nerveseg.picture.load import Picture
 
-__all__ = ["Options", "at_decode", "encode", "look", "needs", "score", "words_in_network"]
+__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
 
 words_in_network = False
 needs = ("clip",)
+embeds = "clip"
 at_decode = ("scale", "join")
 
 
@@ -32,31 +33,28 @@ class Options:
     join: str = base.join_knob()
 
 
-def look(picture: Picture, clip: Clip, options: Options) -> Iterator[base.View]:
+def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[base.View]:
     """The passes of CLIP over a picture: one, or one a window."""
-    return base.look(picture, clip, options)
+    return base.look(picture, networks["clip"], options)
 
 
 @torch.no_grad()
-def encode(views: Iterable[base.View], clip: Clip, options: Options) -> base.Features:
+def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings of the last block's own output: one layer, n·E floats."""
-    del options
+    clip = networks["clip"]
     embeddings, grid = base.average(views, lambda view: base.unit(clip.project(view.activations.output))[None, 1:])
     return base.Features(embeddings, grid)
 
 
 @torch.no_grad()
-def score(
-    features: base.Features, text: Float[Tensor, "s E"], groups: Sequence[int], background: Float[Tensor, "b E"], options: Options
-) -> base.Scores:
+def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
     """Softmax of scaled cosines over all strings; background strings are in the denominator only. Cost O(n·s·E).
 
     Args:
         features: from `encode`.
-        text: unit rows, one a string.
-        groups: class of each row of ``text``.
-        background: unit rows, none or more.
+        words: with their vectors.
+        networks: not read.
         options: ``scale`` and ``join`` act here.
     """
-    cosines = features.embeddings[0] @ torch.cat([text, background]).T
-    return base.Scores(base.probabilities(cosines, groups, scale=options.scale, join=options.join), features.grid, cosines)
+    cosines = features.embeddings[0] @ torch.cat([words.vectors, words.other_vectors]).T
+    return base.from_cosines(cosines, words, features.grid, scale=options.scale, join=options.join)

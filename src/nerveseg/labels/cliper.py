@@ -27,10 +27,11 @@ from nerveseg.labels import base
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 
-__all__ = ["Options", "at_decode", "encode", "look", "needs", "regularised", "score", "words_in_network"]
+__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "regularised", "score", "words_in_network"]
 
 words_in_network = False
 needs = ("clip",)
+embeds = "clip"
 at_decode = ("scale", "join", "select_layer", "attention_thr")
 _TINY = 1e-12
 _PAIR = 1e-5  # CLIPer's guard in the mean of pasted attention
@@ -65,23 +66,24 @@ class Options:
     )
 
 
-def look(picture: Picture, clip: Clip, options: Options) -> Iterator[base.View]:
+def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[base.View]:
     """The passes of CLIP over a picture: the whole, then one a window."""
-    return base.look(picture, clip, options, whole=True, attention=True)
+    return base.look(picture, networks["clip"], options, whole=True, attention=True)
 
 
 @torch.no_grad()
-def encode(views: Iterable[base.View], clip: Clip, options: Options) -> base.Features:
+def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Steps 1 to 4: unit patch embeddings of every layer and the head-mean attention; L·n·E + n² floats.
 
     Args:
         views: from `look`; the first is the whole picture.
-        clip: the backbone; computed in its dtype, attention in float32 (CLIPer: float16).
+        networks: their ``clip``; computed in its dtype, attention in float32 (CLIPer: float16).
         options: ``fuse`` and ``faithful`` act here.
 
     Raises:
         ShapeError: the first view is not the whole picture.
     """
+    clip = networks["clip"]
     stream = iter(views)
     first = next(stream, None)
     if first is None or not first.whole:
@@ -93,27 +95,24 @@ def encode(views: Iterable[base.View], clip: Clip, options: Options) -> base.Fea
 
 
 @torch.no_grad()
-def score(
-    features: base.Features, text: Float[Tensor, "s E"], groups: Sequence[int], background: Float[Tensor, "b E"], options: Options
-) -> base.Scores:
+def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
     """Steps 5 and 6: class scores up to about 2; background words and the mean class act in the denominator only.
 
     Cost O(L·n·s·E + n²·C).
 
     Args:
         features: from `encode`.
-        text: unit rows, one a string.
-        groups: class of each row of ``text``.
-        background: unit rows, none or more.
+        words: with their vectors.
+        networks: not read.
         options: ``scale``, ``join``, ``select_layer``, ``attention_thr`` and ``faithful`` act here.
 
     Raises:
         OptionError: ``select_layer`` past the first layer.
     """
-    strings = torch.cat([text, background, base.unit(text.mean(0, keepdim=True))])
+    strings = torch.cat([words.vectors, words.other_vectors, base.unit(words.vectors.mean(0, keepdim=True))])
 
     def classes(embeddings: Tensor) -> Tensor:
-        return base.probabilities(embeddings @ strings.T, groups, scale=options.scale, join=options.join)
+        return base.probabilities(embeddings @ strings.T, words.groups, scale=options.scale, join=options.join)
 
     p = classes(features.embeddings)
     if features.windows is not None:
