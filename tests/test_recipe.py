@@ -18,6 +18,18 @@ def test_every_packaged_recipe_composes(name):
         registry.check(stage.options)
 
 
+@pytest.mark.parametrize(("name", "benchmark"), [(name, data) for name in recipe.names() for data in recipe.load(name).benchmarks])
+def test_what_a_method_sets_for_a_benchmark_composes_too(name, benchmark):
+    chosen = recipe.load(name)
+    assert benchmark in recipe.BENCHMARKS
+    changed = chosen.for_benchmark(benchmark)
+    assert changed.digest != chosen.digest or not chosen.table["benchmarks"][benchmark]
+
+
+def test_a_benchmark_without_settings_of_its_own_takes_the_recipe_as_it_is():
+    assert recipe.load("mini").for_benchmark("voc21").digest == recipe.load("mini").digest
+
+
 @pytest.mark.parametrize("name", recipe.names())
 def test_writing_and_reading_gives_the_same_recipe(name, tmp_path):
     first = recipe.load(name)
@@ -103,12 +115,16 @@ def test_settings_that_do_not_exist(settings, error, word):
         ("walk = 3\n", r"\[walk\]"),
         ("[title]\na = 1\n", "'title'"),
         ("[walk\n", "TOML"),
+        ("[transitoin]\nbeta = 1\n", "Did you mean 'transition'"),
+        ("format = 2\n", "Upgrade nerveseg"),
+        ('[masks]\nupsample = "logit"\n', "masks.upsample"),
+        ('[graph]\nsource = "stable_diffusion"\n[masks]\nupsample = "logits"\n', "something walks"),
     ],
 )
 def test_files_that_are_no_recipe(tmp_path, text, word):
     path = tmp_path / "own.toml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match=word):
+    with pytest.raises((RecipeError, OptionError), match=word):
         recipe.load(path)
 
 

@@ -173,8 +173,8 @@ def test_a_word_that_is_cut_is_warned_of(mini, encoding):
 def state(mini):
     """All that a call must leave as it was; Python's own random state is left out, beartype draws from it in tests."""
     processors = {name: id(processor) for name, processor in mini.networks["diffusion"].unet.attn_processors.items()}
-    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for part in (mini.networks["clip"].model, mini.networks["diffusion"].unet)
-                for module in part.modules())  # fmt: skip
+    parts = (mini.networks["clip"].model, mini.networks["diffusion"].unet)
+    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for part in parts for module in part.modules())
     return (
         torch.get_rng_state().tolist(),
         np.random.get_state()[1].tolist(),  # noqa: NPY002  it is the caller's global state that is looked at

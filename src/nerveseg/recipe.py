@@ -5,8 +5,11 @@ A recipe has these tables, each with the key that chooses a stage file and the k
     [weights]      clip, diffusion: what `nerveseg.weights.locate` takes       [transition]  every knob of S; kernel = "..."
     [words]        templates = "..."                                           [kernel]      knobs of that kernel
     [labels]       source = "..."                                              [walk]        solver = "..." or "none"
-    [calibration]  name = "..."                                                [masks]       rule = "...", min_area
+    [calibration]  name = "..."                                                [masks]       rule = "...", min_area, upsample, background
     [graph]        source = "..." or "none"                                    [refiner]     name = "..."
+
+and, where a method has other settings for a benchmark, a table of changed knobs for it: ``[benchmarks.voc21]``, ``"labels.scale" = 65.0``.
+``format`` is the version of this layout, 1; a file of a later one is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing import Any
 from nerveseg import registry
 from nerveseg.errors import OptionError, RecipeError, RegistryError
 
-__all__ = ["Recipe", "Stage", "load", "names", "raw"]
+__all__ = ["BENCHMARKS", "Recipe", "Stage", "load", "names", "raw"]
 
 _STAGES = {
     "labels": ("source", "labels", "maskclip"),
@@ -39,9 +42,15 @@ _STAGES = {
 }
 """Table → the key that chooses, the registry kind, the choice when nothing is said."""
 
+BENCHMARKS = ("voc21", "voc20", "context60", "context59", "coco-object", "coco-stuff", "ade20k", "cityscapes")
+"""The benchmarks that a recipe may have settings for."""
+
 _MAY_BE_NONE = frozenset({"graph", "walk"})
 _TABLES = frozenset({*_STAGES, "weights", "words", "kernel"})
-_HEAD = ("title", "description", "source")
+_HEAD = ("title", "description", "source", "format")
+_FORMAT = 1
+_MASKS = {"upsample": ("probabilities", "logits"), "background": ("rest", "best")}
+"""Choices of [masks] that belong to no rule; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Recipe:
         rule: decision rule.
         refiner: refiner at picture size.
         min_area: smallest part that stays, in pixels; 0 keeps all.
+        upsample: what reaches picture size: "probabilities", or, where nothing walks, "logits", before their softmax.
+        background: with "logits": the background's map is what the classes leave ("rest"), or its best string ("best").
     """
 
     name: str
@@ -86,6 +97,8 @@ class Recipe:
     rule: Stage
     refiner: Stage
     min_area: int
+    upsample: str
+    background: str
 
     @property
     def title(self) -> str:
@@ -111,9 +124,19 @@ class Recipe:
         """Change knobs by dotted name, as ``{"walk.alpha": 0.95}``; choosing another stage file drops the old one's knobs."""
         return _compose(self.name, _merged(self.table, settings)) if settings else self
 
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """The benchmarks for which the method has settings of its own."""
+        return tuple(self.table.get("benchmarks", {}))
+
+    def for_benchmark(self, name: str) -> Recipe:
+        """The recipe with the settings that the method has for a benchmark; itself where it has none."""
+        return self.changed(self.table.get("benchmarks", {}).get(name, {}))
+
     def to_toml(self) -> str:
         """Write the recipe out, every knob included, so that a run can be repeated from the text alone."""
-        filled = {**self.table, **{name: self._filled(name) for name in _TABLES}}
+        kept = {key: value for key, value in self.table.items() if key != "benchmarks"}
+        filled = {**kept, **{name: self._filled(name) for name in _TABLES}}
         heads = [f"{key} = {_value(value)}" for key, value in filled.items() if not isinstance(value, Mapping)]
         tables = [
             "\n".join([f"[{key}]", *(f"{inner} = {_value(value)}" for inner, value in table.items() if value is not None)])
@@ -130,7 +153,7 @@ class Recipe:
             return dataclasses.asdict(self.kernel.options)
         stage: Stage | None = {"masks": self.rule}.get(name) or getattr(self, name, None)
         knobs = dataclasses.asdict(stage.options) if stage else {}
-        extra = {"min_area": self.min_area} if name == "masks" else {}
+        extra = {"min_area": self.min_area, "upsample": self.upsample, "background": self.background} if name == "masks" else {}
         return {_STAGES[name][0]: stage.name if stage else "none", **knobs, **extra}
 
 
@@ -217,21 +240,25 @@ def _drop(merged: dict[str, Any], part: str, value: Any, keep: set[str]) -> None
         fields = {field.name for field in registry.knobs(registry.load(kind, value).Options)}
     except RegistryError:
         return  # composing says so with the accepted names
-    merged[part] = {key: old for key, old in merged[part].items() if key in fields | keep | {chooser, "min_area"}}
+    merged[part] = {key: old for key, old in merged[part].items() if key in fields | keep | {chooser, "min_area", *_MASKS}}
 
 
 def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
-    for key, value in table.items():
-        if key not in _TABLES | set(_HEAD) or (key in _TABLES) != isinstance(value, Mapping):
-            accepted = ", ".join(sorted(_TABLES | set(_HEAD)))
-            raise RecipeError(f"Got {key!r} in the recipe {name!r}. Accepted are {accepted}. Take it out, or write it as [{key}].")
+    _check_keys(name, table)
     # Imported here: composing needs torch, listing recipes does not.
     from nerveseg.transition.options import Options as TransitionOptions
 
     masks = dict(table.get("masks", {}))
     min_area = _whole(masks.pop("min_area", 0), "masks.min_area")
+    shown = {key: _one_of(masks.pop(key, choices[0]), choices, f"masks.{key}") for key, choices in _MASKS.items()}
     transition = registry.options(TransitionOptions, _listed(table.get("transition", {})), "transition")
     kernel = registry.load("kernels", transition.kernel)
+    graph, walk = _stage(table, "graph"), _stage(table, "walk")
+    if shown["upsample"] == "logits" and graph is not None and walk is not None:
+        raise OptionError(
+            f"Got masks.upsample = 'logits' in the recipe {name!r}, in which something walks. Accepted is 'probabilities' there. "
+            "Set it, or walk.solver = 'none'."
+        )
     return Recipe(
         name=name,
         table=MappingProxyType({key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}),
@@ -239,14 +266,30 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
         templates=str(table.get("words", {}).get("templates", "plain")),
         labels=_some(_stage(table, "labels")),
         calibration=_some(_stage(table, "calibration")),
-        graph=_stage(table, "graph"),
+        graph=graph,
         transition=transition,
         kernel=Stage(transition.kernel, kernel, registry.options(kernel.Options, _listed(table.get("kernel", {})), "kernel")),
-        walk=_stage(table, "walk"),
+        walk=walk,
         rule=_some(_stage({"masks": masks}, "masks")),
         refiner=_some(_stage(table, "refiner")),
         min_area=min_area,
+        upsample=shown["upsample"],
+        background=shown["background"],
     )
+
+
+def _check_keys(name: str, table: Mapping[str, Any]) -> None:
+    if table.get("format", _FORMAT) != _FORMAT:
+        raise RecipeError(
+            f"Got the recipe {name!r} of format {table['format']!r}. Accepted is {_FORMAT}. Upgrade nerveseg, or use an older recipe."
+        )
+    known = {*_TABLES, *_HEAD, "benchmarks"}
+    for key, value in table.items():
+        if key in known and (key in _HEAD) != isinstance(value, Mapping):
+            continue
+        near = difflib.get_close_matches(key, sorted(known), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near and near[0] != key else f"Take it out, or write it as [{key}]."
+        raise RecipeError(f"Got {key!r} in the recipe {name!r}. Accepted are {', '.join(sorted(known))}. {hint}")
 
 
 def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
@@ -268,6 +311,12 @@ def _some(stage: Stage | None) -> Stage:
 def _listed(inner: Mapping[str, Any]) -> dict[str, Any]:
     """TOML knows lists only; the knobs are tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in inner.items()}
+
+
+def _one_of(value: Any, choices: tuple[str, ...], name: str) -> str:
+    if value not in choices:
+        raise OptionError(f"Got {name} = {value!r}. Accepted are {', '.join(map(repr, choices))}. Choose one of them.")
+    return str(value)
 
 
 def _whole(value: Any, name: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from nerveseg import registry
 from nerveseg.errors import OptionError, OutputError, ShapeError
+from nerveseg.labels.base import Logits
 from nerveseg.masks.decide import decide, shown
 from nerveseg.masks.paint import paint, with_legend
 from nerveseg.masks.regions import merge_small
+from nerveseg.masks.strings import StringMaps
 from nerveseg.masks.upsample import shares
 from nerveseg.picture.load import Picture
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
@@ -63,6 +65,7 @@ class Segmentation:
         seconds: stage → seconds.
         weights: model → digest.
         refined: (K, H, W) shares at picture size, where a refiner made them.
+        strings: the logits that were upsampled in place of probabilities, where a recipe does so.
     """
 
     segmentation: Int64[Tensor, "H W"]
@@ -75,6 +78,7 @@ class Segmentation:
     seconds: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     weights: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     refined: Float[Tensor, "K H W"] | None = None
+    strings: StringMaps | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.probabilities.shape[0] or tuple(self.segmentation.shape) != self.picture.size:
@@ -97,6 +101,8 @@ class Segmentation:
         refiner: str = "none",
         refiner_options: Any = None,
         min_area: int = 0,
+        logits: Logits | None = None,
+        background_map: str = "rest",
         recipe: str = "",
         walk: WalkInfo | None = None,
         seconds: Mapping[str, float] = _NOTHING,
@@ -115,6 +121,8 @@ class Segmentation:
             refiner: sharpens the maps at picture size, with its ``refiner_options`` (None: defaults).
             refiner_options: see ``refiner``.
             min_area: parts smaller than this many pixels take the label around them; 0 keeps them.
+            logits: upsampled in place of P, before their softmax; a refiner that says ``on_logits`` then works on them.
+            background_map: with ``logits``: what the background's map is, "rest" or "best" (see `StringMaps`).
             recipe: name for the sidecar.
             walk: what the walk reports.
             seconds: stage → seconds.
@@ -135,7 +143,13 @@ class Segmentation:
             kept.append(_refine(maps, picture, refiner, refiner_options))
             return kept[0]
 
-        ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=None if refiner == "none" else refine).cpu()
+        strings, chosen = None, None if refiner == "none" else refine
+        if logits is not None:
+            before = chosen is not None and getattr(registry.load("refiners", refiner), "on_logits", False)
+            sharper = partial(_refine, picture=picture, refiner=refiner, options=refiner_options) if before else None
+            strings = StringMaps(logits, background_map if keeps else None, sharper)
+            chosen = None if before else chosen
+        ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings).cpu()
         if min_area > 1:
             ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
         extra = (Label(background.name, background.strings),) if background is not None else ()
@@ -150,6 +164,7 @@ class Segmentation:
             seconds=MappingProxyType(dict(seconds)),
             weights=MappingProxyType(dict(weights)),
             refined=kept[0].cpu() if kept else None,
+            strings=strings,
         )
 
     @property
@@ -268,6 +283,9 @@ class Segmentation:
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         if self.refined is not None:
             yield 0, self.refined
+            return
+        if self.strings is not None:
+            yield from ((first, block.cpu()) for first, block in self.strings.shares(self.size))
             return
         yield from shares(self.probabilities, self.size)
 

@@ -20,11 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerveseg import backbones, transition
 from nerveseg import recipe as recipes
-from nerveseg import transition
-from nerveseg import backbones
 from nerveseg.errors import OptionError, RecipeError
-from nerveseg.labels.base import Features, Words
+from nerveseg.labels.base import Features, Logits, Scores, Words
 from nerveseg.picture import Picture, load
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation, WalkInfo
@@ -76,12 +75,14 @@ class Labelling:
         S: the transition; None where nothing walks.
         walk: P and its bound; None where nothing walks.
         grid: (h, w), h·w = n.
+        logits: what is upsampled in place of P, where the recipe does so.
     """
 
     G: Float[Tensor, "n k"]
     S: Transition | None
     walk: Walk | None
     grid: tuple[int, int]
+    logits: Logits | None = None
 
     @property
     def P(self) -> Float[Tensor, "n k"]:
@@ -214,6 +215,8 @@ class Segmenter:
                     refiner=recipe.refiner.name,
                     refiner_options=recipe.refiner.options,
                     min_area=recipe.min_area,
+                    logits=inside.logits,
+                    background_map=recipe.background,
                     recipe=recipe.name,
                     walk=_info(inside),
                     weights={name: folder.digest for name, folder in self.folders.items()},
@@ -239,7 +242,7 @@ class Segmenter:
                 grid = encoding.heads.grid if encoding.heads else scores.grid
                 G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
             if encoding.heads is None or chosen.walk is None:
-                return Labelling(G, None, None, grid)
+                return Labelling(G, None, None, grid, _logits(scores, chosen))
             S: Transition | None = None
             if chosen.walk.module.needs == "S":
                 with clock("transition"):
@@ -326,6 +329,17 @@ class _Watch:
         started = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _logits(scores: Scores, recipe: Recipe) -> Logits | None:
+    if recipe.upsample != "logits":
+        return None
+    if scores.logits is None:
+        raise RecipeError(
+            f"Got masks.upsample = 'logits' with the label source {recipe.labels.name!r}, which ends in no logits. "
+            "Accepted are sources that compare one vector a token with each word. Set it to 'probabilities'."
+        )
+    return scores.logits
 
 
 def _info(inside: Labelling) -> WalkInfo | None:

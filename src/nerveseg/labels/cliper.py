@@ -14,7 +14,7 @@ Equations, x_i the input of block i = 0 … L − 1, A = Σ_{i ≤ L−2} Attn_i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch

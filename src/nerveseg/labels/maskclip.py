@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.backbones.clip import Clip
 from nerveseg.labels import base
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
@@ -48,7 +46,6 @@ def look(picture: Picture, networks: base.Networks, options: Options) -> Iterato
 @torch.no_grad()
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings of the value path O·v(LN1 x): one layer, n·E floats."""
-
     clip = networks["clip"]
 
     def embed(view: base.View) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from nerveseg import registry
 from nerveseg.errors import ShapeError
 from nerveseg.masks.rules.base import class_stats, threshold_of
+from nerveseg.masks.strings import StringMaps
 from nerveseg.masks.upsample import BUDGET, check_maps, shares
 
 __all__ = ["decide", "shown"]
@@ -33,6 +34,7 @@ def decide(
     rule: str = "argmax",
     options: Any = None,
     refine: Refine | None = None,
+    strings: StringMaps | None = None,
     budget: int = BUDGET,
 ) -> Int64[Tensor, "H W"]:
     """Choose a label for every pixel of the picture.
@@ -47,6 +49,7 @@ def decide(
         rule: a name in the registry kind ``rules``.
         options: the rule's Options; None takes its defaults.
         refine: sharpens all maps at picture size before the rule; then all K maps are in memory at once.
+        strings: logits to upsample in place of P, before their softmax; P and G then only give the class scores.
         budget: bytes per block of maps. Smaller: less memory, same ids.
 
     Returns:
@@ -63,7 +66,7 @@ def decide(
     stats = class_stats(labels, shown(G.detach(), background=background))
     best = torch.full(size, -torch.inf, device=P.device)
     ids = torch.zeros(size, dtype=torch.int64, device=P.device)
-    for first, maps in _blocks(labels, size, refine, budget):
+    for first, maps in _blocks(labels, size, refine, strings, budget):
         value, winner = stage.transform(maps, stats.part(first, maps.shape[0]), chosen).max(dim=0)
         better = value > best
         ids = torch.where(better, winner + first, ids)
@@ -75,12 +78,15 @@ def decide(
 
 
 def _blocks(
-    P: Float[Tensor, "k h w"], size: tuple[int, int], refine: Refine | None, budget: int
+    P: Float[Tensor, "k h w"], size: tuple[int, int], refine: Refine | None, strings: StringMaps | None, budget: int
 ) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
-    if refine is None:
+    if refine is not None:
+        source = shares(P, size, budget=budget) if strings is None else strings.shares(size, budget=budget)
+        yield 0, refine(torch.cat([maps for _, maps in source]))
+    elif strings is not None:
+        yield from strings.blocks(size, budget=budget)
+    else:
         yield from shares(P, size, budget=budget)
-        return
-    yield 0, refine(torch.cat([maps for _, maps in shares(P, size, budget=budget)]))
 
 
 def _check(P: Tensor, G: Tensor, size: tuple[int, int], *, background: bool) -> None:

@@ -90,7 +90,7 @@ class Transition:
             return (self.stencil @ columns).lerp_(self.spread @ columns, self.beta)
 
     def precondition(self, X: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
-        """Guess at (I − αS)⁻¹X by the local graph alone: Σ_{t≤6} (α(1 − β)S_local)ᵗ X, six stencil steps, beside a global graph nearly free.
+        """Guess at (I − αS)⁻¹X by the local graph alone: Σ_{t≤6} (α(1 − β)S_local)ᵗ X, nearly free beside a global step.
 
         Args:
             X: (n, k) float32 columns.

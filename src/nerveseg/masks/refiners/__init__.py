@@ -4,5 +4,7 @@ A refiner file holds
 
 - ``Options``: a frozen dataclass of knobs;
 - ``refine(P (K, H, W), picture, options) -> (K, H, W)``: probabilities that sum to 1 over K in, the same out, on the same device. On
-  a picture of one colour it returns what came in; the picture's pixels have the size (H, W).
+  a picture of one colour it returns what came in; the picture's pixels have the size (H, W);
+- ``on_logits``, where it says True: with `masks.upsample = "logits"` it sharpens the logits before their softmax, not the shares after it.
+  A refiner that averages with weights that sum to 1 may say so.
 """
