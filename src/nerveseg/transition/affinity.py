@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -49,11 +50,18 @@ class Affinity:
             return pair.left[index] @ pair.right.mT, None if pair.stuck is None else pair.stuck[index]
         return self.kernel.rows(self.left[index] @ self.right.mT, self.options)
 
-    def thin(self) -> Affinity:
-        """Give U, V with the rows of U Vᵀ normalised (20, 21), rows of zeros where stuck: O(n·r); for kernels with a feature map."""
+    def thin(self, into: Callable[[int], tuple[Float[Tensor, "n r"], Float[Tensor, "n r"]]] | None = None) -> Affinity:
+        """Give U, V with the rows of U Vᵀ normalised (20, 21), rows of zeros where stuck: O(n·r); for kernels with a feature map.
+
+        Args:
+            into: given r, where U and V are to be written; None makes them anew.
+        """
         if self.ready:
             return self
         left, right = self.kernel.features(self.left, self.right, self.options)
+        U, V = (torch.empty_like(left), right) if into is None else into(left.shape[1])
+        if V is not right:
+            V.copy_(right)
         total = right.sum(dim=0)
         sums = left @ total
         stuck = sums == 0
@@ -61,9 +69,9 @@ class Affinity:
             # A sum below its own round-off is a sum of zero: compare it with the size of what was added up.
             stuck = sums <= lengths(left) * (lengths(total) * 1e-6)
         if not bool(stuck.any()):
-            return dataclasses.replace(self, left=left / sums[:, None], right=right, ready=True)
-        left = (left / sums.masked_fill(stuck, 1.0)[:, None]).masked_fill(stuck[:, None], 0.0)
-        return dataclasses.replace(self, left=left, right=right, ready=True, stuck=stuck)
+            return dataclasses.replace(self, left=torch.div(left, sums[:, None], out=U), right=V, ready=True)
+        torch.div(left, sums.masked_fill(stuck, 1.0)[:, None], out=U).masked_fill_(stuck[:, None], 0.0)
+        return dataclasses.replace(self, left=U, right=V, ready=True, stuck=stuck)
 
 
 def paired(heads: Heads, head: int, pairing: str) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:

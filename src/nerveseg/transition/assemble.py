@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, cast
 
@@ -76,21 +77,27 @@ def _assemble(
     needs_entropy = given is None and options.weights != "mean" and heads.count > 1
     affinities: list[Affinity] = []
     sharpness: tuple[float, ...] = ()
+    room = spread.Room(heads.n, heads.count, heads.queries.device)
     if needs_entropy or options.beta > 0:
-        affinities, sharpness = _affinities(heads, options, kernel, kernel_options)
+        affinities, sharpness = _affinities(heads, options, kernel, kernel_options, room)
     entropies = weigh.head_entropies(affinities, G, heads.grid, options.entropy_share) if needs_entropy else None
     w = _weights(heads, options, entropies, given)
     used = [head for head in range(len(affinities)) if float(w[head]) > 0]
     # Only here: heads without weight go now, and the others as soon as they are folded.
     affinities = [affinities[head] for head in used]
-    spread_graph, stuck = _spread(affinities, [float(w[head]) for head in used], options) if options.beta > 0 else (None, 0)
+    spread_graph: Operator | None = None
+    stuck = 0
+    if options.beta > 0:
+        spread_graph, stuck = _spread(affinities, [float(w[head]) for head in used], options, room.of(used))
     local = None
     if options.beta < 1:
         local = stencil(heads, w, pairing=options.pairing, stay=options.stay, power=options.local_power)
     return Transition(spread_graph, local, options.beta, heads.grid, w, entropies, sharpness, stuck, kernel.stochastic or options.beta == 0)
 
 
-def _affinities(heads: Heads, options: Options, kernel: ModuleType, kernel_options: Any) -> tuple[list[Affinity], tuple[float, ...]]:
+def _affinities(
+    heads: Heads, options: Options, kernel: ModuleType, kernel_options: Any, room: spread.Room
+) -> tuple[list[Affinity], tuple[float, ...]]:
     affinities: list[Affinity] = []
     sharpness: list[float] = []
     for head in range(heads.count):
@@ -99,7 +106,7 @@ def _affinities(heads: Heads, options: Options, kernel: ModuleType, kernel_optio
             guess = sharpness[-1] if sharpness else getattr(kernel_options, kernel.sharpness)
             sharpness.append(solved(affinity, heads.grid, options.neighbours, guess))
             affinity = dataclasses.replace(affinity, options=dataclasses.replace(kernel_options, **{kernel.sharpness: sharpness[-1]}))
-        affinities.append(affinity.thin() if kernel.low_rank else affinity)
+        affinities.append(affinity.thin(partial(room.at, head)) if kernel.low_rank else affinity)
     return affinities, tuple(sharpness)
 
 
@@ -111,12 +118,12 @@ def _weights(heads: Heads, options: Options, entropies: Tensor | None, given: Te
     return weigh.from_entropies(entropies, float("inf") if options.weights == "best" else options.peakedness)
 
 
-def _spread(affinities: list[Affinity], weights: Sequence[float], options: Options) -> tuple[Operator, int]:
+def _spread(affinities: list[Affinity], weights: Sequence[float], options: Options, pair: tuple[Tensor, Tensor]) -> tuple[Operator, int]:
     n = affinities[0].right.shape[0]
     if options.keep is not None:
         return spread.keep(affinities, weights, options.keep)
     if affinities[0].kernel.low_rank:
-        return spread.thin(affinities, weights)
+        return spread.thin(affinities, weights, pair)
     if n * n * 4 <= options.memory * 2**20:
         return spread.fold(affinities, weights)
     stuck = sum(stayed for _, _, stayed in spread.blocks(affinities, weights))

@@ -12,7 +12,7 @@ from torch import Tensor
 from nerveseg.transition.affinity import Affinity
 from nerveseg.transition.operators import Folded, Gathered, Thin
 
-__all__ = ["Streamed", "fold", "keep", "thin"]
+__all__ = ["Room", "Streamed", "fold", "keep", "thin"]
 
 # Entries of one block of rows: 4 MiB of float32 stay in a core's cache, an accelerator wants more work at a time.
 _BLOCK_CPU, _BLOCK_ELSEWHERE = 2**20, 2**26
@@ -88,27 +88,53 @@ def keep(affinities: Sequence[Affinity], weights: Sequence[float], count: int) -
     return Gathered(torch.cat(indices), torch.cat(values)), stuck
 
 
-def thin(affinities: list[Affinity], weights: Sequence[float]) -> tuple[Thin, int]:
-    """Put the thin pairs of all heads side by side (20-22): O(n·Σr) time and memory. Returns it and the rows that stay in place.
+class Room:
+    """U and V of all heads side by side, made when the first head says how wide its pair is; heads write themselves into it.
 
-    Takes the heads out of the list one by one, so that no pair is held twice.
+    So no pair is held twice, and none is copied.
 
     Args:
-        affinities: the heads, their pairs ready; empty afterwards.
-        weights: their w_h.
+        n: tokens.
+        heads: how many pairs of one width there will be.
+        device: where.
     """
-    n = affinities[0].right.shape[0]
-    widths = [affinity.left.shape[1] for affinity in affinities]
-    stay = affinities[0].left.new_zeros(n)
-    left, right = stay.new_empty(n, sum(widths)), stay.new_empty(n, sum(widths))
-    scale = torch.cat([stay.new_full((width,), weight) for width, weight in zip(widths, weights, strict=True)])
-    start = 0
-    for width, weight in zip(widths, weights, strict=True):
-        pair = affinities.pop(0)
-        left[:, start : start + width] = pair.left
-        right[:, start : start + width] = pair.right
-        if pair.stuck is not None:
-            stay += pair.stuck * weight
-        start += width
+
+    def __init__(self, n: int, heads: int, device: torch.device) -> None:
+        self._n, self._heads, self._device = n, heads, device
+        self._both: tuple[Tensor, Tensor] | None = None
+
+    def at(self, place: int, width: int) -> tuple[Float[Tensor, "n r"], Float[Tensor, "n r"]]:
+        """Where the pair of a head goes, n × ``width`` each."""
+        if self._both is None:
+            U, V = (torch.empty(self._n, self._heads * width, device=self._device) for _ in range(2))
+            self._both = (U, V)
+        columns = slice(place * width, (place + 1) * width)
+        return self._both[0][:, columns], self._both[1][:, columns]
+
+    def of(self, used: Sequence[int]) -> tuple[Float[Tensor, "n r"], Float[Tensor, "n r"]]:
+        """U and V of some heads: themselves where these are all heads, a copy of their columns otherwise."""
+        if self._both is None or len(used) == self._heads:
+            return self._both or (torch.empty(self._n, 0), torch.empty(self._n, 0))
+        columns = torch.arange(self._both[0].shape[1], device=self._device).view(self._heads, -1)[list(used)].flatten()
+        return self._both[0][:, columns], self._both[1][:, columns]
+
+
+def thin(
+    affinities: Sequence[Affinity], weights: Sequence[float], pair: tuple[Float[Tensor, "n r"], Float[Tensor, "n r"]]
+) -> tuple[Thin, int]:
+    """The thin pairs of all heads as one operator (20-22). Returns it and how many rows stay in place in some head.
+
+    Args:
+        affinities: the heads, ready.
+        weights: their w_h.
+        pair: their U and V side by side.
+    """
+    left, right = pair
+    width = left.shape[1] // len(affinities)
+    scale = torch.cat([left.new_full((width,), weight) for weight in weights])
+    stay = left.new_zeros(left.shape[0])
+    for affinity, weight in zip(affinities, weights, strict=True):
+        if affinity.stuck is not None:
+            stay += affinity.stuck * weight
     stuck = int((stay > 0).sum())
     return Thin(left, right, scale, stay if stuck else None), stuck

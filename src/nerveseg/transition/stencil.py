@@ -31,7 +31,7 @@ def stencil(heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: f
 
     Cost: O(H·n·d).
     """
-    used = weights.nonzero()[:, 0].tolist()
+    used = [head for head in range(heads.count) if float(weights[head]) > 0]
     local = _cosines(heads, used, pairing).clamp_(min=0)
     if power != 1:
         local.pow_(power)

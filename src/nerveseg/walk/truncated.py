@@ -59,5 +59,4 @@ def solve(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
         P = source.clone()
         for _ in range(taken):
             torch.add(source, S @ P, alpha=alpha, out=P)
-        P = P[:, : start.shape[1]] / (1 - alpha ** (taken + 1))
-    return Walk(P, taken, history[-1], Outcome.TRUNCATED, history)
+    return Walk(P[:, : start.shape[1]] / (1 - alpha ** (taken + 1)), taken, history[-1], Outcome.TRUNCATED, history)
