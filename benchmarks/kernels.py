@@ -3,7 +3,7 @@
     python benchmarks/kernels.py [--choose 20] [--score 100] [--threads 2] -o out/kernels.md
     python benchmarks/fill.py kernel-default out/kernels.md
 
-Networks run once a scene; the rows of G are the recipe's. Each kernel gets the best of two shares β of the global graph and, where it
+Networks run once a scene; the rows of G are the recipe's. Each kernel gets the best of three shares β of the global graph and, where it
 has a sharpness, of three values of ν, by mIoU on the first scenes; the others give its mIoU and the median seconds of S and walk
 together, beside those of the local walk in the same run. Writes FILE (a markdown table), and FILE with the suffix .png, a plot.
 """
@@ -30,7 +30,7 @@ from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
 from nerveseg.world.score import Counts, interval, labels_of, miou
 
-BETAS, NEIGHBOURS = (0.2, 0.6), (0.003, 0.01, 0.03)
+BETAS, NEIGHBOURS = (0.03, 0.1, 0.3), (0.003, 0.01, 0.03)
 EXTRA = {"anchor, 256 landmarks": ("anchor", {}, {"landmarks": 256}), "exp, 64 kept": ("exp", {"keep": 64}, {})}
 
 

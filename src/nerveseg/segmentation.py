@@ -162,7 +162,7 @@ class Segmentation:
             recipe=recipe,
             walk=walk,
             seconds=MappingProxyType(dict(seconds)),
-            weights=MappingProxyType(dict(weights)),
+            weights=weights,
             refined=kept[0].cpu() if kept else None,
             strings=strings,
         )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nerveseg import backbones, transition
 from nerveseg import recipe as recipes
+from nerveseg.backbones import texts
 from nerveseg.errors import OptionError, RecipeError
 from nerveseg.labels.base import Features, Logits, Scores, Words
 from nerveseg.picture import Picture, load
@@ -36,6 +37,7 @@ from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 __all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "device_and_dtype"]
 
 _VOCABULARIES_KEPT = 8
+_WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights for their digest
 
 
 class UntrainedWord(UserWarning):
@@ -219,7 +221,7 @@ class Segmenter:
                     background_map=recipe.background,
                     recipe=recipe.name,
                     walk=_info(inside),
-                    weights={name: folder.digest for name, folder in self.folders.items()},
+                    weights=_Digests(self.folders),
                 )
         return dataclasses.replace(result, seconds=MappingProxyType({**encoding.seconds, **watch.seconds}))
 
@@ -287,8 +289,19 @@ class Segmenter:
             self._say(self.networks[tower], strings, templates)
             while len(self._texts) >= _VOCABULARIES_KEPT:
                 self._texts.pop(next(iter(self._texts)))
-            self._texts[key] = self.networks[tower].text([*strings, *others], templates)
+            self._texts[key] = self._embedded(tower, [*strings, *others], templates)
         return self._texts[key]
+
+    def _embedded(self, tower: str, strings: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "s E"]:
+        network = self.networks[tower]
+        if len(strings) * len(templates) < _WORTH_KEEPING:
+            return network.text(strings, templates)
+        key = texts.name(f"{self.folders[tower].digest} {self.dtype}", templates, strings)
+        rows = texts.read(key)
+        if rows is None:
+            rows = network.text(strings, templates)
+            texts.write(key, rows)
+        return rows.to(self.device)
 
     def _say(self, tower: Any, strings: Sequence[str], templates: Sequence[str]) -> None:
         for word in tower.unknown(strings):
@@ -329,6 +342,22 @@ class _Watch:
         started = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+class _Digests(Mapping[str, str]):
+    """Backbone → digest of its weights, read when somebody asks: a writer does, most callers never do, and it takes seconds a gigabyte."""
+
+    def __init__(self, folders: Mapping[str, Folder]) -> None:
+        self._folders = folders
+
+    def __getitem__(self, name: str) -> str:
+        return self._folders[name].digest
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
 
 
 def _logits(scores: Scores, recipe: Recipe) -> Logits | None:

@@ -14,23 +14,27 @@ from nerveseg.cli._console import console, guarded, json_line
 __all__ = ["app"]
 
 app = typer.Typer(help="The recipes: one named choice for every stage, with its knobs.", no_args_is_help=True)
+_STAGES = {"labels": ("source", "maskclip"), "graph": ("source", "none"), "walk": ("solver", "infinite")}
 _Name = Annotated[str, typer.Argument(help="A recipe's name, file or folder.", show_default=False)]
 
 
 @app.command("list")
 @guarded
 def list_(*, json: Annotated[bool, typer.Option("--json", help="Print one JSON object a recipe.")] = False) -> None:
-    """List the recipes that come with the package."""
+    """List the recipes that come with the package: their stages, what they download, under which licences."""
     from nerveseg import recipe
     from nerveseg.cli._results import plain_table
 
-    table = plain_table("recipe", "what it is")
+    table = plain_table("recipe", "labels", "graph", "walk", "downloads", "licences", right=("downloads",))
     for name in recipe.names():
         rows = recipe.raw(name)[1]
-        title = str(rows.get("title", ""))
+        stages = {part: str(rows.get(part, {}).get(key, default)) for part, (key, default) in _STAGES.items()}
+        size, licences = _weights(rows.get("weights", {}))
         if json:
-            json_line({"recipe": name, "title": title, "weights": rows.get("weights", {})})
-        table.add_row(name, title)
+            facts = {"title": str(rows.get("title", "")), "weights": rows.get("weights", {}), "bytes": size, "licences": licences}
+            json_line({"recipe": name, **stages, **facts})
+        walks = stages["walk"] if stages["graph"] != "none" else "none"
+        table.add_row(name, stages["labels"], _dash(stages["graph"]), _dash(walks), _size(size), "; ".join(licences))
     if not json:
         console().print(table)
 
@@ -72,6 +76,22 @@ def diff(a: _Name, b: _Name) -> None:
         console().print(table)
     else:
         console().print(f"{a} and {b} choose the same.")
+
+
+def _weights(references: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """Bytes that a recipe's weights take to download, as far as the catalogue knows them, and their licences."""
+    from nerveseg.weights.catalogue import find
+
+    rows = [row for row in (find(str(reference)) for reference in references.values()) if row is not None]
+    return sum(row.bytes for row in rows if row.ids), list(dict.fromkeys(row.licence for row in rows))
+
+
+def _size(count: int) -> str:
+    return "–" if count == 0 else f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _dash(name: str) -> str:
+    return "–" if name == "none" else name
 
 
 def _flat(chosen: Any) -> dict[str, Any]:

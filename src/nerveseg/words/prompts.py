@@ -31,6 +31,20 @@ a black and white photo of a {}.|the plushie {}.|a dark photo of a {}.|itap of a
 a toy {}.|itap of my {}.|a photo of a cool {}.|a photo of a small {}.|a tattoo of the {}.
 """
 
+_OPENAI80 = tuple(sentence for line in _OPENAI.split("\n") if line for sentence in line.split("|"))
+
+# MaskCLIP's five (https://github.com/chongzhou96/MaskCLIP, Apache-2.0) beside the eighty.
+_SCENE = ("there is a {} in the scene.", "there is the {} in the scene.", "this is a {} in the scene.")
+_SCENE += ("this is the {} in the scene.", "this is one {} in the scene.")
+
+# The 15 of CLIP as RNN (https://github.com/google-research/google-research/tree/master/clip_as_rnn, Apache-2.0), which CLIPer uses too.
+_CAR = """
+a clean origami {}.|a photo of a {}.|This is a photo of a {}|There is a {} in the scene|There is the {} in the scene
+a photo of a {} in the scene
+a photo of a small {}.|a photo of a medium {}.|a photo of a large {}.|This is a photo of a small {}.|This is a photo of a medium {}.
+This is a photo of a large {}.|There is a small {} in the scene.|There is a medium {} in the scene.|There is a large {} in the scene.
+"""
+
 TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "none": (PLACE,),
@@ -44,7 +58,9 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "a {} in the distance.",
             "an area of {}.",
         ),
-        "openai80": tuple(sentence for line in _OPENAI.split("\n") if line for sentence in line.split("|")),
+        "openai80": _OPENAI80,
+        "maskclip85": (*_OPENAI80, *_SCENE),
+        "car15": tuple(sentence for line in _CAR.split("\n") if line for sentence in line.split("|")),
     }
 )
 """Name → sentences with one ``{}`` each. More sentences: steadier vectors, proportionally more text to encode."""
