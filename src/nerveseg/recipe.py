@@ -35,7 +35,7 @@ _STAGES = {
     "labels": ("source", "labels", "maskclip"),
     "calibration": ("name", "calibrations", "none"),
     "graph": ("source", "graphs", "none"),
-    "transition": ("kernel", "kernels", "softmax"),
+    "transition": ("kernel", "kernels", "exp"),
     "walk": ("solver", "walks", "infinite"),
     "masks": ("rule", "rules", "argmax"),
     "refiner": ("name", "refiners", "none"),

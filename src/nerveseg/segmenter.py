@@ -294,7 +294,7 @@ class Segmenter:
 
     def _embedded(self, tower: str, strings: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "s E"]:
         network = self.networks[tower]
-        if len(strings) * len(templates) < _WORTH_KEEPING:
+        if len(strings) * len(templates) < _WORTH_KEEPING or tower not in self.folders:
             return network.text(strings, templates)
         key = texts.name(f"{self.folders[tower].digest} {self.dtype}", templates, strings)
         rows = texts.read(key)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nerveseg import registry
+from nerveseg.errors import OptionError
 from nerveseg.transition import Heads, build
 
 KERNELS = registry.names("kernels")
@@ -131,10 +132,11 @@ def test_inputs_are_left_as_they_were(kernel):
 
 
 def test_neighbours_is_solved_wherever_a_kernel_has_a_sharpness(kernel):
-    module = registry.load("kernels", kernel)
-    if module.sharpness is None:
-        pytest.skip("no sharpness")
     heads, G = make((6, 6))
+    if registry.load("kernels", kernel).sharpness is None:
+        with pytest.raises(OptionError, match="no sharpness to solve"):
+            build(heads, G, kernel=kernel, neighbours=0.3)
+        return
     S = build(heads, G, kernel=kernel, beta=1.0, neighbours=0.3, weights=torch.tensor([0.0, 1.0, 0.0]))
     rows = S.to_dense().double().clamp_min(1e-300)
     assert float((-(rows * rows.log()).sum(dim=1)).exp().mean()) / 36 == pytest.approx(0.3, rel=0.02)

@@ -100,12 +100,13 @@ def test_rows_are_distributions_whatever_comes(height, width, count, beta, kerne
     torch.testing.assert_close(dense.sum(dim=1), torch.ones(heads.n).double(), rtol=0, atol=3e-6)
 
 
-@pytest.mark.parametrize("kernel", ["softmax", "exp", "power", "anchor"])
-@pytest.mark.parametrize("neighbours", [0.1, 0.4, 0.8])
+# Half of random cosines are negative, and no exponent of `power` brings those tokens back: 0.8 is out of its reach.
+SPREADS = [(kernel, nu) for kernel in ("softmax", "exp", "power", "anchor") for nu in (0.1, 0.4, 0.8) if (kernel, nu) != ("power", 0.8)]
+
+
+@pytest.mark.parametrize(("kernel", "neighbours"), SPREADS)
 def test_neighbours_is_the_mean_row_perplexity_of_every_head(kernel, neighbours):
     heads, G = make((8, 9))
-    if kernel == "power" and neighbours == 0.8:
-        pytest.skip("half of random cosines are negative: no exponent brings those tokens back")
     for weights in torch.eye(2):
         S = build(heads, G, kernel=kernel, beta=1.0, neighbours=neighbours, weights=weights)
         assert perplexity(S) == pytest.approx(neighbours, rel=0.02)

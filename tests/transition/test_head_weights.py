@@ -34,7 +34,7 @@ def test_entropy_weights_equal_loops(c):
             total -= sum(p * math.log(p) for p in y)
         means.append(total / heads.n)
     e = [math.exp(-c * m) for m in means]
-    S = build(heads, G, peakedness=c, entropy_share=1.0)
+    S = build(heads, G, kernel="softmax", peakedness=c, entropy_share=1.0)
     torch.testing.assert_close(S.entropies, torch.tensor(means), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(S.weights, torch.tensor([x / sum(e) for x in e]), rtol=1e-3, atol=1e-6)
 

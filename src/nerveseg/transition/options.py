@@ -13,7 +13,9 @@ __all__ = ["Options"]
 class Options:
     """Knobs of `nerveseg.transition.build`; those of one kernel stand in its file."""
 
-    kernel: str = knob("softmax", "Affinity between all pairs of tokens: a name of the registry kind 'kernels'.", source="(7), (8)")
+    kernel: str = knob(
+        "exp", "Affinity between all pairs of tokens: a name of the registry kind 'kernels'.", source="(8); measured on the embedded world"
+    )
     pairing: str = knob(
         "qk", "What is compared: query with key (the paper), or keys or queries among themselves.", choices=("qk", "kk", "qq")
     )
