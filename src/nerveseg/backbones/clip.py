@@ -19,10 +19,10 @@ from nerveseg.backbones.reading import complete, reading
 from nerveseg.errors import ShapeError, WeightsError
 from nerveseg.words.prompts import fill
 
-__all__ = ["POSITIONS", "Clip", "ClipActivations", "load", "resize_positions"]
+__all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
 
-POSITIONS = ("bilinear", "bicubic", "bicubic-offset")
-"""How position embeddings reach another grid: CLIPer's; MaskCLIP's and transformers'; SCLIP's, with its scale of (h + 0.1)/h₀."""
+POSITIONS = ("bilinear", "bicubic", "bicubic-offset", "bicubic-antialias")
+"""How position embeddings reach another grid: CLIPer's; MaskCLIP's and transformers'; SCLIP's, with its scale of (h + 0.1)/h₀; GEM's."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,19 @@ class Clip:
     @torch.no_grad()
     def own_attention(self, x: Float[Tensor, "m D"]) -> Float[Tensor, "H m m"]:
         """softmax(QKᵀ/√d) of the last block on its input x, float32: what `last_block` mixes with to be left as it is."""
-        block = self.model.vision_model.encoder.layers[-1]
-        u = block.layer_norm1(x)[None]
-        Q, K = (capture.split_heads(project(u), self.heads) for project in (block.self_attn.q_proj, block.self_attn.k_proj))
-        return (Q @ K.mT / math.sqrt(Q.shape[-1])).softmax(-1)
+        Q, K, _ = self.qkv(x)
+        return attention(Q, K)
+
+    @torch.no_grad()
+    def qkv(
+        self, x: Float[Tensor, "m D"], block: int = -1
+    ) -> tuple[Float[Tensor, "H m d"], Float[Tensor, "H m d"], Float[Tensor, "H m d"]]:
+        """Queries, keys and values of a block on its input x (after its LN1), float32, not yet scaled by 1/√d."""
+        layer = self.model.vision_model.encoder.layers[block]
+        u = layer.layer_norm1(x)[None]
+        projections = (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj)
+        Q, K, V = (capture.split_heads(project(u), self.heads) for project in projections)
+        return Q, K, V
 
     @torch.no_grad()
     def last_block(
@@ -226,6 +235,11 @@ class Clip:
         return tuple(string for string, text in texts.items() if text not in known and not known.issuperset(text.split()))
 
 
+def attention(left: Float[Tensor, "H m d"], right: Float[Tensor, "H m d"]) -> Float[Tensor, "H m m"]:
+    """softmax(left·rightᵀ/√d) of every head."""
+    return (left @ right.mT / math.sqrt(left.shape[-1])).softmax(-1)
+
+
 def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Clip:
     """Read a CLIP from a folder as ``from_pretrained`` does, without the network.
 
@@ -269,11 +283,12 @@ def resize_positions(weight: Float[Tensor, "m D"], grid: tuple[int, int], mode: 
     if grid == (side, side):
         return weight
     own = weight[1:].float().T.unflatten(1, (side, side))[None]
+    how = {"mode": mode.partition("-")[0], "align_corners": False}
     if mode == "bicubic-offset":
         ratio = [(length + 0.1) / side for length in grid]
-        resized = F.interpolate(own, scale_factor=ratio, mode="bicubic", align_corners=False)
+        resized = F.interpolate(own, scale_factor=ratio, **how)
     else:
-        resized = F.interpolate(own, size=grid, mode=mode, align_corners=False)
+        resized = F.interpolate(own, size=grid, antialias=mode == "bicubic-antialias", **how)
     return torch.cat([weight[:1], resized[0].flatten(1).T.to(weight.dtype)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.clip import POSITIONS, Clip, ClipActivations
 from nerveseg.errors import ShapeError
+from nerveseg.labels import _windows
+from nerveseg.labels._windows import Box, Part
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
@@ -25,12 +28,17 @@ __all__ = [
     "View",
     "Words",
     "average",
+    "dense",
     "from_cosines",
     "join_knob",
+    "join_windows_knob",
     "look",
+    "look_clip",
+    "pad_to_knob",
     "positions_knob",
     "probabilities",
     "scale_knob",
+    "score_cosines",
     "short_side_knob",
     "starts",
     "stride_knob",
@@ -47,13 +55,21 @@ _BATCH = 16  # windows a pass: enough to fill two cores, little beside one whole
 
 @dataclass(frozen=True)
 class View:
-    """One pass of CLIP over the whole picture or a window of it; ``top`` and ``left`` in tokens on the picture's ``grid`` (h, w)."""
+    """One pass of CLIP over the whole picture or a window of it.
+
+    Attributes:
+        activations: what it left.
+        top, left: where it lies, in tokens on the picture's ``grid`` (h, w).
+        whole: whether it is the whole picture.
+        box: where it lies in pixels, for windows that are joined pixel by pixel; ``grid`` is then the picture's size in pixels.
+    """
 
     activations: ClipActivations
     top: int
     left: int
     grid: tuple[int, int]
     whole: bool
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -65,17 +81,22 @@ class Features:
         grid: (h, w), h·w = n.
         attention: head-mean attention between patches, where the source uses it.
         windows: a second stack from windows, where the source mixes both.
+        parts: windows kept apart, for sources that join them pixel by pixel; ``embeddings`` then has no rows.
+        pixels: (h, w) of the picture that CLIP saw, for those.
     """
 
     embeddings: Float[Tensor, "L n E"]
     grid: tuple[int, int]
     attention: Float[Tensor, "n n"] | None = None
     windows: Float[Tensor, "L n E"] | None = None
+    parts: tuple[Part, ...] = ()
+    pixels: tuple[int, int] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory it holds."""
-        return sum(x.nbytes for x in (self.embeddings, self.attention, self.windows) if x is not None)
+        held = (self.embeddings, self.attention, self.windows, *(part.embeddings for part in self.parts))
+        return sum(x.nbytes for x in held if x is not None)
 
 
 @dataclass(frozen=True)
@@ -204,6 +225,9 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
         whole: also pass the whole picture where there are windows; it comes first.
         attention: keep summed attention in every view.
     """
+    if getattr(options, "join_windows", "tokens") == "pixels":
+        yield from _look_at_pixels(picture, clip, options)
+        return
     frame = fit(picture.size, "aspect", options.short_side or clip.side, clip.patch)
     pixels = to_tensor(picture, frame.fitted, CLIP_MEAN, CLIP_STD)[None]
     h, w = frame.grid
@@ -222,6 +246,66 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
         passed = clip.visions(crops, positions=options.positions, attention=attention)
         for (top, left), activations in zip(some, passed, strict=True):
             yield View(activations, top, left, (h, w), whole=False)
+
+
+def _look_at_pixels(picture: Picture, clip: Clip, options: Any) -> Iterator[View]:
+    size = _windows.kept_ratio(picture.size, options.short_side or clip.side)
+    pixels = _windows.resized(picture, size)
+    places = list(_windows.boxes(size, clip.patch, options))
+    for at in range(0, len(places), _BATCH):
+        some = places[at : at + _BATCH]
+        passed = clip.visions(torch.cat([_windows.crop(pixels, box) for box in some]), positions=options.positions)
+        for box, activations in zip(some, passed, strict=True):
+            yield View(activations, 0, 0, size, whole=len(places) == 1, box=box)
+
+
+def look_clip(picture: Picture, networks: Networks, options: Any) -> Iterator[View]:
+    """The passes of CLIP over a picture, one or one a window: the ``look`` of every source that changes the last block alone."""
+    return look(picture, networks["clip"], options)
+
+
+def dense(views: Iterable[View], embed: Callable[[View], Float[Tensor, "m E"]]) -> Features:
+    """Keep unit embeddings of patches: averaged on the token grid, or window by window where they are joined pixel by pixel.
+
+    Args:
+        views: from `look`.
+        embed: a view → projected tokens, the class token first, not normalised.
+    """
+    stream = iter(views)
+    first = next(stream, None)
+    if first is None:
+        raise ShapeError("Got no view. Accepted is one or more. Pass what look() yields.")
+    every = itertools.chain([first], stream)
+    if first.box is None:
+        embeddings, grid = average(every, lambda view: unit(embed(view))[None, 1:])
+        return Features(embeddings, grid)
+    parts = tuple(Part(unit(embed(view))[1:], view.activations.grid, view.box) for view in every if view.box is not None)
+    side = parts[0].box.seen[0] // parts[0].grid[0]
+    grid = (max(1, round(first.grid[0] / side)), max(1, round(first.grid[1] / side)))
+    return Features(parts[0].embeddings[None, :0], grid, parts=parts, pixels=first.grid)
+
+
+@torch.no_grad()
+def score_cosines(features: Features, words: Words, networks: Networks, options: Any) -> Scores:
+    """Softmax of scaled cosines over all strings; background strings are in the denominator only: the ``score`` of most sources.
+
+    Where windows are joined pixel by pixel the logits lie on the pixels of the picture that CLIP saw, and tokens get their mean.
+
+    Args:
+        features: from `dense`.
+        words: with their vectors.
+        networks: not read.
+        options: ``scale`` and ``join`` act here.
+
+    Cost O(n·s·E); pixel by pixel O(s·h·w) a window.
+    """
+    vectors = torch.cat([words.vectors, words.other_vectors])
+    if features.pixels is None:
+        return from_cosines(features.embeddings[0] @ vectors.T, words, features.grid, scale=options.scale, join=options.join)
+    maps = _windows.joined(features.parts, features.pixels, vectors)
+    cosines = F.adaptive_avg_pool2d(maps, features.grid).flatten(1).T
+    logits = Logits(maps, words.groups, options.scale, options.join)
+    return Scores(probabilities(cosines, words.groups, scale=options.scale, join=options.join), features.grid, logits)
 
 
 def starts(length: int, window: int, stride: int) -> tuple[int, ...]:
@@ -278,6 +362,18 @@ def stride_knob(default: int = 112) -> Any:
     """The knob ``stride``."""
     doc = "step in pixels between windows, rounded to the patch. Smaller: smoother, more passes."
     return knob(default, doc, low=1, high=4096, source="CLIPer, SCLIP: 112")
+
+
+def join_windows_knob(default: str = "tokens") -> Any:
+    """The knob ``join_windows``."""
+    doc = "tokens: sides are whole patches and windows meet as means of embeddings; pixels: the sides follow the picture and cosines meet."
+    return knob(default, doc, choices=("tokens", "pixels"), source="tokens: CLIPer; pixels: SCLIP and those that build on it")
+
+
+def pad_to_knob(default: int = 0) -> Any:
+    """The knob ``pad_to``."""
+    doc = "with join_windows = pixels: zeros fill a window's sides to multiples of this; 0 cuts what is less than a patch."
+    return knob(default, doc, low=0, high=512, source="SCLIP, NACLIP: 0; ClearCLIP: the patch; ProxyCLIP: 56")
 
 
 def scale_knob(default: float = 50.0) -> Any:

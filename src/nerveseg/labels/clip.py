@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from nerveseg.labels import base
-from nerveseg.picture.load import Picture
+from nerveseg.labels.base import look_clip as look
+from nerveseg.labels.base import score_cosines as score
 
 __all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
 
@@ -26,32 +27,14 @@ class Options:
     positions: str = base.positions_knob()
     window: int = base.window_knob()
     stride: int = base.stride_knob()
+    join_windows: str = base.join_windows_knob()
+    pad_to: int = base.pad_to_knob()
     scale: float = base.scale_knob()
     join: str = base.join_knob()
-
-
-def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[base.View]:
-    """The passes of CLIP over a picture: one, or one a window."""
-    return base.look(picture, networks["clip"], options)
 
 
 @torch.no_grad()
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings of the last block's own output: one layer, n·E floats."""
     clip = networks["clip"]
-    embeddings, grid = base.average(views, lambda view: base.unit(clip.project(view.activations.output))[None, 1:])
-    return base.Features(embeddings, grid)
-
-
-@torch.no_grad()
-def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
-    """Softmax of scaled cosines over all strings; background strings are in the denominator only. Cost O(n·s·E).
-
-    Args:
-        features: from `encode`.
-        words: with their vectors.
-        networks: not read.
-        options: ``scale`` and ``join`` act here.
-    """
-    cosines = features.embeddings[0] @ torch.cat([words.vectors, words.other_vectors]).T
-    return base.from_cosines(cosines, words, features.grid, scale=options.scale, join=options.join)
+    return base.dense(views, lambda view: clip.project(view.activations.output))

@@ -1,0 +1,66 @@
+"""ClearCLIP (ECCV 2024): the last block is its attention alone, of queries among themselves; residual and feed-forward part are left out.
+
+A_h = softmax(Q Qᵀ/√d),   y = O·(A_h V)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.backbones.clip import Clip, attention
+from nerveseg.labels import base
+from nerveseg.labels.base import look_clip as look
+from nerveseg.labels.base import score_cosines as score
+from nerveseg.registry import knob
+
+__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
+
+words_in_network = False
+needs = ("clip",)
+embeds = "clip"
+at_decode = ("scale", "join")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of ClearCLIP."""
+
+    short_side: int = base.short_side_knob(448)
+    positions: str = base.positions_knob("bicubic-offset")
+    window: int = base.window_knob(448)
+    stride: int = base.stride_knob(224)
+    join_windows: str = base.join_windows_knob("pixels")
+    pad_to: int = base.pad_to_knob(16)
+    scale: float = base.scale_knob(50.0)
+    join: str = base.join_knob()
+    pairing: str = knob(
+        "qq",
+        "what a head compares with itself: queries, keys or values; qk is CLIP's own attention.",
+        choices=("qq", "kk", "vv", "qk"),
+        source="ClearCLIP: qq",
+    )
+    residual: bool = knob(default=False, doc="add the block's input.", source="ClearCLIP: off")
+    ffn: bool = knob(default=False, doc="run the block's feed-forward part.", source="ClearCLIP: off")
+
+
+@torch.no_grad()
+def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
+    """Keep the unit patch embeddings: one layer, n·E floats, or those of every window."""
+    clip: Clip = networks["clip"]
+
+    def embed(view: base.View) -> Tensor:
+        x = view.activations.inputs[-1]
+        return clip.project(clip.last_block(x, self_attention(clip, x, options.pairing), residual=options.residual, ffn=options.ffn))
+
+    return base.dense(views, embed)
+
+
+def self_attention(clip: Clip, x: Float[Tensor, "m D"], pairing: str) -> Float[Tensor, "H m m"]:
+    """Attention of the last block on its input between two of its queries, keys and values; rows sum to 1."""
+    sides = dict(zip("qkv", clip.qkv(x), strict=True))
+    return attention(sides[pairing[0]], sides[pairing[1]])

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nerveseg.labels import _windows, base, naclip
+from nerveseg.picture.load import load
+from nerveseg.registry import options as make
+
+
+def opts(**more):
+    return make(naclip.Options, {"short_side": 64, "window": 48, "stride": 20, **more})
+
+
+@pytest.mark.parametrize("pad_to", [0, 16, 56])
+def test_windows_meet_pixel_by_pixel_as_in_a_loop(clip, picture, words, pad_to):
+    options, networks = opts(pad_to=pad_to), {"clip": clip}
+    features = naclip.encode(naclip.look(picture, networks, options), networks, options)
+    text = clip.text(["cat", "dog", "grass"])
+    scores = naclip.score(features, words(text[:2], (0, 1), text[2:]), networks, options)
+
+    size = _windows.kept_ratio(picture.size, 64)
+    assert size == (64, 92)
+    pixels = _windows.resized(picture, size)
+    total, count = torch.zeros(3, *size), torch.zeros(size)
+    for top in (0, 16):
+        for left in (0, 20, 40, 44):
+            crop = pixels[..., top : top + 48, left : left + 48]
+            pad = -48 % pad_to if pad_to else 0
+            crop = F.pad(crop, (pad // 2, pad - pad // 2, pad // 2, pad - pad // 2))[..., : (48 + pad) // 16 * 16, : (48 + pad) // 16 * 16]
+            (view,) = clip.visions(crop, positions=options.positions)
+            x = view.inputs[-1]
+            y = clip.last_block(x, naclip.neighbourly(clip, x, view.grid, options), residual=False, ffn=False)
+            cosines = (base.unit(clip.project(y))[1:] @ text.T).T.reshape(1, 3, *view.grid)
+            up = F.interpolate(cosines, size=(48 + pad, 48 + pad), mode="bilinear")[
+                0, :, pad // 2 : pad // 2 + 48, pad // 2 : pad // 2 + 48
+            ]
+            total[:, top : top + 48, left : left + 48] += up
+            count[top : top + 48, left : left + 48] += 1
+    torch.testing.assert_close(scores.logits.maps, total / count, atol=1e-5, rtol=1e-4)
+    pooled = F.adaptive_avg_pool2d(total / count, scores.grid).flatten(1).T
+    torch.testing.assert_close(scores.values, base.probabilities(pooled, (0, 1), scale=40.0, join="max"), atol=1e-5, rtol=1e-4)
+    assert scores.grid == (4, 6)
+
+
+def test_one_window_of_whole_patches_is_the_whole_picture_in_both_ways(clip, words, checkpoints):
+    square = load(checkpoints.colours(64, 64))
+    found = []
+    for join in ("tokens", "pixels"):
+        options, networks = opts(window=0, join_windows=join), {"clip": clip}
+        features = naclip.encode(naclip.look(square, networks, options), networks, options)
+        text = clip.text(["cat", "dog"])
+        found.append(naclip.score(features, words(text, (0, 1)), networks, options).logits.maps)
+    torch.testing.assert_close(found[1], F.interpolate(found[0][None], size=(64, 64), mode="bilinear")[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_picture_smaller_than_a_patch_and_a_strip_are_read(clip, checkpoints):
+    for shape in ((1, 1), (4, 400)):
+        options, networks = opts(), {"clip": clip}
+        features = naclip.encode(naclip.look(load(checkpoints.colours(*shape)), networks, options), networks, options)
+        assert features.parts
+        assert all(torch.isfinite(part.embeddings).all() for part in features.parts)
+
+
+def test_every_pixel_lies_under_a_window():
+    for size in ((64, 92), (33, 200), (48, 48), (20, 61)):
+        seen = torch.zeros(size)
+        for box in _windows.boxes(size, 16, opts()):
+            seen[box.top : box.top + box.height, box.left : box.left + box.width] += 1
+        assert seen.min() >= 1
+
+
+def test_resizing_rounds_to_grey_levels_and_keeps_a_picture_of_the_right_size(picture):
+    same = _windows.resized(picture, picture.size)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (base.CLIP_MEAN, base.CLIP_STD))
+    assert torch.equal((same * std + mean).mul(255).round()[0].permute(1, 2, 0).to(torch.uint8), torch.from_numpy(picture.pixels.copy()))
