@@ -61,7 +61,7 @@ _DRAWS = 2000
 _CHUNK = 10  # scenes that are measured, and kept, together
 _TOLERANCE = 1e-2  # certified L1 error of a row: what is left moves no label that is not a tie
 _CALIBRATIONS = ((2, 0, 4), (1, 0.5, 0))
-_ALPHAS, _BETAS = (0.95, 0.98, 0.99), (0.2, 0.6)
+_ALPHAS, _BETAS = (0.95, 0.98, 0.99), (0.1, 0.3)
 _NEIGHBOURS, _PEAKEDNESS, _POWERS = (0.003, 0.01, 0.03), (30.0, 100.0, 300.0), (8.0, 24.0, 64.0)
 
 Pair = tuple["Walking", "Rule"]
