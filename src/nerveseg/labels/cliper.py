@@ -134,14 +134,20 @@ def regularised(A: Float[Tensor, "H m m"]) -> tuple[Float[Tensor, "H m m"], Floa
 
     M ≥ 0 and its rows sum to 1; a row that the clamp empties, for which the source has no rule, stays in place (M_ii = 1).
     """
-    A = A / A.sum(-2, keepdim=True)
-    A = A / A.sum(-1, keepdim=True)
-    M = (A + A.mT) / 2
-    M = (M - M.mean(-2, keepdim=True)).clamp_min_(0)
+    A = A.clone()
+    return A, _regularise(A, torch.empty_like(A))
+
+
+def _regularise(A: Float[Tensor, "H m m"], M: Float[Tensor, "H m m"]) -> Float[Tensor, "H m m"]:
+    """One round of step 3, A and M overwritten: in ViT-L/14 they take 38 MB each, and 24 rounds of new ones cost three times as much."""
+    A.div_(A.sum(-2, keepdim=True))
+    A.div_(A.sum(-1, keepdim=True))
+    torch.add(A, A.mT, out=M).div_(2)
+    M.sub_(M.mean(-2, keepdim=True)).clamp_min_(0)
     sums = M.sum(-1, keepdim=True)
-    M = M / sums.clamp_min(_TINY)
+    M.div_(sums.clamp_min(_TINY))
     M.diagonal(dim1=-2, dim2=-1)[sums[..., 0] <= _TINY] = 1
-    return A, M
+    return M
 
 
 def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Tensor, "L n E"], Float[Tensor, "n n"]]:
@@ -149,23 +155,18 @@ def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Ten
     if x.attention is None:
         raise ShapeError("Got a view without attention. Accepted is what look() yields. Pass it unchanged.")
     L = len(x.inputs)
-    A, M = regularised(x.attention)
-    if not options.faithful:
-        A, M = _rounds(A, M, L - 1)
+    A = x.attention.clone()
+    M = torch.empty_like(A)
+    for _ in range(1 if options.faithful else L):
+        _regularise(A, M)
     rows: list[Tensor] = []
     for k in range(L):
         if k and options.faithful:
-            A, M = regularised(A)
+            _regularise(A, M)
         if options.fuse or k == L - 1:
             y = clip.last_block(_entering(x, k, clip, options), M, residual=False, ffn=False)
             rows.append(base.unit(clip.project(y))[1:])
     return torch.stack(rows), M.mean(0)[1:, 1:].contiguous()
-
-
-def _rounds(A: Tensor, M: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-    for _ in range(rounds):
-        A, M = regularised(A)
-    return A, M
 
 
 def _entering(x: ClipActivations, k: int, clip: Clip, options: Options) -> Float[Tensor, "m D"]:
