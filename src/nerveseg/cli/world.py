@@ -92,6 +92,24 @@ def train(
 
 @app.command()
 @guarded
+def compare(
+    *,
+    scenes: Annotated[int, typer.Option(min=1, help="Test scenes.")] = 200,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File for the tables.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Recipes at a time; seconds are comparable only at 1.")] = 1,
+) -> None:
+    """Measure every recipe that the embedded pair can carry, and the walk on top of every label source."""
+    from nerveseg.world import compare as measured
+
+    text = measured.run(scenes, workers=workers, said=lambda name: note(name, style="cyan", lead="measured"))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    typer.echo(text, nl=False)
+
+
+@app.command()
+@guarded
 def score(
     *,
     split_size: Annotated[int, typer.Option("--split-size", min=1, help="Test scenes that the table is measured on.")] = 500,

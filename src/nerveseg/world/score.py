@@ -43,6 +43,7 @@ __all__ = [
     "Rule",
     "Walking",
     "choose",
+    "counted",
     "first_round",
     "interval",
     "labels_of",
@@ -156,7 +157,7 @@ def measure(segmenter: Segmenter, split: str, indices: Iterable[int], pairs: Seq
         encoding = segmenter.encode(load(scene.picture.copy()))
         for pair, ids in _decided(segmenter, encoding, labels, pairs):
             place = np.array([NAMES.index(name) for name in labels] + [len(NAMES)])
-            found[pair].append(_count(place[ids.numpy()], scene.mask))
+            found[pair].append(counted(place[ids.numpy()], scene.mask))
     return {pair: Counts(*np.moveaxis(np.stack(rows), 1, 0)) for pair, rows in found.items()}
 
 
@@ -363,7 +364,8 @@ def _walk(segmenter: Segmenter, encoding: Encoding, G: Tensor, walking: Walking,
     return infinite(S, G, alpha=walking.alpha or 0.0, tolerance=_TOLERANCE).probabilities
 
 
-def _count(guess: NDArray[np.int64], truth: NDArray[np.uint8]) -> NDArray[np.int64]:
+def counted(guess: NDArray[np.int64], truth: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(3, names): pixels where guess and truth agree, pixels guessed, pixels that are it; ids past the names are guesses of nothing."""
     size = len(NAMES) + 1
     table = np.bincount(truth.astype(np.int64).ravel() * size + guess.ravel(), minlength=size * size).reshape(size, size)[: len(NAMES)]
     return np.stack([np.diagonal(table)[: len(NAMES)], table.sum(0)[: len(NAMES)], table.sum(1)])

@@ -1,0 +1,160 @@
+"""Every recipe that the embedded pair can carry, on the embedded world; and the walk of `mini` on top of every label source.
+
+A recipe is carried over by giving it the pair's weights and what follows from them: no sentences around words, pictures as the pair was
+trained on them, the scale that its CLIP learnt, no windows, the graph of `mini` at its own layers. Everything else is the method's. Each
+runs in a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+
+from nerveseg import recipe as recipes
+from nerveseg import registry
+from nerveseg.errors import RecipeError
+from nerveseg.picture import load
+from nerveseg.recipe import Recipe
+from nerveseg.segmenter import Segmenter
+from nerveseg.world import scenes
+from nerveseg.world.names import NAMES
+from nerveseg.world.score import Counts, counted, interval, labels_of, miou
+
+__all__ = ["Result", "carried", "measure", "run", "with_walk", "without_walk"]
+
+_WEIGHTS = {"clip": "embedded:clip", "diffusion": "embedded:diffusion"}
+_KNOBS: Mapping[str, Any] = {"short_side": 0, "window": 0, "scale": 20.0, "size": 160, "fit": "aspect", "t": 20}
+_RECIPES = "mini"  # whose graph, transition and walk stand for NERVE's
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one recipe did.
+
+    Attributes:
+        counts: pixels by name, scene by scene.
+        seconds: median of a picture, networks included.
+        peak: resident memory in MiB at its highest, weights and libraries included.
+    """
+
+    counts: Counts
+    seconds: float
+    peak: float
+
+
+def carried(name: str) -> Recipe | None:
+    """A packaged recipe on the embedded pair; None where it needs a network that the pair has not."""
+    chosen = recipes.load(name)
+    if not set(chosen.needs) <= set(_WEIGHTS):
+        return None
+    if name == _RECIPES:
+        return chosen
+    settings: dict[str, Any] = {f"weights.{kind}": _WEIGHTS[kind] for kind in chosen.needs}
+    settings["words.templates"] = "none"
+    for part, stage in (("labels", chosen.labels), ("graph", chosen.graph)):
+        if stage is not None:
+            fields = {field.name for field in registry.knobs(stage.module.Options)}
+            settings |= {f"{part}.{knob}": value for knob, value in _KNOBS.items() if knob in fields}
+            if "layers" in fields:
+                settings[f"{part}.layers"] = _layers(stage.options.layers)
+    return chosen.changed(settings)
+
+
+def _layers(asked: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Layers by depth from the end: paths of Stable Diffusion's finest level name layers that the pair numbers otherwise."""
+    return tuple(-1 - place for place in range(len(asked))) if any(isinstance(layer, str) for layer in asked) else asked
+
+
+def without_walk(source: str) -> Recipe:
+    """A label source alone, with a plain arg max, on the embedded pair."""
+    fields = {field.name for field in registry.knobs(registry.load("labels", source).Options)}
+    base = recipes.load(_RECIPES, {"labels.source": source, "graph.source": "none", "walk.solver": "none"})
+    return base.changed({f"labels.{knob}": value for knob, value in _KNOBS.items() if knob in fields})
+
+
+def with_walk(source: str) -> Recipe:
+    """The same under the graph, transition and walk of `mini`."""
+    alone, mini = without_walk(source), recipes.load(_RECIPES)
+    tables = {part: mini.table.get(part, {}) for part in ("graph", "transition", "kernel", "walk")}
+    return alone.changed({f"{part}.{knob}": value for part, table in tables.items() for knob, value in table.items()})
+
+
+def measure(kind: str, name: str, count: int, split: str = "test") -> Result:
+    """Run one recipe over scenes of a split, in this process, on one thread.
+
+    Args:
+        kind: "recipe", or "alone" and "walked" for a label source.
+        name: of the recipe or the label source.
+        count: scenes.
+        split: of the embedded world.
+    """
+    torch.set_num_threads(1)
+    chosen = {"recipe": carried, "alone": without_walk, "walked": with_walk}[kind](name)
+    if chosen is None:
+        raise RecipeError(f"Got the recipe {name!r}, which needs more than the embedded pair. Accepted is one that does not. Leave it out.")
+    segmenter = Segmenter.from_pretrained(chosen, device="cpu")
+    rows, seconds = [], []
+    for index in range(count):
+        scene = scenes.render(split, index)
+        labels = labels_of(scene, split, index)
+        shot = load(scene.picture.copy())
+        started = time.perf_counter()
+        result = segmenter(shot, labels)
+        seconds.append(time.perf_counter() - started)
+        rows.append(counted(np.array([NAMES.index(name) for name in labels])[result.segmentation.numpy()], scene.mask))
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return Result(Counts(*np.moveaxis(np.stack(rows), 1, 0)), statistics.median(seconds), peak)
+
+
+def run(count: int = 200, *, workers: int = 1, said: Callable[[str], None] = lambda _: None) -> str:
+    """Measure everything and give both tables, in Markdown.
+
+    Args:
+        count: test scenes.
+        workers: recipes at a time, one process each; seconds are comparable only at 1.
+        said: called with each recipe's name when it is done.
+    """
+    sources = [name for name in registry.names("labels") if _suits(name)]
+    jobs = [("recipe", name) for name in recipes.names() if carried(name) is not None]
+    jobs += [(kind, source) for source in sources for kind in ("alone", "walked")]
+    found: dict[tuple[str, str], Result] = {}
+    with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
+        waiting = {job: pool.submit(measure, *job, count) for job in jobs}
+        for job, future in waiting.items():
+            found[job] = future.result()
+            said(" ".join(job))
+    return "\n".join([*_recipes_table(found), "", *_sources_table(sources, found), "", f"{count} test scenes, one thread.", ""])
+
+
+def _suits(source: str) -> bool:
+    """Whether the pair has what a label source reads, and it reads anything at all."""
+    needs = registry.load("labels", source).needs
+    return bool(needs) and set(needs) <= set(_WEIGHTS)
+
+
+def _recipes_table(found: Mapping[tuple[str, str], Result]) -> list[str]:
+    rows = {name: result for (kind, name), result in found.items() if kind == "recipe"}
+    lines = ["| recipe on the embedded pair | mIoU | seconds a picture | peak MiB |", "|---|---|---|---|"]
+    best = sorted(rows, key=lambda name: -miou(rows[name].counts))
+    return lines + [f"| {name} | {miou(rows[name].counts):.1f} | {rows[name].seconds:.2f} | {rows[name].peak:.0f} |" for name in best]
+
+
+def _sources_table(sources: list[str], found: Mapping[tuple[str, str], Result]) -> list[str]:
+    lines = ["| label source | alone | with NERVE's walk | gain, 95 % |", "|---|---|---|---|"]
+    for source in sorted(sources, key=lambda name: -miou(found["walked", name].counts)):
+        alone, walked = found["alone", source].counts, found["walked", source].counts
+        low, high = interval(walked, alone)
+        gain = miou(walked) - miou(alone)
+        lines.append(f"| {source} | {miou(alone):.1f} | {miou(walked):.1f} | {gain:+.1f} [{low:+.1f}, {high:+.1f}] |")
+    return lines
