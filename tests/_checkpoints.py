@@ -88,6 +88,33 @@ def make_diffusion(folder: Path, *, tiny: bool = False, scheduler: str = "PNDMSc
     return folder
 
 
+def make_groupvit(folder: Path, *, patch: int = 16, side: int = 64) -> Path:
+    """A GroupViT of reduced width: three stages, 6 then 3 groups, batch norms that have seen something, sharp assignments."""
+    from transformers.models.groupvit.configuration_groupvit import GroupViTConfig
+    from transformers.models.groupvit.modeling_groupvit import GroupViTModel
+
+    size = write_tokenizer(folder)
+    text = {"vocab_size": size, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"max_position_embeddings": 77, "bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "depths": (1, 1, 1), "num_attention_heads": 4}
+    vision |= {"num_group_tokens": (6, 3, 0), "num_output_groups": (6, 3, 3), "image_size": side, "patch_size": patch}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = GroupViTModel(GroupViTConfig(text_config=text, vision_config=vision, projection_dim=20, projection_intermediate_dim=40))
+        _stir(model)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if "group_token" in name:
+                    value.normal_()
+                elif ".assign." in name and value.ndim == 2:
+                    value.mul_(20)
+            for name, value in model.named_buffers():
+                if "running" in name:
+                    value.copy_(0.5 + torch.rand_like(value))
+        model.save_pretrained(folder)
+    return folder
+
+
 def _write_text_tower(folder: Path, *, prompt_only: bool) -> None:
     from safetensors.torch import load_file, save_file
     from transformers.models.clip.configuration_clip import CLIPTextConfig
@@ -114,6 +141,17 @@ def _stir(model: torch.nn.Module) -> None:
                 value.add_(torch.randn_like(value) * 0.1)
             elif "position_embedding" in name or "class_embedding" in name:
                 value.copy_(torch.randn_like(value) * 0.5)
+
+
+def write_saved(path: Path, *, grid: tuple[int, int] = (5, 7)) -> Path:
+    """Scores of four named classes, and two heads, on one grid."""
+    import numpy as np
+
+    g = torch.Generator().manual_seed(4)
+    scores = torch.randn(4, *grid, generator=g).softmax(0).numpy()
+    queries, keys = (torch.randn(2, grid[0] * grid[1], 6, generator=g).numpy() for _ in range(2))
+    np.savez(path, scores=scores, labels=np.array(["sky", "cat", "dog", "grass"]), queries=queries, keys=keys, grid=np.array(grid))
+    return path
 
 
 def words(vectors: torch.Tensor, groups: tuple[int, ...], others: torch.Tensor | None = None):

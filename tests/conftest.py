@@ -128,6 +128,28 @@ def tiny_diffusion(checkpoints, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def groupvit_folder(checkpoints, tmp_path_factory):
+    """A random GroupViT: 64 pixels in patches of 16, in 6, then 3 groups."""
+    return checkpoints.make_groupvit(tmp_path_factory.mktemp("groupvit"))
+
+
+@pytest.fixture(scope="session")
+def groupvit(groupvit_folder):
+    """That GroupViT, loaded."""
+    from nerveseg.backbones.groupvit import load
+
+    return load(groupvit_folder)
+
+
+@pytest.fixture(scope="session")
+def saved_folder(checkpoints, tmp_path_factory):
+    """A folder with what another program computed for the picture of `picture`: scores with names, and heads."""
+    folder = tmp_path_factory.mktemp("saved")
+    checkpoints.write_saved(folder / "picture.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def picture(checkpoints):
     """A picture of 90 × 130 pixels."""
     from nerveseg.picture.load import load
@@ -141,3 +163,21 @@ def mini():
     from nerveseg.segmenter import Segmenter
 
     return Segmenter.from_pretrained("mini")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A stand-in for the hub on this machine, an empty cache, and downloads in pieces small enough to be cut."""
+    from huggingface_hub import close_session, constants
+
+    helper = _helper("_hub")
+    stand_in = helper.Hub()
+    server = helper.serve(stand_in)
+    for name, value in (("HF_ENDPOINT", stand_in.endpoint), ("HF_HUB_CACHE", str(tmp_path / "cache")), ("NO_PROXY", "127.0.0.1,localhost")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    close_session()
+    yield stand_in
+    close_session()
+    server.shutdown()
+    server.server_close()

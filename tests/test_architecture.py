@@ -27,6 +27,7 @@ _ROWS = (
     ("writers",),
     ("recipe",),
     ("segmenter",),
+    ("refinement",),
     ("world", "datasets", "runs"),
     ("bench", "batch", "server"),
     ("ui", "cli"),

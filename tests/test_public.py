@@ -25,10 +25,12 @@ def test_public_names_are_few_sorted_and_there():
 
 def test_a_public_name_is_the_one_of_its_module():
     from nerveseg.picture.load import load
+    from nerveseg.refinement import refine
     from nerveseg.segmenter import Segmenter
 
     assert nerveseg.Segmenter is Segmenter
     assert nerveseg.load is load
+    assert nerveseg.refine is refine
     assert nerveseg.walk.infinite.__module__ == "nerveseg.walk.infinite"
     assert nerveseg.transition.build.__module__ == "nerveseg.transition.assemble"
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nerveseg.errors import LabelError, NerveSegError, OptionError, PictureError, RecipeError, WeightsNotFound
     from nerveseg.picture.load import Picture, load
     from nerveseg.recipe import Recipe
+    from nerveseg.refinement import refine
     from nerveseg.segmentation import Segmentation
     from nerveseg.segmenter import Encoding, Segmenter, UntrainedWord
     from nerveseg.words.vocabulary import Vocabulary
@@ -38,6 +39,7 @@ __all__ = [
     "__version__",
     "errors",
     "load",
+    "refine",
     "transition",
     "walk",
 ]
@@ -49,6 +51,7 @@ _HOMES = {
     "errors": ("LabelError", "NerveSegError", "OptionError", "PictureError", "RecipeError", "WeightsNotFound"),
     "picture.load": ("Picture", "load"),
     "recipe": ("Recipe",),
+    "refinement": ("refine",),
     "segmentation": ("Segmentation",),
     "segmenter": ("Encoding", "Segmenter", "UntrainedWord"),
     "words.vocabulary": ("Vocabulary",),

@@ -8,6 +8,7 @@
     ├── ShapeError        (ValueError)   a tensor whose axes do not fit
     ├── StochasticError   (ValueError)   a transition whose rows cannot be made to sum to 1
     ├── RegistryError     (LookupError)  a stage name that nothing answers to
+    ├── SavedError        (OSError)      a file of saved scores or heads that cannot be read
     ├── WeightsNotFound   (OSError)      weights that are not on this machine
     ├── WeightsError      (OSError)      weights that are there but cannot be used
     ├── OutputError       (OSError)      a result that cannot be written
@@ -28,6 +29,7 @@ __all__ = [
     "PictureError",
     "RecipeError",
     "RegistryError",
+    "SavedError",
     "ShapeError",
     "StochasticError",
     "WeightsError",
@@ -65,6 +67,10 @@ class StochasticError(NerveSegError, ValueError):
 
 class RegistryError(NerveSegError, LookupError):
     """A stage name that no module and no entry point answers to."""
+
+
+class SavedError(NerveSegError, OSError):
+    """A file of saved scores or heads that is not there, or cannot be read."""
 
 
 class WeightsNotFound(NerveSegError, OSError):

@@ -78,6 +78,7 @@ class Labelling:
         walk: P and its bound; None where nothing walks.
         grid: (h, w), h·w = n.
         logits: what is upsampled in place of P, where the recipe does so.
+        scale: m, what the label source's scores were divided by to become G; 1 where a calibration gave them a scale of its own.
     """
 
     G: Float[Tensor, "n k"]
@@ -85,6 +86,7 @@ class Labelling:
     walk: Walk | None
     grid: tuple[int, int]
     logits: Logits | None = None
+    scale: float = 1.0
 
     @property
     def P(self) -> Float[Tensor, "n k"]:
@@ -164,13 +166,21 @@ class Segmenter:
             return [self.decode(self.encode(picture), vocabulary, background=background) for picture in pictures]
         return self.decode(self.encode(pictures), vocabulary, background=background)
 
-    def encode(self, picture: Any, *, seed: int | None = None, noise: Float[Tensor, "1 c h w"] | None = None) -> Encoding:
+    def encode(
+        self,
+        picture: Any,
+        *,
+        seed: int | None = None,
+        noise: Float[Tensor, "1 c h w"] | None = None,
+        features: Features | None = None,
+    ) -> Encoding:
         """Pass a picture through the networks, once for any words.
 
         Args:
             picture: as in `__call__`, or a `Picture`.
             seed: of the diffusion noise; None takes the recipe's.
             noise: the noise itself, of the latents' shape.
+            features: the label source's part, where it is there already; the source then looks at nothing.
         """
         watch = _Watch()
         with torch.inference_mode():
@@ -178,12 +188,10 @@ class Segmenter:
                 loaded = picture if isinstance(picture, Picture) else load(picture)
             shared = backbones.shared(self.networks, self.recipe.needs_twice)
             with watch("label network"):
-                source = self.recipe.labels
-                views = source.module.look(loaded, shared, source.options)
-                features = source.module.encode(views, shared, source.options)
+                kept = self._features(loaded, shared) if features is None else features
             with watch("graph network"):
                 heads = self._heads(loaded, shared, seed, noise)
-        return Encoding(loaded, features, heads, self.recipe, watch.seconds)
+        return Encoding(loaded, kept, heads, self.recipe, watch.seconds)
 
     def decode(self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None) -> Segmentation:
         """Label an encoded picture: no network pass but for words not met before.
@@ -219,6 +227,7 @@ class Segmenter:
                     min_area=recipe.min_area,
                     logits=inside.logits,
                     background_map=recipe.background,
+                    scale=inside.scale,
                     recipe=recipe.name,
                     walk=_info(inside),
                     weights=_Digests(self.folders),
@@ -243,22 +252,29 @@ class Segmenter:
                 scores = chosen.labels.module.score(encoding.features, words, self.networks, chosen.labels.options)
                 grid = encoding.heads.grid if encoding.heads else scores.grid
                 G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
+                scale = scores.divisor(grid) if chosen.calibration.name == "none" else 1.0
             if encoding.heads is None or chosen.walk is None:
-                return Labelling(G, None, None, grid, _logits(scores, chosen))
+                return Labelling(G, None, None, grid, _logits(scores, chosen), scale)
             S: Transition | None = None
             if chosen.walk.module.needs == "S":
                 with clock("transition"):
                     S = transition.build(encoding.heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
             with clock("walk"):
                 walk = chosen.walk.module.solve(encoding.heads if S is None else S, G, chosen.walk.options)
-        return Labelling(G, S, walk, grid)
+        return Labelling(G, S, walk, grid, scale=scale)
+
+    def _features(self, picture: Picture, networks: Mapping[str, Any]) -> Features:
+        source = self.recipe.labels
+        return source.module.encode(source.module.look(picture, networks, source.options), networks, source.options)
 
     def _heads(self, picture: Picture, networks: Mapping[str, Any], seed: int | None, noise: Tensor | None) -> Heads | None:
         graph = self.recipe.graph
         if graph is None:
             return None
         options = graph.options if seed is None else _replaced(graph.options, seed=seed)
-        return graph.module.heads(picture, networks, options, noise=noise)
+        heads: Heads = graph.module.heads(picture, networks, options, noise=noise)
+        # Heads that come from a file lie on the CPU.
+        return heads if heads.queries.device.type == self.device.type else heads.to(self.device)
 
     def _for_decode(self, encoding: Encoding, settings: Mapping[str, Any] | None) -> Recipe:
         recipe = encoding.recipe.changed(settings or {})

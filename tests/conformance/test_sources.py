@@ -16,8 +16,14 @@ ALL = [("labels", n) for n in LABELS] + [("calibrations", n) for n in CALIBRATIO
 
 
 @pytest.fixture(scope="module")
-def networks(clip, diffusion):
-    return {"clip": clip, "diffusion": diffusion}
+def networks(clip, diffusion, groupvit):
+    return {"clip": clip, "diffusion": diffusion, "groupvit": groupvit}
+
+
+@pytest.fixture(autouse=True)
+def _beside_saved_files(saved_folder, monkeypatch):
+    """The file of the shared picture is where sources that read one look."""
+    monkeypatch.chdir(saved_folder)
 
 
 def small(module, **more):

@@ -132,3 +132,14 @@ def test_no_view_is_refused():
 def test_features_say_their_bytes():
     features = base.Features(torch.zeros(2, 6, 4), (2, 3), torch.zeros(6, 6))
     assert features.bytes == (48 + 36) * 4
+
+
+def test_the_divisor_of_G_is_told():
+    values = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 1.5
+    scores = base.Scores(values, (4, 5))
+    for grid in ((4, 5), (9, 8), (2, 3)):
+        G, m = scores.to_G(grid), scores.divisor(grid)
+        assert m > 1
+        torch.testing.assert_close(G[:, :3].sum(1).max(), torch.tensor(1.0))
+        torch.testing.assert_close(m * G[:, :3], base.to_G(values / 10, (4, 5), grid)[:, :3] * 10)
+    assert base.Scores(values / 10, (4, 5)).divisor((9, 8)) == 1

@@ -143,6 +143,12 @@ def test_gem_runs_beside_the_last_blocks(clip, picture, blocks, iterations, temp
     torch.testing.assert_close(found(gem, clip, picture, options), wanted, atol=1e-5, rtol=1e-4)
 
 
+def test_gem_sees_a_square_unless_told_otherwise(clip, picture):
+    for fit, wanted in (("square", (4, 4)), ("aspect", (4, 6))):
+        (view,) = gem.look(picture, {"clip": clip}, opts(gem, fit=fit))
+        assert view.activations.grid == wanted
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("module", SOURCES)
 def test_float16_networks_keep_their_attention_in_float32(clip, picture, module):

@@ -75,3 +75,30 @@ def test_resizing_rounds_to_grey_levels_and_keeps_a_picture_of_the_right_size(pi
     same = _windows.resized(picture, picture.size)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (base.CLIP_MEAN, base.CLIP_STD))
     assert torch.equal((same * std + mean).mul(255).round()[0].permute(1, 2, 0).to(torch.uint8), torch.from_numpy(picture.pixels.copy()))
+
+
+def test_windows_are_filled_up_to_the_patch_at_least(clip, checkpoints):
+    for pad_to, wanted in ((0, (32, 48)), (1, (48, 48)), (56, (56, 48))):
+        (box,) = _windows.boxes((40, 48), 16, opts(pad_to=pad_to))
+        assert (box.padded[0] if pad_to else box.seen[0]) == wanted[0]
+        assert box.seen == (box.padded[0] // 16 * 16, box.padded[1] // 16 * 16)
+
+
+def test_resizing_equals_opencvs_to_the_grey_level():
+    # cv2.resize(levels, ..., interpolation=cv2.INTER_LINEAR) of OpenCV 5.0 said so.
+    levels = torch.tensor([[0, 140, 24, 164], [48, 188, 72, 212], [96, 236, 120, 4]], dtype=torch.uint8)[None]
+    larger = [
+        [0, 50, 130, 82, 34, 114, 164],
+        [19, 69, 149, 101, 53, 133, 183],
+        [48, 98, 178, 130, 82, 162, 212],
+        [77, 127, 207, 159, 100, 92, 87],
+        [96, 146, 226, 178, 112, 45, 4],
+    ]
+    assert _windows.bilinear(levels, (5, 7))[0].tolist() == larger
+    assert _windows.bilinear(levels, (2, 3))[0].tolist() == [[35, 94, 153], [107, 166, 64]]
+
+
+def test_resizing_is_bilinear_between_pixel_centres(picture):
+    pixels = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)
+    exact = F.interpolate(pixels[None].float(), size=(64, 92), mode="bilinear", align_corners=False)[0]
+    assert float((_windows.bilinear(pixels, (64, 92)).float() - exact).abs().max()) < 1  # a shift drops what is left over

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "load", "shared"]
 
-KINDS: Mapping[str, str] = {"clip": "clip", "diffusion": "stable_diffusion"}
+KINDS: Mapping[str, str] = {"clip": "clip", "diffusion": "stable_diffusion", "groupvit": "groupvit"}
 """Kind of checkpoint, as recipes and the catalogue name it → the file here that reads it."""
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg.backbones import capture
-from nerveseg.backbones.reading import complete, reading
+from nerveseg.backbones._prompts import averaged, cut
+from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
-from nerveseg.words.prompts import fill
 
 __all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
 
@@ -190,6 +190,26 @@ class Clip:
         return self.model.visual_projection(self.model.vision_model.post_layernorm(y)).float()
 
     @torch.no_grad()
+    def image(
+        self, pixels: Float[Tensor, "b 3 height width"], *, positions: str = "bilinear", inside: Bool[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b E"]:
+        """Unit vectors of pictures of one size, float32, as the class token gives them.
+
+        Args:
+            pixels: as in `visions`.
+            positions: one of `POSITIONS`.
+            inside: in every block the class token attends to itself and to these patches alone; None: to all.
+        """
+        tower = self.model.vision_model
+        x = tower.pre_layrnorm(self._embed(pixels, _grid(pixels, self.patch), positions))
+        mask: Tensor | None = None
+        if inside is not None:
+            row = torch.zeros(inside.shape, device=x.device, dtype=x.dtype).masked_fill(~inside.to(x.device), -torch.inf)
+            mask = F.pad(row[:, None, None], (1, 0, 0, inside.shape[1]))  # all other rows, and the class token itself, stay free
+        output: Any = tower.encoder(inputs_embeds=x, attention_mask=mask)
+        return F.normalize(self.project(output.last_hidden_state[:, 0]), dim=-1)
+
+    @torch.no_grad()
     def text(self, strings: Sequence[str], templates: Sequence[str] = ("{}",), *, batch: int = 256) -> Float[Tensor, "s E"]:
         """Encode strings: every template is encoded and brought to unit length, then their mean is, too.
 
@@ -201,12 +221,9 @@ class Clip:
         Returns:
             Unit rows, float32. Cost: strings × templates passes of the text tower.
         """
-        prompts = [fill(template, string) for string in strings for template in templates]
-        unique = list(dict.fromkeys(prompts))
-        parts = [self._encode_text(unique[at : at + batch]) for at in range(0, len(unique), batch)]
-        place = {prompt: row for row, prompt in enumerate(unique)}
-        rows = torch.cat(parts)[[place[prompt] for prompt in prompts]] if prompts else torch.zeros(0, self.width, device=self.device)
-        return F.normalize(rows.view(len(strings), len(templates), self.width).mean(1), dim=-1)
+        if not strings:
+            return torch.zeros(0, self.width, device=self.device)
+        return averaged(strings, templates, self._encode_text, batch=batch)
 
     def _encode_text(self, prompts: list[str]) -> Float[Tensor, "p E"]:
         # Padding to the longest of the batch is exact: attention is causal and the first end token is the one that is read.
@@ -220,11 +237,7 @@ class Clip:
 
     def truncated(self, strings: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple[str, ...]:
         """The strings of which some prompt has more tokens (77 in the published models) than the text tower takes, and is cut."""
-        return tuple(
-            string
-            for string in strings
-            if any(len(ids) > self._max_tokens for ids in self.tokenizer([fill(template, string) for template in templates])["input_ids"])
-        )
+        return cut(self.tokenizer, strings, templates, self._max_tokens)
 
     def unknown(self, strings: Sequence[str]) -> tuple[str, ...]:
         """The strings that this CLIP was not trained on, as far as its folder says; always empty for the published ones."""
@@ -256,6 +269,7 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
 
     with reading(folder, "a CLIP"):
         model = complete(CLIPModel, folder, dtype=dtype)
+        holds(folder, "tokenizer.json | vocab.json", "tokenizer.json | merges.txt")
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     end = model.config.text_config.eos_token_id
     # 2 is what older configurations say; the model then reads the token with the highest id.

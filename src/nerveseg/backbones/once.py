@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,11 @@ class Once:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._network, name)
-        if name not in ("vision", "attention", "tokens"):
+        if name not in ("vision", "attention", "tokens", "latents"):
             return found
+        inside = getattr(type(self._network), name, None)
+        if inside is not None and "latents" in dir(self._network):
+            found = partial(inside, self)  # so that passes inside of a pass (the VAE's, inside of attention) are remembered, too
 
         def once(*given: Any, **named: Any) -> Any:
             for made, before, knobs, result in self._made:

@@ -3,29 +3,76 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import WeightsError
+from nerveseg.weights import check
+from nerveseg.weights.catalogue import missing
 
-__all__ = ["complete", "reading"]
+__all__ = ["complete", "holds", "reading", "variant"]
+
+_STEMS = ("model", "diffusion_pytorch_model")
+_NAMES = ("model_type", "_class_name")  # of the architecture in config.json, as transformers and diffusers write it
 
 
 def complete(cls: Any, folder: Path, **given: Any) -> Any:
-    """``cls.from_pretrained(folder)`` without the network, refusing a folder that lacks weights (they would be random, and silent).
+    """``cls.from_pretrained(folder)`` without the network, from .safetensors alone: whole, in shards, or their float16 form.
+
+    Args:
+        cls: a model class of transformers or diffusers.
+        folder: with ``config.json`` and weights.
+        given: handed on.
 
     Raises:
-        WeightsError: weights are missing, or of another shape.
+        WeightsError: pickles only, half a file, another architecture, or weights missing (they would be random, and silent) or of
+            another shape; names the file, the weight, and the shape expected and found.
     """
-    model, info = cls.from_pretrained(folder, local_files_only=True, output_loading_info=True, **given)
+    folder = Path(folder)
+    files = _files(folder)
+    _same_architecture(cls, folder)
+    try:
+        model, info = cls.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, use_safetensors=True, **{"variant": variant(folder), **given}
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        if misfit := _misfit(cls, folder, files):
+            raise WeightsError(misfit) from error
+        raise
     lacking = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info[kind])
     if lacking:
         few = ", ".join(lacking[:3])
         raise WeightsError(
-            f"Got {folder} without {len(lacking)} weights of {cls.__name__}, such as {few}. Accepted is a whole checkpoint. Fetch it again."
+            _misfit(cls, folder, files)
+            or f"Got {folder} without {len(lacking)} weights of {cls.__name__}, such as {few}. "
+            "Accepted is a whole checkpoint. Fetch it again."
         )
     return model
+
+
+def variant(folder: Path) -> str | None:
+    """``"fp16"`` where a folder holds the float16 form alone, else None: the full one."""
+    names = check.contents(folder)
+    full = any(name in names for stem in _STEMS for name in (f"{stem}.safetensors", f"{stem}.safetensors.index.json"))
+    short = any(name in names for stem in _STEMS for name in (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"))
+    return "fp16" if short and not full else None
+
+
+def holds(folder: Path, *needed: str) -> None:
+    """Refuse a folder that lacks files.
+
+    Args:
+        folder: a checkpoint.
+        needed: names; ``"a | b"`` is either.
+
+    Raises:
+        WeightsError: names what is lacking.
+    """
+    lacking = missing(needed, check.contents(Path(folder)))
+    if lacking:
+        raise WeightsError(f"Got {folder} without {', '.join(lacking)}. Accepted is a whole checkpoint. Fetch it again, or complete it.")
 
 
 @contextlib.contextmanager
@@ -39,3 +86,75 @@ def reading(folder: Path, what: str) -> Iterator[None]:
         raise WeightsError(
             f"Got {folder}, which cannot be read as {what}: {error} Accepted is a folder as from_pretrained reads it. Fetch it again."
         ) from error
+
+
+def _files(folder: Path) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
+    """File → weight → shape, of the files that will be read; refuses pickles, lost shards and half files."""
+    names = check.contents(folder)
+    if lost := check.lacking(folder, ()):
+        raise WeightsError(f"Got {folder} without {', '.join(lost)}, which its index lists. Accepted are all shards. Fetch it again.")
+    half = variant(folder) is not None
+    read = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name and name.startswith(_STEMS))
+    found = check.pickles(name for name in names if "/" not in name)
+    if found and not read:
+        raise WeightsError(check.refused(folder, found))
+    return {name: check.tensors(folder / name) for name in read if (".fp16" in name) == half}
+
+
+def _same_architecture(cls: Any, folder: Path) -> None:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):  # the library says it better
+        return
+    own = getattr(getattr(cls, "config_class", None), "model_type", None)
+    expected = {own, *([own.removesuffix("_text_model").removesuffix("_vision_model")] if own else []), cls.__name__} - {None, ""}
+    said = next((str(config[name]) for name in _NAMES if config.get(name)), None) if isinstance(config, dict) else None
+    if said is not None and said not in expected:
+        raise WeightsError(
+            f"Got {path}, which names the architecture {said!r}. Accepted is {own or cls.__name__!r}, for {cls.__name__}. "
+            "Name the folder of such a checkpoint."
+        )
+
+
+def _misfit(cls: Any, folder: Path, files: Mapping[str, Mapping[str, tuple[int, ...]]]) -> str | None:
+    """The first weight that the files lack, or hold in another shape than config.json asks for, in a sentence."""
+    if not files:
+        return None
+    try:
+        expected = _shapes(cls, folder)
+    except Exception:  # a configuration too broken to build from: the library's own words must do
+        return None
+    found = {_plain(key): (name, shape) for name, keys in files.items() for key, shape in keys.items()}
+    for key, shape in expected.items():
+        name, has = found.get(_plain(key), (None, None))
+        if has is not None and has != shape:
+            return (
+                f"Got {folder / str(name)} whose weight {key} has the shape {has} where {folder / 'config.json'} asks for {shape}. "
+                "Accepted are a configuration and weights of one architecture. Take both from one checkpoint."
+            )
+    absent = [key for key in expected if _plain(key) not in found]
+    if not absent:
+        return None
+    return (
+        f"Got {folder / next(iter(files))} without {len(absent)} of {len(expected)} weights of {cls.__name__}, such as "
+        f"{absent[0]} of shape {expected[absent[0]]}. Accepted is a whole checkpoint of that architecture. Fetch it again."
+    )
+
+
+def _shapes(cls: Any, folder: Path) -> Mapping[str, tuple[int, ...]]:
+    import torch
+
+    with torch.device("meta"):
+        if hasattr(cls, "load_config"):
+            model = cls.from_config(cls.load_config(folder, local_files_only=True))
+        else:
+            model = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+    return {name: tuple(value.shape) for name, value in model.named_parameters()}
+
+
+def _plain(key: str) -> str:
+    """A key without the prefixes that versions of the libraries write or leave out."""
+    for prefix in ("text_model.", "vit.", "dinov2.", "clip.", "groupvit."):
+        key = key.removeprefix(prefix)
+    return key

@@ -1,11 +1,11 @@
-"""Stable Diffusion, opened at its self-attention: pixels → queries and keys of named layers, in one unfinished U-Net pass."""
+"""Stable Diffusion, opened at its attention: pixels and prompts → queries and keys of named layers, in one unfinished U-Net pass."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.backbones import capture
+from nerveseg.backbones import capture, text_tower
 from nerveseg.backbones.reading import complete, reading
+from nerveseg.backbones.text_tower import TextTower
 from nerveseg.errors import OptionError, ShapeError, WeightsError
 
-__all__ = ["LayerHeads", "StableDiffusion", "load"]
+__all__ = ["CrossHeads", "LayerHeads", "Latents", "PromptPass", "StableDiffusion", "load"]
 
-_BLOCK = ".transformer_blocks.0.attn1"
+_BLOCK = ".transformer_blocks.0."
 _ORDER = ("down_blocks", "mid_block", "up_blocks")
+_PROMPTS_KEPT = 256  # embedded prompts: 40 to 80 MB of the published models
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,36 @@ class LayerHeads:
     grid: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class CrossHeads:
+    """Queries of tokens and keys of a prompt's L words in one cross-attention layer, float32, before scaling by 1/√d."""
+
+    layer: str
+    queries: Float[Tensor, "H n d"]
+    keys: Float[Tensor, "H L d"]
+    grid: tuple[int, int]
+
+    def probabilities(self) -> Float[Tensor, "H n L"]:
+        """softmax(QKᵀ/√d) over the prompt's words: rows sum to 1. Memory H·n·L floats, for this layer alone."""
+        return (self.queries @ self.keys.mT * self.queries.shape[-1] ** -0.5).softmax(-1)
+
+
+@dataclass(frozen=True)
+class PromptPass:
+    """What one pass with one prompt left behind: the asked cross-attention and self-attention layers, in the order asked for."""
+
+    cross: tuple[CrossHeads, ...]
+    own: tuple[LayerHeads, ...]
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The VAE's answer to a picture, both parts times the scaling factor: x_0 = mean, or a sample mean + deviation · ε."""
+
+    mean: Float[Tensor, "1 c h w"]
+    deviation: Float[Tensor, "1 c h w"]
+
+
 @dataclass(frozen=True, eq=False)
 class StableDiffusion:
     """A frozen latent diffusion model: the VAE's encoder, the U-Net, the noise schedule and the embedding of the empty prompt.
@@ -42,12 +74,15 @@ class StableDiffusion:
         unet: diffusers' ``UNet2DConditionModel``.
         alphas: ᾱ_t, share of the picture's variance left at step t, float32 on the CPU.
         prompt: the text tower's answer to "", (1, tokens, D).
+        folder: where the text tower is read from when words first ask for it (`text_tower`); None: words cannot go through.
     """
 
     vae: Any
     unet: Any
     alphas: Float[Tensor, " T"]
     prompt: Float[Tensor, "1 L D"]
+    folder: Path | None = None
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -73,20 +108,120 @@ class StableDiffusion:
     @property
     def layers(self) -> tuple[str, ...]:
         """Module paths of all self-attention layers, in the order in which a pass reaches them."""
-        found = [name for name, _ in self.unet.named_modules() if name.endswith(".attn1")]
+        return self._named(".attn1")
+
+    @property
+    def cross_layers(self) -> tuple[str, ...]:
+        """Module paths of all cross-attention layers, in the order in which a pass reaches them."""
+        return self._named(".attn2")
+
+    def _named(self, ending: str) -> tuple[str, ...]:
+        found = [name for name, _ in self.unet.named_modules() if name.endswith(ending)]
         return tuple(sorted(found, key=lambda name: _ORDER.index(name.split(".", 1)[0])))
 
-    def resolve(self, layers: Sequence[int | str]) -> tuple[str, ...]:
+    def depth(self, layer: str) -> int:
+        """How often the latent is halved before a layer of the U-Net sees it: 0 is the finest grid."""
+        part, _, rest = layer.partition(".")
+        last = len(self.unet.config.block_out_channels) - 1
+        if part == "mid_block":
+            return last
+        place = int(rest.split(".", 1)[0])
+        return place if part == "down_blocks" else last - place
+
+    def resolve(self, layers: Sequence[int | str], *, cross: bool = False) -> tuple[str, ...]:
         """Turn layers into module paths: −1 is the last self-attention layer, 0 the first; paths may stop at their ``attentions.N``.
+
+        Args:
+            layers: indices or paths.
+            cross: of the cross-attention layers.
 
         Raises:
             OptionError: no such layer, none at all, or one named twice.
         """
-        known = self.layers
-        paths = tuple(_resolve(layer, known) for layer in layers)
+        known, kind = (self.cross_layers, "attn2") if cross else (self.layers, "attn1")
+        paths = tuple(_resolve(layer, known, kind) for layer in layers)
         if not paths or len(set(paths)) != len(paths):
             raise OptionError(f"Got layers = {tuple(layers)!r}. Accepted are one or more different layers. Name each of them once.")
         return paths
+
+    def text_tower(self) -> TextTower:
+        """The text tower, read from `folder` on first use and kept until `drop_text_tower`.
+
+        Raises:
+            WeightsError: the checkpoint has none, so that only the empty prompt goes through it.
+        """
+        if "tower" not in self._kept:
+            if self.folder is None:
+                raise WeightsError(
+                    "Got words for a diffusion model made without a folder. Accepted is one read by load(). Read it from its checkpoint."
+                )
+            self._kept["tower"] = text_tower.load(self.folder, device=self.device, dtype=self.prompt.dtype)
+        return self._kept["tower"]
+
+    def drop_text_tower(self) -> None:
+        """Free the text tower; embedded prompts stay, and the next new words read it again."""
+        self._kept.pop("tower", None)
+
+    def prompt_embeddings(self, prompts: Sequence[str | tuple[int, ...]]) -> Float[Tensor, "b L D"]:
+        """Embed prompts as the U-Net reads them; those met before (the last 256) come from memory.
+
+        Args:
+            prompts: texts, or framed tokens (`TextTower.framed`); longer ones than the tower reads are cut.
+
+        Raises:
+            WeightsError: words cannot go through this checkpoint.
+        """
+        tower = self.text_tower()
+        framed = [tower.framed(tower.pieces(prompt)) if isinstance(prompt, str) else prompt for prompt in prompts]
+        known: dict[tuple[int, ...], Tensor] = self._kept.setdefault("prompts", {})
+        new = [ids for ids in dict.fromkeys(framed) if ids not in known]
+        made = dict(zip(new, tower.embed(new).to(self.prompt), strict=True)) if new else {}
+        rows = torch.stack([made[ids] if ids in made else known[ids] for ids in framed])
+        for ids in new[-_PROMPTS_KEPT:]:
+            while len(known) >= _PROMPTS_KEPT:
+                known.pop(next(iter(known)))
+            known[ids] = made[ids].clone()  # a row of its own, so that it does not keep the whole batch alive
+        return rows
+
+    @torch.no_grad()
+    def latents(self, pixels: Float[Tensor, "1 3 height width"]) -> Latents:
+        """The VAE encoder's pass over a picture: mean and deviation of its latent.
+
+        Args:
+            pixels: RGB in [−1, 1]; sides are multiples of `multiple`.
+
+        Raises:
+            ShapeError: sides that do not halve evenly.
+        """
+        self._check_sides(pixels)
+        config = self.vae.config
+        found = self.vae.encode(pixels.to(self.device, self.unet.dtype)).latent_dist
+        shift = getattr(config, "shift_factor", None) or 0.0
+        return Latents((found.mode() - shift) * config.scaling_factor, found.std * config.scaling_factor)
+
+    def noised(
+        self, x_0: Float[Tensor, "1 c h w"], *, t: int, seed: int = 0, noise: Float[Tensor, "1 c h w"] | None = None
+    ) -> Float[Tensor, "1 c h w"]:
+        """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε.
+
+        Args:
+            x_0: a latent.
+            t: step of the schedule, 0 … T − 1.
+            seed: of ε, drawn on the CPU by a generator of its own, the same on every device.
+            noise: ε itself, in place of the seed.
+
+        Raises:
+            OptionError: a step that does not exist. ShapeError: noise of another shape.
+        """
+        self._check_step(t)
+        if noise is None:
+            noise = torch.randn(x_0.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+        if noise.shape != x_0.shape:
+            raise ShapeError(
+                f"Got noise of shape {tuple(noise.shape)}. Accepted is the latent's, {tuple(x_0.shape)}. Draw it in that shape."
+            )
+        kept = float(self.alphas[t])
+        return math.sqrt(kept) * x_0 + math.sqrt(1 - kept) * noise.to(x_0)
 
     @torch.no_grad()
     def attention(
@@ -116,18 +251,64 @@ class StableDiffusion:
             OptionError: a layer or step that does not exist.
             ShapeError: sides that do not halve evenly, or noise of another shape.
         """
-        if not 0 <= t < len(self.alphas):
-            raise OptionError(f"Got t = {t}. Accepted is 0 to {len(self.alphas) - 1}. Choose a step of the schedule.")
-        paths = self.resolve(layers)
-        self._check_sides(pixels)
-        x_t = self._noised(pixels, t, seed, noise)
-        modules = {path: self.unet.get_submodule(path) for path in paths}
+        self._check_step(t)
+        self.resolve(layers)  # a layer that is not there costs no pass of the VAE
+        x_t = self.noised(self.latents(pixels).mean, t=t, seed=seed, noise=noise)
+        (found,) = self.cross_attention(x_t, self.prompt, t=t, cross=(), own=layers)
+        return found.own
+
+    @torch.no_grad()
+    def cross_attention(
+        self,
+        x_t: Float[Tensor, "1 c h w"],
+        prompts: Float[Tensor, "b L D"],
+        *,
+        t: int,
+        cross: Sequence[int | str],
+        own: Sequence[int | str] = (),
+    ) -> Iterator[PromptPass]:
+        """Pass a noised latent through the U-Net with each prompt, in one batch that ends once every named layer has been reached.
+
+        Args:
+            x_t: from `noised`.
+            prompts: from `prompt_embeddings`.
+            t: the step that x_t is at.
+            cross: cross-attention layers to read, as in `resolve`; none reads none.
+            own: self-attention layers to read in the same pass; none reads none.
+
+        Yields:
+            One `PromptPass` a prompt, in order: queries and keys; `CrossHeads.probabilities` forms the softmax of one layer when asked.
+
+        Raises:
+            OptionError: a layer or step that does not exist, or no layer at all.
+        """
+        self._check_step(t)
+        crossed = self.resolve(cross, cross=True) if cross or not own else ()
+        owned = self.resolve(own) if own else ()
+        modules = {path: self.unet.get_submodule(path) for path in (*crossed, *owned)}
         hooked: dict[str, Any] = {}
         for path, module in modules.items():
             hooked[f"{path}.q"], hooked[f"{path}.k"] = capture.projections(module)
+        batch = len(prompts)
         with capture.outputs_of(hooked, stop=True) as seen, capture.stop_once_complete():
-            self.unet(x_t, torch.tensor([t], device=self.device), encoder_hidden_states=self.prompt)
-        return tuple(self._layer(path, modules[path].heads, seen, x_t.shape[-2:]) for path in paths)
+            self.unet(x_t.expand(batch, -1, -1, -1), torch.tensor([t], device=self.device), encoder_hidden_states=prompts)
+
+        def heads(path: str, b: int) -> tuple[Tensor, Tensor]:
+            Q, K = (capture.split_heads(seen[f"{path}.{part}"][b : b + 1], modules[path].heads) for part in ("q", "k"))
+            return Q, K
+
+        grids = {path: tuple(side >> self.depth(path) for side in x_t.shape[-2:]) for path in modules}
+        return (
+            PromptPass(
+                tuple(CrossHeads(path, *heads(path, b), grids[path]) for path in crossed),
+                tuple(LayerHeads(path, *heads(path, b), grids[path]) for path in owned),
+            )
+            for b in range(batch)
+        )
+
+    def _check_step(self, t: int) -> None:
+        if not 0 <= t < len(self.alphas):
+            raise OptionError(f"Got t = {t}. Accepted is 0 to {len(self.alphas) - 1}. Choose a step of the schedule.")
 
     def _check_sides(self, pixels: Tensor) -> None:
         if pixels.shape[0] != 1 or any(side % self.multiple or not side for side in pixels.shape[-2:]):
@@ -136,32 +317,13 @@ class StableDiffusion:
                 "Resize the picture first."
             )
 
-    def _noised(self, pixels: Tensor, t: int, seed: int, noise: Tensor | None) -> Tensor:
-        config = self.vae.config
-        dtype = self.unet.dtype
-        mean = self.vae.encode(pixels.to(self.device, dtype)).latent_dist.mode()
-        shift = getattr(config, "shift_factor", None) or 0.0
-        x_0 = (mean - shift) * config.scaling_factor
-        if noise is None:
-            noise = torch.randn(x_0.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
-        if noise.shape != x_0.shape:
-            raise ShapeError(
-                f"Got noise of shape {tuple(noise.shape)}. Accepted is the latent's, {tuple(x_0.shape)}. Draw it in that shape."
-            )
-        kept = float(self.alphas[t])
-        return math.sqrt(kept) * x_0 + math.sqrt(1 - kept) * noise.to(x_0)
-
-    def _layer(self, path: str, heads: int, seen: dict[str, Tensor], latent: torch.Size) -> LayerHeads:
-        Q, K = (capture.split_heads(seen[f"{path}.{part}"], heads) for part in ("q", "k"))
-        shrink = math.isqrt(latent[0] * latent[1] // Q.shape[1])
-        return LayerHeads(path, Q, K, (latent[0] // shrink, latent[1] // shrink))
-
 
 def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
     """Read a Stable Diffusion checkpoint from a folder in diffusers' layout, without the network.
 
-    The VAE's decoder and the text tower do not stay in memory: of the text tower only its answer to the empty prompt does. A folder
-    may hold that answer itself, as ``empty_prompt.safetensors`` with one tensor ``prompt``, in place of ``text_encoder`` and ``tokenizer``.
+    The VAE's decoder and the text tower do not stay in memory: of the text tower only its answer to the empty prompt does, until words
+    ask for it (`StableDiffusion.text_tower`). A folder may hold that answer itself, as ``empty_prompt.safetensors`` with one tensor
+    ``prompt``, in place of ``text_encoder`` and ``tokenizer``; words cannot go through it then.
 
     Args:
         folder: with ``unet``, ``vae``, ``scheduler`` and ``text_encoder`` + ``tokenizer`` (or the empty prompt).
@@ -186,13 +348,11 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
             f"Got {folder} whose text tower answers with {prompt.shape[-1]} numbers a token and whose U-Net reads "
             f"{unet.config.cross_attention_dim}. Accepted are parts that fit. Take all parts from one checkpoint."
         )
-    return StableDiffusion(vae.to(device), unet.to(device), alphas, prompt.to(device, dtype))
+    return StableDiffusion(vae.to(device), unet.to(device), alphas, prompt.to(device, dtype), Path(folder))
 
 
 def _part(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
-    half = not any(folder.glob("diffusion_pytorch_model.safetensors*")) and any(folder.glob("*.fp16.safetensors"))
-    model = complete(cls, folder, torch_dtype=dtype, variant="fp16" if half else None)
-    return model.eval().requires_grad_(requires_grad=False)
+    return complete(cls, folder, torch_dtype=dtype).eval().requires_grad_(requires_grad=False)
 
 
 @torch.no_grad()
@@ -202,17 +362,8 @@ def _empty_prompt(folder: Path) -> Float[Tensor, "1 L D"]:
         from safetensors.torch import load_file
 
         return load_file(ready)["prompt"].float()
-    from transformers.models.clip.modeling_clip import CLIPTextModel
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
-    part = folder / "text_encoder"
-    half = not any(part.glob("model.safetensors*")) and any(part.glob("model.fp16.safetensors"))
-    tower = complete(CLIPTextModel, part, dtype=torch.float32, variant="fp16" if half else None).eval()
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    length = tower.config.max_position_embeddings
-    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    # No attention mask: the published models were trained on padded prompts without one.
-    return tower(input_ids=tokens["input_ids"]).last_hidden_state
+    tower = text_tower.load(folder)
+    return tower.embed([tower.framed(())])
 
 
 def _alphas(path: Path) -> Float[Tensor, " T"]:
@@ -224,11 +375,11 @@ def _alphas(path: Path) -> Float[Tensor, " T"]:
     return DDPMScheduler(**{name: config[name] for name in names if name in config}).alphas_cumprod.float()
 
 
-def _resolve(layer: int | str, known: tuple[str, ...]) -> str:
+def _resolve(layer: int | str, known: tuple[str, ...], kind: str) -> str:
     if isinstance(layer, int) and not isinstance(layer, bool) and -len(known) <= layer < len(known):
         return known[layer]
     if isinstance(layer, str):
-        for path in (layer, layer + _BLOCK):
+        for path in (layer, layer + _BLOCK + kind):
             if path in known:
                 return path
     raise OptionError(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nerveseg import __version__
-from nerveseg.cli import demo, doctor, explain, recipes, segment, weights, world
+from nerveseg.cli import demo, doctor, explain, recipes, refine, segment, weights, world
 
 __all__ = ["app"]
 
@@ -39,6 +39,7 @@ def _root(
 app.command()(segment.segment)
 app.command()(demo.demo)
 app.command()(explain.explain)
+app.command()(refine.refine)
 app.command()(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(weights.app, name="weights")

@@ -1,6 +1,6 @@
 """Windows as the SCLIP family has them: on a picture whose sides are no multiples of the patch, joined pixel by pixel.
 
-    f = min(long/max(H, W), S/min(H, W)),  sides int(side·f + 0.5), bilinear without smoothing
+    f = min(long/max(H, W), S/min(H, W)),  sides int(side·f + 0.5), bilinear without smoothing, in whole grey levels
     cosines of a window → bilinearly to its pixels → summed where windows lie → divided by how many lay there
 
 The other way (`base.average`) keeps to whole tokens and takes the mean of embeddings; both are the same inside one window.
@@ -8,21 +8,22 @@ The other way (`base.average`) keeps to whole tokens and takes the mean of embed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.picture.load import Picture
 
-__all__ = ["Box", "Part", "boxes", "crop", "joined", "kept_ratio", "resized"]
+__all__ = ["Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized"]
 
 _LONGEST = 2048  # the family's limit on the longer side
+_BITS = 11  # of a weight in OpenCV's bilinear resizing of 8-bit pictures
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,34 @@ def kept_ratio(size: tuple[int, int], short: int, longest: int = _LONGEST) -> tu
 
 def resized(picture: Picture, size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
     """Bring a picture to a size bilinearly, without smoothing, in whole grey levels; normalised as CLIP wants it."""
-    pixels = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].float()
-    if picture.size != size:
-        pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False).round_().clamp_(0, 255)
+    pixels = bilinear(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1), size)[None].float()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     return (pixels / 255 - mean) / std
+
+
+def bilinear(pixels: UInt8[Tensor, "c h w"], size: tuple[int, int]) -> UInt8[Tensor, "c h2 w2"]:
+    """Bilinear resizing as OpenCV does it on 8-bit pictures, to the last grey level: with weights of 11 bits, columns first.
+
+    The family reads its pictures through OpenCV; rounding elsewhere moves cosines in their third decimal.
+    """
+    if tuple(pixels.shape[1:]) == tuple(size):
+        return pixels
+    left, right, a, b = _between(pixels.shape[2], size[1])
+    wide = pixels.int()
+    wide = (wide[..., left] * a + wide[..., right] * b) >> 4
+    above, below, a, b = _between(pixels.shape[1], size[0])
+    tall = (wide[:, above] * a[:, None] >> 16) + (wide[:, below] * b[:, None] >> 16)
+    return ((tall + 2) >> 2).clamp_(0, 255).to(torch.uint8)
+
+
+def _between(own: int, wanted: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For each place wanted the two places around it and their weights in 2^-11."""
+    at = (torch.arange(wanted, dtype=torch.float64) + 0.5).mul_(own / wanted).sub_(0.5).float()
+    first = at.floor()
+    share = at - first
+    low = first.long()
+    a, b = ((weight * (1 << _BITS)).round().int() for weight in (1 - share, share))
+    return low.clamp(0, own - 1), (low + 1).clamp(0, own - 1), a, b
 
 
 def boxes(size: tuple[int, int], patch: int, options: Any) -> Iterator[Box]:
@@ -87,10 +111,11 @@ def boxes(size: tuple[int, int], patch: int, options: Any) -> Iterator[Box]:
     Args:
         size: (height, width) of the picture that CLIP sees.
         patch: side of a patch.
-        options: ``window`` and ``stride`` in pixels, ``pad_to``: zeros fill the sides to multiples of it, 0 cuts the rest of a patch.
+        options: ``window`` and ``stride`` in pixels, ``pad_to``: zeros fill the sides to multiples of it, at least of the
+            patch; 0 cuts the rest of a patch.
     """
     height, width = (min(options.window, side) if options.window else side for side in size)
-    step = options.pad_to or 1
+    step = max(options.pad_to, patch) if options.pad_to else 1
     padded = tuple(max(patch, -(-side // step) * step) for side in (height, width))
     before = ((padded[0] - height) // 2, (padded[1] - width) // 2)
     seen = (padded[0] // patch * patch, padded[1] // patch * patch)
@@ -107,13 +132,25 @@ def crop(pixels: Float[Tensor, "1 3 h w"], box: Box) -> Float[Tensor, "1 3 a b"]
     return window[..., : box.seen[0], : box.seen[1]]
 
 
-def joined(parts: tuple[Part, ...], size: tuple[int, int], vectors: Float[Tensor, "s E"]) -> Float[Tensor, "s h w"]:
-    """Cosines with every word on the pixels of the picture that CLIP saw: the mean over the windows on each. Cost O(s·h·w) a window."""
+def joined(
+    parts: tuple[Part, ...],
+    size: tuple[int, int],
+    vectors: Float[Tensor, "s E"],
+    refine: Callable[[Float[Tensor, "m s"], int], Float[Tensor, "m s"]],
+) -> Float[Tensor, "s h w"]:
+    """Cosines with every word on the pixels of the picture that CLIP saw: the mean over the windows on each. Cost O(s·h·w) a window.
+
+    Args:
+        parts: the windows.
+        size: (h, w) of that picture.
+        vectors: unit rows, one a word.
+        refine: what is done to the cosines of a window, by its number, while they lie on its patches.
+    """
     total = vectors.new_zeros(len(vectors), *size)
     count = vectors.new_zeros(size)
-    for part in parts:
+    for number, part in enumerate(parts):
         box = part.box
-        maps = (part.embeddings @ vectors.T).T.reshape(1, -1, *part.grid)
+        maps = refine(part.embeddings @ vectors.T, number).T.reshape(1, -1, *part.grid)
         # Where the rest of a patch was cut, the window's cosines are stretched over it, as the family does.
         full = F.interpolate(maps, size=box.padded, mode="bilinear", align_corners=False)[0]
         inside = full[:, box.before[0] : box.before[0] + box.height, box.before[1] : box.before[1] + box.width]

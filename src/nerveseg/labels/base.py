@@ -39,6 +39,7 @@ __all__ = [
     "probabilities",
     "scale_knob",
     "score_cosines",
+    "score_refined",
     "short_side_knob",
     "starts",
     "stride_knob",
@@ -83,6 +84,7 @@ class Features:
         windows: a second stack from windows, where the source mixes both.
         parts: windows kept apart, for sources that join them pixel by pixel; ``embeddings`` then has no rows.
         pixels: (h, w) of the picture that CLIP saw, for those.
+        extra: what else a source keeps, by name; its own file says what.
     """
 
     embeddings: Float[Tensor, "L n E"]
@@ -91,12 +93,14 @@ class Features:
     windows: Float[Tensor, "L n E"] | None = None
     parts: tuple[Part, ...] = ()
     pixels: tuple[int, int] | None = None
+    extra: Mapping[str, Any] | None = None
 
     @property
     def bytes(self) -> int:
         """Memory it holds."""
-        held = (self.embeddings, self.attention, self.windows, *(part.embeddings for part in self.parts))
-        return sum(x.nbytes for x in held if x is not None)
+        more = (self.extra or {}).values()
+        held = (self.embeddings, self.attention, self.windows, *(part.embeddings for part in self.parts), *more)
+        return sum(x.nbytes for x in held if isinstance(x, Tensor))
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,13 @@ class Scores:
         """Rows of the walk on another grid: C classes and ``rest``. See `to_G`."""
         return to_G(self.values, self.grid, grid)
 
+    def divisor(self, grid: tuple[int, int]) -> float:
+        """What `to_G` divides by, m: 1, or the largest sum of a token's scores on that grid where it is more."""
+        total = self.values.float().sum(1, keepdim=True)
+        top = float(total.max())
+        # Interpolation is linear, so that the sums may be interpolated in place of the scores.
+        return 1.0 if top <= 1 else max(1.0, top * float(to_G(total / top, self.grid, grid)[:, 0].max()))
+
 
 def to_G(s: Float[Tensor, "n C"], source: tuple[int, int], target: tuple[int, int]) -> Float[Tensor, "n2 k"]:
     """Bring class scores to the graph's grid and complete every row to 1 with a last column, ``rest``.
@@ -167,7 +178,7 @@ def to_G(s: Float[Tensor, "n C"], source: tuple[int, int], target: tuple[int, in
     Args:
         s: scores ≥ 0 on the source grid.
         source: (h, w) of s.
-        target: (h, w) wanted; bilinear, half-pixel centres.
+        target: (h, w) wanted; bilinear, half-pixel centres, smoothed where it is smaller.
 
     Returns:
         float32, k = C + 1, rows sum to 1. Cost O(n₂·C).
@@ -183,7 +194,9 @@ def to_G(s: Float[Tensor, "n C"], source: tuple[int, int], target: tuple[int, in
         raise ShapeError(f"Got scores of shape {tuple(s.shape)} on a grid {source}. Accepted are h·w rows. Give the grid they lie on.")
     s = s.float()
     if source != target:
-        maps = F.interpolate(s.T.reshape(1, -1, *source), size=target, mode="bilinear", align_corners=False)
+        # Where the grid shrinks, every score has its share of the token it falls in; where it grows, smoothing is the identity.
+        shrinks = target[0] < source[0] or target[1] < source[1]
+        maps = F.interpolate(s.T.reshape(1, -1, *source), size=target, mode="bilinear", align_corners=False, antialias=shrinks)
         s = maps.reshape(s.shape[1], -1).T
     s = s / s.sum(1).max().clamp_min(1)
     return torch.cat([s, (1 - s.sum(1, keepdim=True)).clamp_min(0)], dim=1)
@@ -219,7 +232,8 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
     """Pass a picture through CLIP: whole, or window by window, one view at a time.
 
     Args:
-        picture: any size; CLIP sees its short side at ``options.short_side``, sides rounded to the patch, aspect kept.
+        picture: any size; CLIP sees its short side at ``options.short_side``, sides rounded to the patch, aspect kept unless
+            the source has a knob ``fit`` that says "square".
         clip: the backbone.
         options: a source's own, with the fields ``short_side``, ``positions``, ``window`` and ``stride``.
         whole: also pass the whole picture where there are windows; it comes first.
@@ -228,7 +242,7 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
     if getattr(options, "join_windows", "tokens") == "pixels":
         yield from _look_at_pixels(picture, clip, options)
         return
-    frame = fit(picture.size, "aspect", options.short_side or clip.side, clip.patch)
+    frame = fit(picture.size, getattr(options, "fit", "aspect"), options.short_side or clip.side, clip.patch)
     pixels = to_tensor(picture, frame.fitted, CLIP_MEAN, CLIP_STD)[None]
     h, w = frame.grid
     window, stride = (max(1, round(length / clip.patch)) for length in (options.window, options.stride))
@@ -299,10 +313,18 @@ def score_cosines(features: Features, words: Words, networks: Networks, options:
 
     Cost O(n·s·E); pixel by pixel O(s·h·w) a window.
     """
+    return score_refined(features, words, options, lambda cosines, _: cosines)
+
+
+def score_refined(
+    features: Features, words: Words, options: Any, refine: Callable[[Float[Tensor, "m s"], int], Float[Tensor, "m s"]]
+) -> Scores:
+    """`score_cosines` where something is done to the cosines first, while they lie on tokens: ``refine(cosines, number of the window)``."""
     vectors = torch.cat([words.vectors, words.other_vectors])
     if features.pixels is None:
-        return from_cosines(features.embeddings[0] @ vectors.T, words, features.grid, scale=options.scale, join=options.join)
-    maps = _windows.joined(features.parts, features.pixels, vectors)
+        cosines = refine(features.embeddings[0] @ vectors.T, 0)
+        return from_cosines(cosines, words, features.grid, scale=options.scale, join=options.join)
+    maps = _windows.joined(features.parts, features.pixels, vectors, refine)
     cosines = F.adaptive_avg_pool2d(maps, features.grid).flatten(1).T
     logits = Logits(maps, words.groups, options.scale, options.join)
     return Scores(probabilities(cosines, words.groups, scale=options.scale, join=options.join), features.grid, logits)
@@ -372,8 +394,8 @@ def join_windows_knob(default: str = "tokens") -> Any:
 
 def pad_to_knob(default: int = 0) -> Any:
     """The knob ``pad_to``."""
-    doc = "with join_windows = pixels: zeros fill a window's sides to multiples of this; 0 cuts what is less than a patch."
-    return knob(default, doc, low=0, high=512, source="SCLIP, NACLIP: 0; ClearCLIP: the patch; ProxyCLIP: 56")
+    doc = "with join_windows = pixels: zeros fill a window's sides to multiples of this, at least of the patch; 0 cuts what is left over."
+    return knob(default, doc, low=0, high=512, source="SCLIP, NACLIP: 0; ClearCLIP: 1, the patch; ProxyCLIP: 56")
 
 
 def scale_knob(default: float = 50.0) -> Any:

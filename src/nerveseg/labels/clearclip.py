@@ -35,7 +35,7 @@ class Options:
     window: int = base.window_knob(448)
     stride: int = base.stride_knob(224)
     join_windows: str = base.join_windows_knob("pixels")
-    pad_to: int = base.pad_to_knob(16)
+    pad_to: int = base.pad_to_knob(1)
     scale: float = base.scale_knob(50.0)
     join: str = base.join_knob()
     pairing: str = knob(

@@ -43,6 +43,12 @@ class Options:
     pad_to: int = base.pad_to_knob()
     scale: float = base.scale_knob(100.0)
     join: str = base.join_knob()
+    fit: str = knob(
+        "square",
+        "square: both sides become short_side; aspect: the other follows the picture. With join_windows = pixels always aspect.",
+        choices=("square", "aspect"),
+        source="GEM: square",
+    )
     blocks: int = knob(
         6, "last blocks beside which the second stream runs. More: smoother.", low=1, high=64, source="GEM: depth 7, that is 6"
     )

@@ -1,16 +1,28 @@
-"""MaskCLIP (ECCV 2022): the last block's attention replaced by its value path, so that a patch speaks for itself."""
+"""MaskCLIP (ECCV 2022): the last block's attention replaced by its value path, so that a patch speaks for itself.
+
+    a = O·V(LN1 x),  y = x + a,  y ← y + FFN(LN2 y);   without residual and feed-forward part, y = a, as later comparisons have it
+
+Two refinements, off by default, of the cosines c_is of patch i and string s, with p = softmax_s(100·c):
+
+    prompt denoising   strings with max_i p_is < pd_thresh are dropped
+    key smoothing      rows become p;  rows with max_s p_is < ks_thresh then K̂ K̂ᵀ p,  K̂ the unit keys of the last block
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
+from nerveseg.backbones.clip import Clip
+from nerveseg.errors import ShapeError
 from nerveseg.labels import base
 from nerveseg.labels.base import look_clip as look
-from nerveseg.labels.base import score_cosines as score
 from nerveseg.registry import knob
 
 __all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
@@ -18,7 +30,9 @@ __all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score",
 words_in_network = False
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join")
+at_decode = ("scale", "join", "pd_thresh")
+_GAIN = 100.0  # both refinements take the softmax with the scale that CLIP learnt
+_DROPPED = -100.0  # a cosine that no softmax sees
 
 
 @dataclass(frozen=True)
@@ -39,14 +53,78 @@ class Options:
         source="MaskCLIP",
     )
     ffn: bool = knob(default=True, doc="run the block's feed-forward part. On: the original.", source="MaskCLIP; ClearCLIP drops both")
+    pd_thresh: float = knob(
+        0.0,
+        "prompt denoising: share that a string must have somewhere. Larger: fewer strings.",
+        low=0,
+        high=1,
+        source="MaskCLIP: 0, or 0.5",
+    )
+    ks_thresh: float = knob(
+        0.0, "key smoothing: share below which a patch asks those like it. Larger: smoother.", low=0, high=1, source="MaskCLIP: 0"
+    )
+    faithful: bool = knob(
+        default=True,
+        doc="key smoothing brings each channel of the keys to unit length over the patches. Off: each patch's key, as the paper says.",
+        source="MaskCLIP's published behaviour",
+    )
 
 
 @torch.no_grad()
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
-    """Keep the unit patch embeddings of the value path O·v(LN1 x): one layer, n·E floats."""
-    clip = networks["clip"]
+    """Keep the unit patch embeddings of the value path O·v(LN1 x), n·E floats; with ``ks_thresh`` the keys, too (in ``extra``)."""
+    clip: Clip = networks["clip"]
 
     def embed(view: base.View) -> Tensor:
         return clip.project(clip.last_block(view.activations.inputs[-1], None, residual=options.residual, ffn=options.ffn))
 
-    return base.dense(views, embed)
+    if not options.ks_thresh:
+        return base.dense(views, embed)
+
+    def key(view: base.View) -> Tensor:
+        return clip.qkv(view.activations.inputs[-1])[1].transpose(0, 1).flatten(1)[None, 1:]
+
+    seen = list(views)
+    features = base.dense(seen, embed)
+    keys = torch.cat([key(view) for view in seen]) if features.parts else base.average(seen, key)[0]
+    return dataclasses.replace(features, extra={"keys": keys})
+
+
+@torch.no_grad()
+def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
+    """Softmax of scaled cosines over all strings, both refinements before it; background strings are in the denominator only.
+
+    Where windows are joined pixel by pixel, each is refined by itself. Cost O(n·s·E), with ``ks_thresh`` O(n·s·D) more.
+
+    Args:
+        features: from `encode`.
+        words: with their vectors.
+        networks: not read.
+        options: ``scale``, ``join``, ``pd_thresh``, ``ks_thresh`` and ``faithful`` act here.
+
+    Raises:
+        ShapeError: ``ks_thresh`` and features without keys.
+    """
+    keys = None if features.extra is None else features.extra["keys"]
+    if options.ks_thresh and keys is None:
+        raise ShapeError(
+            "Got features without keys and a ks_thresh. Accepted are this source's own. Encode the picture with that ks_thresh."
+        )
+
+    def refine(cosines: Tensor, number: int) -> Tensor:
+        if options.pd_thresh:
+            cosines = _denoised(cosines, options.pd_thresh)
+        return _smoothed(cosines, keys[number], options) if options.ks_thresh and keys is not None else cosines
+
+    return base.score_refined(features, words, options, refine)
+
+
+def _denoised(cosines: Float[Tensor, "m s"], threshold: float) -> Float[Tensor, "m s"]:
+    weak = (_GAIN * cosines).softmax(1).amax(0) < threshold
+    return cosines.masked_fill(weak, _DROPPED)
+
+
+def _smoothed(cosines: Float[Tensor, "m s"], keys: Float[Tensor, "m D"], options: Options) -> Float[Tensor, "m s"]:
+    p = (_GAIN * cosines).softmax(1)
+    K = F.normalize(keys, dim=0 if options.faithful else 1)
+    return torch.where(p.amax(1, keepdim=True) < options.ks_thresh, K @ (K.T @ p), p)

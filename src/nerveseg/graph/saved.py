@@ -1,0 +1,63 @@
+"""A graph that another program computed: queries and keys from an .npz or .safetensors file a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.errors import ShapeError
+from nerveseg.picture import arrays
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+from nerveseg.transition import Heads
+
+__all__ = ["Options", "heads", "needs"]
+
+needs = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of saved heads."""
+
+    path: str = knob(".", "a folder with one file a picture, named by the picture's stem (a.jpg → a.npz), or one file.")
+    queries: str = knob("queries", "name of the queries, (H, n, d).")
+    keys: str = knob("keys", "name of the keys, (H, n, d). The queries' own name: keys and queries are one.")
+    grid: str = knob("grid", "name of the two numbers (h, w), h·w = n; tokens go along the rows of a grid over the whole picture.")
+
+
+def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
+    """Read the heads of one picture; no network, no noise.
+
+    Args:
+        picture: its name says which file.
+        networks: not read.
+        options: see `Options`.
+        noise: not read.
+
+    Returns:
+        Heads, float32, H·n·d floats twice.
+
+    Raises:
+        SavedError: no such file or array. ShapeError: axes that do not fit, with path and shapes.
+    """
+    saved = arrays.read(arrays.beside(options.path, PurePath(picture.name).stem))
+    lacking = [name for name in (options.queries, options.keys, options.grid) if name not in saved.arrays]
+    if lacking:
+        raise ShapeError(
+            f"Got {saved.path} with the arrays {', '.join(sorted(saved.arrays)) or 'none'}. Accepted is a file that also holds "
+            f"{', '.join(map(repr, lacking))}. Save queries and keys (H, n, d) and the grid (h, w)."
+        )
+    queries, keys = (saved.floats(name, "H, n, d") for name in (options.queries, options.keys))
+    sides = [float(side) for side in saved.arrays[options.grid].flatten()]
+    if len(sides) != 2 or any(side != int(side) for side in sides):
+        raise ShapeError(f"Got {saved.path} with the grid {sides}. Accepted are two whole numbers, (h, w). Save them so.")
+    try:
+        return Heads(queries, keys, (int(sides[0]), int(sides[1])))
+    except ShapeError as error:
+        raise ShapeError(f"{saved.path}: {error}") from error

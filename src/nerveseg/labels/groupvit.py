@@ -1,0 +1,178 @@
+"""GroupViT (CVPR 2022): patches grouped by a trained network, each group given the words that are near it.
+
+M = A₁ᵀA₂ᵀ…            how much of a patch each group takes; brought to pixels, then the largest share takes all (`hard`)
+a = softmax(scale · cos(groups, words))                           over all strings
+b = the same over the strings of the `top` classes nearest to the whole picture alone
+scores = M (a ⊙ b)     (b alone where `prior` is off), averaged where windows overlap
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from nerveseg.backbones.groupvit import Groups, GroupVit
+from nerveseg.errors import ShapeError
+from nerveseg.labels import base
+from nerveseg.picture.geometry import fit, to_tensor
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+
+__all__ = ["Options", "View", "at_decode", "embeds", "encode", "look", "members", "needs", "score", "words_in_network"]
+
+words_in_network = False
+needs = ("groupvit",)
+embeds = "groupvit"
+at_decode = ("top", "prior", "hard", "resolution", "scale", "join")
+_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, RGB in 0…1: GroupViT was trained with them
+_STD = (0.229, 0.224, 0.225)
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """Knobs of GroupViT."""
+
+    short_side: int = knob(
+        448, "pixels of the picture along the shorter side, 0: as trained. Larger: finer, slower.", low=0, high=4096, source="GroupViT: 448"
+    )
+    window: int = knob(
+        448,
+        "side in pixels of sliding windows, rounded to the patch; 0: none. Smaller: more local, more passes.",
+        low=0,
+        high=4096,
+        source="GroupViT: 448",
+    )
+    stride: int = knob(
+        224, "step in pixels between windows, rounded to the patch. Smaller: smoother.", low=1, high=4096, source="GroupViT: 224"
+    )
+    top: int = knob(
+        5, "classes, nearest to the whole picture, that a group may be; 0: any. Larger: more classes compete.", low=0, source="GroupViT: 5"
+    )
+    prior: bool = knob(
+        default=True, doc="multiply by the shares among all words, too. On: groups near no word count less.", source="GroupViT: on"
+    )
+    hard: bool = knob(default=True, doc="each place belongs to one group. Off: to all, by their shares.", source="GroupViT: on")
+    resolution: str = knob(
+        "tokens",
+        "where the shares are compared: on the tokens, enough for a walk, or on every pixel, as the original, patch² times the memory.",
+        choices=("tokens", "pixels"),
+        source="GroupViT: pixels",
+    )
+    scale: float = knob(
+        0.0, "factor on cosines before the softmax; 0: the learnt one. Larger: harder.", low=0, high=1000, source="GroupViT: learnt"
+    )
+    join: str = base.join_knob()
+
+
+@dataclass(frozen=True)
+class View:
+    """One pass of GroupViT over the whole picture or a window of it; ``top`` and ``left`` in tokens on the picture's ``grid`` (h, w)."""
+
+    groups: Groups
+    top: int
+    left: int
+    grid: tuple[int, int]
+
+
+def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[View]:
+    """The passes over a picture: one, or one a window, the last of a side shifted back inside."""
+    network: GroupVit = networks["groupvit"]
+    p = network.patch
+    frame = fit(picture.size, "aspect", options.short_side or network.side, p)
+    pixels = to_tensor(picture, frame.fitted, _MEAN, _STD)[None]
+    h, w = frame.grid
+    window, stride = (max(1, round(length / p)) for length in (options.window, options.stride))
+    rows, columns = (min(window, h), min(window, w)) if options.window else (h, w)
+    places = [(top, left) for top in base.starts(h, rows, stride) for left in base.starts(w, columns, stride)]
+    for at in range(0, len(places), _BATCH):
+        some = places[at : at + _BATCH]
+        crops = torch.cat([pixels[..., top * p : (top + rows) * p, left * p : (left + columns) * p] for top, left in some])
+        passed = [network.vision(crops)] if len(some) == 1 else network.visions(crops)
+        for (top, left), groups in zip(some, passed, strict=True):
+            yield View(groups, top, left, (h, w))
+
+
+def encode(views: Iterable[View], networks: base.Networks, options: Options) -> base.Features:
+    """Keep the groups of each view, V·(n·g + g·E) floats.
+
+    Returns:
+        Features whose ``embeddings`` are the group vectors, (V, g, E); ``extra`` has ``shares`` (V, n_view, g), ``whole`` (V, E),
+        ``places`` (top, left) and ``window`` (h, w) of the views, and ``patch``.
+
+    Raises:
+        ShapeError: no view.
+    """
+    seen = list(views)
+    if not seen:
+        raise ShapeError("Got no view. Accepted is one or more. Pass what look() yields.")
+    extra = {
+        "shares": torch.stack([view.groups.shares for view in seen]),
+        "whole": torch.stack([view.groups.whole for view in seen]),
+        "places": tuple((view.top, view.left) for view in seen),
+        "window": seen[0].groups.grid,
+        "patch": networks["groupvit"].patch,
+    }
+    return base.Features(torch.stack([view.groups.vectors for view in seen]), seen[0].grid, extra=extra)
+
+
+@torch.no_grad()
+def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
+    """What each place's group says of the classes; 0 for classes outside the picture's `top`. Cost O(V·(g·s·E + n·g·C)).
+
+    Args:
+        features: from `encode`.
+        words: with their vectors; a background string competes as a class of its own, and its column is left out.
+        networks: their ``groupvit``, for the learnt scale.
+        options: all but ``short_side``, ``window`` and ``stride`` act here.
+    """
+    if features.extra is None:
+        raise ShapeError("Got features of another label source. Accepted are this source's own. Encode the picture with it.")
+    zoom = features.extra["patch"] if options.resolution == "pixels" else 1
+    rows, columns = (side * zoom for side in features.extra["window"])
+    h, w = (side * zoom for side in features.grid)
+    scale = options.scale or networks["groupvit"].scale
+    total = features.embeddings.new_zeros(words.classes, h, w)
+    count = total.new_zeros(h, w)
+    for v, (top, left) in enumerate(features.extra["places"]):
+        table = _table(features.embeddings[v], features.extra["whole"][v], words, scale, options)
+        said = members(features.extra["shares"][v], features.extra["window"], zoom, hard=options.hard) @ table
+        area = (slice(top * zoom, top * zoom + rows), slice(left * zoom, left * zoom + columns))
+        total[:, *area] += said.T.unflatten(1, (rows, columns))
+        count[area] += 1
+    return base.Scores((total / count).flatten(1).T.contiguous(), (h, w))
+
+
+def members(shares: Float[Tensor, "n g"], grid: tuple[int, int], zoom: int, *, hard: bool) -> Float[Tensor, "n2 g"]:
+    """The group map of one view: shares brought to ``zoom`` cells a token's side (bilinear), then, if hard, 1 for the largest."""
+    maps = shares.float().T.unflatten(1, grid)
+    if zoom > 1:
+        size = (grid[0] * zoom, grid[1] * zoom)
+        maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    found = maps.flatten(1).T
+    return F.one_hot(found.argmax(1), found.shape[1]).to(found.dtype) if hard else found
+
+
+def _table(
+    groups: Float[Tensor, "g E"], whole: Float[Tensor, " E"], words: base.Words, scale: float, options: Options
+) -> Float[Tensor, "g C"]:
+    """A ⊙ b for each group and class."""
+    strings = torch.cat([words.vectors, words.other_vectors]).float()
+    owners = torch.tensor([*words.groups, *range(words.classes, words.classes + len(words.others))], device=strings.device)
+    classes = words.classes + len(words.others)
+
+    def shares(cosines: Tensor) -> Tensor:
+        return base.probabilities(cosines, owners.tolist(), scale=scale, join=options.join)
+
+    cosines = groups @ strings.T
+    free = shares(cosines)
+    if options.top and options.top < classes:
+        near = shares(whole[None] @ strings.T)[0].topk(options.top).indices
+        cosines = cosines.masked_fill(~torch.isin(owners, near), -torch.inf)
+    restricted = shares(cosines)
+    return (restricted * free if options.prior else restricted)[:, : words.classes]

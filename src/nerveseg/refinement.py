@@ -1,0 +1,218 @@
+"""The walk for everyone: label probabilities of any model, walked on any graph.
+
+`refine` is one call. For many pictures, load the graph's networks once with `walker` and give them as the recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg import recipe as recipes
+from nerveseg.errors import OptionError, RecipeError, ShapeError
+from nerveseg.labels import saved
+from nerveseg.labels.base import Features, Words
+from nerveseg.picture import arrays
+from nerveseg.recipe import Recipe
+from nerveseg.segmentation import Segmentation
+from nerveseg.segmenter import Segmenter
+from nerveseg.words.vocabulary import Background, Vocabulary, need_background
+
+__all__ = ["Columns", "prepare", "recipe_for", "refine", "settings_for", "walk_on", "walker"]
+
+# The label source gives way to what is there; so does the calibration, which is made for one label source.
+_SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "labels.source": "saved",
+        "labels.kind": "probabilities",
+        "labels.scale": 1.0,
+        "labels.join": "max",
+        "calibration.name": "none",
+        "masks.upsample": "probabilities",
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Probabilities that were checked, and what their maps are called.
+
+    Attributes:
+        features: the maps, as the label source ``saved`` holds them.
+        vocabulary: the labels.
+        background: what stands for the rest, or None.
+    """
+
+    features: Features
+    vocabulary: Vocabulary
+    background: Background | None
+
+
+def refine(
+    probabilities: Any,
+    picture: Any,
+    *,
+    recipe: str | Path | Recipe | Segmenter = "nerve",
+    labels: Any = None,
+    background: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    seed: int | None = None,
+    noise: Float[Tensor, "1 c h w"] | None = None,
+) -> Segmentation:
+    """Walk the label probabilities of any model on the graph of a recipe.
+
+    Args:
+        probabilities: (K, h, w), a NumPy array or tensor of any number type, or an .npz or .safetensors file as
+            `nerveseg.labels.saved` reads it; on any grid that covers the whole picture. Values ≥ 0. Where they do not sum to 1, all
+            are divided by one number, if a sum is larger, and the rest becomes the column ``rest``.
+        picture: as `Segmenter` takes it.
+        recipe: a name, a file, a folder, a Recipe, or a Segmenter, whose networks then serve; its graph, transition, walk, rule and
+            refiner are used, not its label source or calibration. Only the graph's networks are loaded.
+        labels: K words, in the order of the maps (or any order, where a file names its maps); None: the file's names, or ``class 0`` ….
+        background: None – every pixel gets one of the labels; "auto" – `rest` competes and becomes ``background``.
+        settings: knobs by dotted name, as ``{"walk.alpha": 0.95, "labels.kind": "logits"}``.
+        device: as `Segmenter.from_pretrained`; so are ``dtype``, ``revision`` and ``offline``. Not read where a Segmenter is given.
+        dtype: see ``device``.
+        revision: see ``device``.
+        offline: see ``device``.
+        seed: of the diffusion noise; None takes the recipe's.
+        noise: the noise itself.
+
+    Returns:
+        A `Segmentation`, as `Segmenter` makes: label map, P on the graph's grid, the walk's bound.
+
+    Raises:
+        RecipeError: nothing walks in the recipe. ShapeError: probabilities that are none. LabelError: labels that do not fit them.
+        SavedError: a file that cannot be read. WeightsNotFound: the graph's networks.
+
+    Cost: the graph's networks once, one walk.
+    """
+    chosen = recipe_for(recipe.recipe if isinstance(recipe, Segmenter) else recipe, settings)
+    columns = prepare(probabilities, chosen, labels=labels, background=background)
+    if isinstance(recipe, Segmenter):
+        ready = _sharing(recipe, chosen)
+    else:
+        ready = walker(recipe, settings=settings, device=device, dtype=dtype, revision=revision, offline=offline)
+    return walk_on(ready, columns, picture, seed=seed, noise=noise)
+
+
+def walker(
+    recipe: str | Path | Recipe = "nerve",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Segmenter:
+    """Load a recipe's graph and nothing else, to give to `refine` as its recipe for any number of pictures.
+
+    Args:
+        recipe: a name, a file, a folder, or a Recipe.
+        settings: knobs by dotted name.
+        device: as `Segmenter.from_pretrained`; so are the others.
+        dtype: see ``device``.
+        revision: see ``device``.
+        offline: see ``device``.
+
+    Raises:
+        RecipeError: nothing walks in the recipe. WeightsNotFound: the graph's networks.
+    """
+    recipe_for(recipe, settings)
+    return Segmenter.from_pretrained(
+        recipe, device=device, dtype=dtype, revision=revision, offline=offline, settings=settings_for(settings)
+    )
+
+
+def settings_for(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The caller's knobs, on top of those that put saved scores in the place of a recipe's label source.
+
+    Raises:
+        OptionError: another label source is asked for.
+    """
+    source = (settings or {}).get("labels.source", "saved")
+    if source != "saved":
+        raise OptionError(f"Got labels.source = {source!r} to refine. Accepted is 'saved', the scores that are given. Leave it out.")
+    return {**_SETTINGS, **(settings or {})}
+
+
+def recipe_for(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe whose labels are given from outside.
+
+    Raises:
+        RecipeError: it has no graph or no walk.
+    """
+    chosen = recipes.load(recipe, settings_for(settings))
+    if chosen.graph is None or chosen.walk is None:
+        lacking = "graph" if chosen.graph is None else "walk"
+        raise RecipeError(
+            f"Got the recipe {chosen.name!r}, which has no {lacking}: nothing would be refined. Accepted are recipes that walk. "
+            "Use 'nerve' or 'mini', or set graph.source and walk.solver."
+        )
+    return chosen
+
+
+def prepare(probabilities: Any, recipe: Recipe, *, labels: Any = None, background: Any = None) -> Columns:
+    """Check probabilities and labels against each other; no network. Arguments as in `refine`."""
+    features = _features(probabilities, recipe)
+    names = (features.extra or {}).get("names", ())
+    K = features.embeddings.shape[-1]
+    vocabulary = Vocabulary.parse((list(names) or [f"class {at}" for at in range(K)]) if labels is None else labels)
+    beside = Background.parse(background, vocabulary)
+    need_background(vocabulary, beside)
+    nothing = features.embeddings.new_zeros(0, 0)
+    words = Words(vocabulary.strings, vocabulary.groups, (), nothing, nothing)
+    recipe.labels.module.score(features, words, {}, recipe.labels.options)  # refuses what does not fit, before a network is loaded
+    return Columns(features, vocabulary, beside)
+
+
+def walk_on(
+    segmenter: Segmenter, columns: Columns, picture: Any, *, seed: int | None = None, noise: Float[Tensor, "1 c h w"] | None = None
+) -> Segmentation:
+    """Encode a picture by the graph alone, and decide from columns that `prepare` checked. ``segmenter``: from `walker`."""
+    encoding = segmenter.encode(picture, seed=seed, noise=noise, features=columns.features)
+    return segmenter.decode(encoding, columns.vocabulary, background=columns.background)
+
+
+def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
+    """The same networks, those that the graph needs, under another recipe."""
+    if dict(recipe.weights) != dict(segmenter.recipe.weights) or any(name not in segmenter.networks for name in recipe.needs):
+        raise OptionError(
+            f"Got networks of {segmenter.recipe.name!r} for a graph that needs {', '.join(recipe.needs) or 'none'} of other weights. "
+            "Accepted are knobs that leave the networks as they are. Load them anew with nerveseg.refinement.walker."
+        )
+    networks, folders = (
+        MappingProxyType({name: held[name] for name in recipe.needs if name in held}) for held in (segmenter.networks, segmenter.folders)
+    )
+    return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
+
+
+def _features(given: Any, recipe: Recipe) -> Features:
+    if isinstance(given, (str, Path)):
+        file = arrays.read(given)
+        return saved.held(file.floats(recipe.labels.options.array, "K, h, w"), file.labels, origin=str(file.path))
+    if not isinstance(given, (np.ndarray, torch.Tensor)):
+        raise ShapeError(
+            f"Got {type(given).__name__} for the probabilities. Accepted are an array or tensor (K, h, w), or a file. Give one of these."
+        )
+    came = f"Got probabilities of shape {tuple(given.shape)} in {str(given.dtype).removeprefix('torch.')}"
+    number = given.dtype.kind in "fiub" if isinstance(given, np.ndarray) else not given.is_complex()
+    if not number or given.ndim != 3 or 0 in given.shape:
+        raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Bring the classes to the front.")
+    values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())
+    if not bool(values.isfinite().all()):
+        raise ShapeError(f"{came} and values that are not finite. Accepted are finite numbers. Mend the model that made them.")
+    return saved.held(values, origin="probabilities")

@@ -1,0 +1,129 @@
+"""GroupViT against its equations written out, and against transformers' own segmentation where the two mean the same.
+
+They do where shares stay soft and nothing is restricted: transformers gives scale² · Σ_g M_pg cos(g, t) at every pixel, linear in the
+cosines. The original program, and this source, take a softmax over the words first, a one-hot M, and the top classes alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from nerveseg.errors import ShapeError
+from nerveseg.labels import groupvit as source
+from nerveseg.picture.geometry import to_tensor
+from nerveseg.picture.load import load
+
+FOUR = ["cat", "dog", "grass", "sky"]
+
+
+@pytest.fixture(scope="module")
+def square(checkpoints):
+    return load(checkpoints.colours(64, 64, seed=3))
+
+
+def encoded(groupvit, picture, **options):
+    chosen = source.Options(short_side=64, **options)
+    networks = {"groupvit": groupvit}
+    return source.encode(source.look(picture, networks, chosen), networks, chosen), chosen, networks
+
+
+def test_it_is_transformers_own_segmentation_where_the_two_mean_the_same(groupvit, square):
+    features, _, _ = encoded(groupvit, square, window=0)
+    pixels = to_tensor(square, (64, 64), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))[None]
+    tokens = groupvit.tokenizer(FOUR, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        own = groupvit.model(**tokens, pixel_values=pixels, output_segmentation=True, return_dict=True).segmentation_logits[0]
+    soft = source.members(features.extra["shares"][0], (4, 4), 16, hard=False)
+    ours = groupvit.scale**2 * soft @ (features.embeddings[0] @ groupvit.text(FOUR).T)
+    torch.testing.assert_close(ours.T.reshape(4, 64, 64), own, atol=1e-4, rtol=1e-4)
+
+
+def by_hand(features, text, groups, scale, options, zoom, classes):
+    """The file's equations, one number at a time."""
+    h, w = (side * zoom for side in features.grid)
+    rows, columns = (side * zoom for side in features.extra["window"])
+    total, count = torch.zeros(h, w, classes), torch.zeros(h, w, 1)
+    owners = list(groups) + list(range(classes, classes + len(text) - len(groups)))
+    everyone = max(owners) + 1
+
+    def shares(vector, allowed):
+        powers = [math.exp(scale * float(vector @ t)) if owners[s] in allowed else 0.0 for s, t in enumerate(text)]
+        out = [0.0] * everyone
+        for s, power in enumerate(powers):
+            out[owners[s]] = max(out[owners[s]], power / sum(powers))
+        return out
+
+    for v, (top, left) in enumerate(features.extra["places"]):
+        whole = shares(features.extra["whole"][v], range(everyone))
+        near = set(range(everyone))
+        if options.top:
+            near = set(sorted(near, key=lambda c: -whole[c])[: options.top])
+        table = []
+        for vector in features.embeddings[v]:
+            free, held = shares(vector, range(everyone)), shares(vector, near)
+            table.append([held[c] * (free[c] if options.prior else 1) for c in range(classes)])
+        maps = features.extra["shares"][v].T.reshape(1, -1, *features.extra["window"])
+        maps = torch.nn.functional.interpolate(maps, scale_factor=zoom, mode="bilinear")[0] if zoom > 1 else maps[0]
+        for i in range(rows):
+            for j in range(columns):
+                M = [float(m) for m in maps[:, i, j]]
+                if options.hard:
+                    M = [float(g == M.index(max(M))) for g in range(len(M))]
+                said = [sum(M[g] * table[g][c] for g in range(len(M))) for c in range(classes)]
+                total[top * zoom + i, left * zoom + j] += torch.tensor(said)
+                count[top * zoom + i, left * zoom + j] += 1
+    return (total / count).reshape(-1, classes)
+
+
+@pytest.mark.parametrize(
+    ("window", "knobs"),
+    [
+        (0, {"top": 2}),
+        (48, {"top": 2}),
+        (48, {"top": 0, "prior": False, "hard": False}),
+        (0, {"top": 3, "hard": True, "resolution": "pixels", "scale": 30.0}),
+    ],
+)
+def test_the_equations_by_hand(checkpoints, groupvit, picture, window, knobs):
+    features, options, networks = encoded(groupvit, picture, window=window, stride=32, **knobs)
+    text = groupvit.text(FOUR)
+    scores = source.score(features, checkpoints.words(text[:3], (0, 1, 1), text[3:]), networks, options)
+    zoom = 16 if options.resolution == "pixels" else 1
+    assert scores.grid == (4 * zoom, 6 * zoom)
+    scale = options.scale or groupvit.scale
+    torch.testing.assert_close(scores.values, by_hand(features, text, (0, 1, 1), scale, options, zoom, 2), atol=1e-5, rtol=1e-4)
+
+
+def test_views_of_windows_are_passes_over_the_windows(groupvit, picture):
+    features, _, _ = encoded(groupvit, picture, window=48, stride=32)
+    pixels = to_tensor(picture, (64, 96), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))[None]
+    assert features.extra["places"] == ((0, 0), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3))
+    for v, (top, left) in enumerate(features.extra["places"]):
+        own = groupvit.vision(pixels[..., 16 * top : 16 * top + 48, 16 * left : 16 * left + 48])
+        torch.testing.assert_close(features.embeddings[v], own.vectors, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(features.extra["shares"][v], own.shares, atol=1e-5, rtol=1e-4)
+    assert features.bytes > features.embeddings.nbytes
+
+
+def test_hard_places_have_one_group_and_only_the_top_classes_score(checkpoints, groupvit, picture):
+    features, options, networks = encoded(groupvit, picture, window=0, top=1)
+    words = checkpoints.words(groupvit.text(FOUR), range(4))
+    values = source.score(features, words, networks, options).values
+    assert (values.amax(0) > 0).sum() == 1
+    all_of_them = source.score(features, words, networks, dataclasses.replace(options, top=0)).values
+    assert (all_of_them.amax(0) > 0).all()
+    assert len(all_of_them.unique(dim=0)) <= 3
+
+
+def test_what_is_none_of_its_own_is_refused(checkpoints, groupvit):
+    from nerveseg.labels.base import Features
+
+    with pytest.raises(ShapeError, match="no view"):
+        source.encode([], {"groupvit": groupvit}, source.Options())
+    foreign = Features(torch.ones(1, 4, 20), (2, 2))
+    with pytest.raises(ShapeError, match="own"):
+        source.score(foreign, checkpoints.words(torch.ones(2, 20), (0, 1)), {}, source.Options())
