@@ -103,6 +103,7 @@ class Segmentation:
         min_area: int = 0,
         logits: Logits | None = None,
         background_map: str = "rest",
+        scale: float = 1.0,
         recipe: str = "",
         walk: WalkInfo | None = None,
         seconds: Mapping[str, float] = _NOTHING,
@@ -123,6 +124,7 @@ class Segmentation:
             min_area: parts smaller than this many pixels take the label around them; 0 keeps them.
             logits: upsampled in place of P, before their softmax; a refiner that says ``on_logits`` then works on them.
             background_map: with ``logits``: what the background's map is, "rest" or "best" (see `StringMaps`).
+            scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
             recipe: name for the sidecar.
             walk: what the walk reports.
             seconds: stage → seconds.
@@ -149,7 +151,7 @@ class Segmentation:
             sharper = partial(_refine, picture=picture, refiner=refiner, options=refiner_options) if before else None
             strings = StringMaps(logits, background_map if keeps else None, sharper)
             chosen = None if before else chosen
-        ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings).cpu()
+        ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale).cpu()
         if min_area > 1:
             ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
         extra = (Label(background.name, background.strings),) if background is not None else ()

@@ -51,6 +51,8 @@ def test_explain_draws_one_figure(run, photo, tmp_path):
         (("-o", "a.bmp"), 2, ".svg"),
         (("-o", "no/where.png"), 2, "folder"),
         (("--set", "walk.solver=none"), 2, "nothing walks"),
+        (("--set", "walk.solver=cliper"), 2, "walk.solver=infinite"),
+        (("--set", "walk.solver=iseg"), 2, "attention heads"),
         (("--set", "walk.alpha=1.5"), 2, "walk.alpha"),
     ],
 )

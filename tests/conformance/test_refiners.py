@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
 
 from nerveseg import registry
+from nerveseg.errors import MissingExtra
 from nerveseg.picture import load
 
+OPTIONAL = {"crf": "pydensecrf"}  # refiners that stand on an extra; its absence and its maths have a test of their own
+ABSENT = tuple(name for name, package in OPTIONAL.items() if find_spec(package) is None)
+HERE = tuple(name for name in registry.names("refiners") if name not in ABSENT)
 
-@pytest.fixture(params=registry.names("refiners"))
+
+@pytest.fixture(params=HERE)
 def stage(request):
     return registry.load("refiners", request.param)
 
@@ -34,3 +41,32 @@ def test_permuting_labels_permutes_the_maps(stage):
     order = torch.tensor([2, 0, 3, 1])
     P = maps()
     torch.testing.assert_close(stage.refine(P[order], picture, stage.Options()), stage.refine(P, picture, stage.Options())[order])
+
+
+def test_all_knobs_are_declared():
+    for name in registry.names("refiners"):
+        options = registry.load("refiners", name).Options
+        registry.check(options(), name)
+        assert all(field.metadata["doc"] and field.metadata["source"] for field in registry.knobs(options))
+
+
+def test_even_maps_come_back_as_they_are(stage):
+    if stage.__name__.endswith(".crf"):
+        return  # mean field makes a sure label surer everywhere
+    picture = load(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    P = torch.tensor([0.5, 0.3, 0.2]).view(3, 1, 1).expand(3, 24, 32).contiguous()
+    torch.testing.assert_close(stage.refine(P, picture, stage.Options()), P, atol=1e-5, rtol=0)
+
+
+def test_one_row_of_pixels(stage):
+    picture = load(np.random.default_rng(0).integers(0, 256, (1, 9, 3), dtype=np.uint8))
+    P = maps(3, 1, 9)
+    torch.testing.assert_close(stage.refine(P, picture, stage.Options()).sum(0), torch.ones(1, 9))
+
+
+def test_a_refiner_without_its_library_names_the_command():
+    picture = load(np.zeros((24, 32, 3), dtype=np.uint8))
+    for name in ABSENT:
+        module = registry.load("refiners", name)
+        with pytest.raises(MissingExtra, match=rf"nerveseg\[{name}\]"):
+            module.refine(maps(), picture, module.Options())

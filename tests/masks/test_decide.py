@@ -116,3 +116,57 @@ def test_what_does_not_fit_is_refused():
 def test_no_gradient_is_kept():
     P = rows(3).requires_grad_()
     assert not decide(P, P, (4, 4), rule="z_score").requires_grad
+
+
+def cliper_by_hand(P, G, options):
+    """CLIPer's decision, pixel by pixel, labels first and `rest` last; the background's id is that of `rest`."""
+    labels, height, width = P.shape[0] - 1, *P.shape[1:]
+    score = [0.5 * float(P[c].max()) + 0.5 * float(G[c].max()) for c in range(labels)]
+    ids = torch.full((height, width), labels)
+    for y in range(height):
+        for x in range(width):
+            best = options.floor
+            for c in range(labels):
+                low = float(P[c].min()) if options.stretch else 0.0
+                value = (float(P[c, y, x]) - low) / (float(P[c].max()) - low) * score[c] ** options.score_power
+                if score[c] > options.score_floor and value >= best and (value > best or int(ids[y, x]) == labels):
+                    best, ids[y, x] = value, c
+    return ids
+
+
+@pytest.mark.parametrize(("floor", "score_floor"), [(0.4, 0.0), (0.4, 0.75), (1e-4, 0.75), (0.4, 0.999)])
+@pytest.mark.parametrize(("stretch", "power"), [(False, 1.0), (True, 0.0)])
+def test_class_max_decides_as_cliper_does(floor, score_floor, stretch, power):
+    P, G = rows(5), rows(5, seed=1)
+    P[:, 1, 2] = 0  # a token that the heads left without any label
+    options = class_max.Options(floor=floor, score_floor=score_floor, stretch=stretch, score_power=power, rest=False, divide=False)
+    ids = decide(P, G, (4, 5), rule="class_max", options=options, background=True)
+    assert torch.equal(ids, cliper_by_hand(P, G, options))
+
+
+def test_isegs_square_background_is_a_floor():
+    """Each class from 0 to 1; (1 − max)² competes with them: it wins below (3 − √5)/2."""
+    P = rows(5)
+    maps = (P - P.amin((1, 2), keepdim=True)) / (P.amax((1, 2), keepdim=True) - P.amin((1, 2), keepdim=True))
+    top, winner = maps[:4].max(0)
+    expected = torch.where((1 - top) ** 2 > top, 4, winner)
+    options = class_max.Options(floor=(3 - 5**0.5) / 2, stretch=True, score_power=0.0, rest=False, divide=False)
+    assert torch.equal(decide(maps, P, (4, 5), rule="class_max", options=options, background=True), expected)
+
+
+def test_undivided_maps_in_parts_equal_the_whole():
+    P = rows(6, 5, 4)
+    options = class_max.Options(rest=False, divide=False, floor=0.2)
+    whole = decide(P, P, (11, 13), rule="class_max", options=options, background=True)
+    parts = decide(P, P, (11, 13), rule="class_max", options=options, background=True, budget=4 * 11 * 13)
+    assert torch.equal(whole, parts)
+
+
+def test_thresholds_are_on_the_scale_of_the_scores():
+    """Scores up to 2, divided by 2 to become G: published thresholds hold for what they were before."""
+    P, G = rows(4), rows(4, seed=1)
+    options = class_max.Options(score_floor=0.9, floor=0.8, rest=False, divide=False)
+    whole = decide(P, G, (4, 5), rule="class_max", options=options, background=True)
+    halved = decide(P / 2, G / 2, (4, 5), rule="class_max", options=options, background=True, scale=2.0)
+    assert torch.equal(whole, halved)
+    assert 0 < int((whole == 3).sum()) < 20

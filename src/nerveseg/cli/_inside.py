@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from nerveseg.recipe import Recipe, Stage
     from nerveseg.segmenter import Encoding, Labelling, Segmenter
     from nerveseg.walk import Walk
     from nerveseg.words.vocabulary import Background, Vocabulary
 
-__all__ = ["STEPS", "Inside", "Snapshot", "look"]
+__all__ = ["STEPS", "Inside", "Snapshot", "check", "look"]
 
 STEPS = (0, 1, 5, 10, 20, 40)
 """Lengths of the truncated walk that are shown, before the walk without end."""
@@ -80,23 +81,38 @@ class Inside:
     certified: tuple[float, ...]
 
 
-def look(segmenter: Segmenter, encoding: Encoding, vocabulary: Vocabulary, background: Background | None = None) -> Inside:
-    """Label an encoded picture and keep what is inside.
+def check(recipe: Recipe) -> Stage:
+    """The recipe's walk, or a refusal, before any network is loaded.
 
     Raises:
-        RecipeError: a recipe in which nothing walks.
+        RecipeError: nothing walks, or the walk goes on attention heads: then there is no S, no weight of a head and no walk without end.
     """
-    from nerveseg import walk
-
-    recipe = segmenter.recipe
     if recipe.walk is None or recipe.graph is None:
         raise RecipeError(
             f"Got the recipe {recipe.name!r}, in which nothing walks. Accepted is one with a graph and a walk. "
             "Choose another with --recipe."
         )
+    if recipe.walk.module.needs != "S":
+        raise RecipeError(
+            f"Got the recipe {recipe.name!r}, whose walk {recipe.walk.name!r} goes on attention heads and makes no transition S. "
+            "Accepted is a walk on S. Add --set walk.solver=infinite, or choose another with --recipe."
+        )
+    return recipe.walk
+
+
+def look(segmenter: Segmenter, encoding: Encoding, vocabulary: Vocabulary, background: Background | None = None) -> Inside:
+    """Label an encoded picture and keep what is inside.
+
+    Raises:
+        RecipeError: see `check`.
+    """
+    from nerveseg import walk
+
+    recipe = segmenter.recipe
+    on_S = check(recipe)
     labelling = segmenter.label(encoding, vocabulary, background)
-    S, alpha = labelling.S, float(recipe.walk.options.alpha)
-    tolerance = float(getattr(recipe.walk.options, "tolerance", 1e-4))
+    S, alpha = labelling.S, float(on_S.options.alpha)
+    tolerance = float(getattr(on_S.options, "tolerance", 1e-4))
     endless = walk.infinite(S, labelling.G, alpha=alpha, tolerance=tolerance)  # type: ignore[arg-type]
     walks: list[tuple[int | None, Walk]] = [(steps, walk.truncated(S, labelling.G, alpha, steps)) for steps in STEPS]  # type: ignore[arg-type]
     shown = _shown(encoding.picture.size)
@@ -135,7 +151,7 @@ def _ids(labelling: Labelling, columns: Tensor, size: tuple[int, int], recipe: A
     from nerveseg.masks.decide import decide
 
     P, G = (rows.T.unflatten(1, labelling.grid) for rows in (columns, labelling.G))
-    return decide(P, G, size, background=keeps, rule=recipe.rule.name, options=recipe.rule.options).cpu().numpy()
+    return decide(P, G, size, background=keeps, rule=recipe.rule.name, options=recipe.rule.options, scale=labelling.scale).cpu().numpy()
 
 
 def _shown(size: tuple[int, int]) -> tuple[int, int]:

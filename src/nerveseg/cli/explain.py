@@ -30,7 +30,7 @@ def explain(
 ) -> None:
     """Draw one figure: the picture, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
     from nerveseg.cli import _figure
-    from nerveseg.cli._inside import look
+    from nerveseg.cli._inside import check, look
     from nerveseg.cli._session import Networks
     from nerveseg.cli._words import read_background, read_labels, read_settings
     from nerveseg.picture import load
@@ -39,7 +39,7 @@ def explain(
     rest = read_background(background, vocabulary)
     _figure.check(out, overwrite=overwrite)
     networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()))
-    networks.check()
+    check(networks.check())
     loaded = load(picture)
     for remark in loaded.notes:
         note(f"{picture}: {remark}")

@@ -35,6 +35,7 @@ class Box:
         padded: its size with zeros around it.
         before: zeros above and to the left.
         seen: whole patches of that, from the top left: what the network reads.
+        stretched: cosines of all patches are laid over the window alone, not over the zeros, too.
     """
 
     top: int
@@ -44,6 +45,7 @@ class Box:
     padded: tuple[int, int]
     before: tuple[int, int]
     seen: tuple[int, int]
+    stretched: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,18 @@ def boxes(size: tuple[int, int], patch: int, options: Any) -> Iterator[Box]:
         size: (height, width) of the picture that CLIP sees.
         patch: side of a patch.
         options: ``window`` and ``stride`` in pixels, ``pad_to``: zeros fill the sides to multiples of it, at least of the
-            patch; 0 cuts the rest of a patch.
+            patch; 0 cuts the rest of a patch. ``pad_at``, where there is one: "middle" has them all around, "corner" at the bottom and
+            the right alone, and the window's cosines are stretched.
     """
     height, width = (min(options.window, side) if options.window else side for side in size)
     step = max(options.pad_to, patch) if options.pad_to else 1
     padded = tuple(max(patch, -(-side // step) * step) for side in (height, width))
-    before = ((padded[0] - height) // 2, (padded[1] - width) // 2)
+    corner = getattr(options, "pad_at", "middle") == "corner"
+    before = (0, 0) if corner else ((padded[0] - height) // 2, (padded[1] - width) // 2)
     seen = (padded[0] // patch * patch, padded[1] // patch * patch)
     for top in _starts(size[0], height, options.stride):
         for left in _starts(size[1], width, options.stride):
-            yield Box(top, left, height, width, (padded[0], padded[1]), before, seen)
+            yield Box(top, left, height, width, (padded[0], padded[1]), before, seen, corner)
 
 
 def crop(pixels: Float[Tensor, "1 3 h w"], box: Box) -> Float[Tensor, "1 3 a b"]:
@@ -152,7 +156,8 @@ def joined(
         box = part.box
         maps = refine(part.embeddings @ vectors.T, number).T.reshape(1, -1, *part.grid)
         # Where the rest of a patch was cut, the window's cosines are stretched over it, as the family does.
-        full = F.interpolate(maps, size=box.padded, mode="bilinear", align_corners=False)[0]
+        over = (box.height, box.width) if box.stretched else box.padded
+        full = F.interpolate(maps, size=over, mode="bilinear", align_corners=False)[0]
         inside = full[:, box.before[0] : box.before[0] + box.height, box.before[1] : box.before[1] + box.width]
         area = (slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
         total[:, *area] += inside

@@ -45,6 +45,12 @@ class Options:
     stride: int = base.stride_knob()
     join_windows: str = base.join_windows_knob()
     pad_to: int = base.pad_to_knob()
+    pad_at: str = knob(
+        "middle",
+        "where those zeros lie: all around; or at the bottom and the right, and what is said of them is laid over the picture with the rest.",
+        choices=("middle", "corner"),
+        source="MaskCLIP: corner",
+    )
     scale: float = base.scale_knob()
     join: str = base.join_knob()
     residual: bool = knob(
@@ -65,7 +71,7 @@ class Options:
     )
     faithful: bool = knob(
         default=True,
-        doc="key smoothing brings each channel of the keys to unit length over the patches. Off: each patch's key, as the paper says.",
+        doc="key smoothing takes O·K and brings each channel to unit length over the patches. Off: each patch's K, as the paper says.",
         source="MaskCLIP's published behaviour",
     )
 
@@ -82,7 +88,9 @@ def encode(views: Iterable[base.View], networks: base.Networks, options: Options
         return base.dense(views, embed)
 
     def key(view: base.View) -> Tensor:
-        return clip.qkv(view.activations.inputs[-1])[1].transpose(0, 1).flatten(1)[None, 1:]
+        K = clip.qkv(view.activations.inputs[-1])[1].transpose(0, 1).flatten(1)[1:]
+        out = clip.model.vision_model.encoder.layers[-1].self_attn.out_proj
+        return (out(K.to(out.weight.dtype)).float() if options.faithful else K)[None]
 
     seen = list(views)
     features = base.dense(seen, embed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nerveseg import registry
 from nerveseg.errors import ShapeError
-from nerveseg.masks.rules.base import class_stats, threshold_of
+from nerveseg.masks.rules.base import class_stats, divides, threshold_of
 from nerveseg.masks.strings import StringMaps
 from nerveseg.masks.upsample import BUDGET, check_maps, shares
 
@@ -35,11 +35,13 @@ def decide(
     options: Any = None,
     refine: Refine | None = None,
     strings: StringMaps | None = None,
+    scale: float = 1.0,
     budget: int = BUDGET,
 ) -> Int64[Tensor, "H W"]:
     """Choose a label for every pixel of the picture.
 
-    The maps are upsampled first (bilinear), divided by their sum at each pixel, refined, then compared by the rule.
+    The maps are upsampled first (bilinear), divided by their sum at each pixel, refined, then compared by the rule. A rule may ask for
+    maps that are not divided; refined ones always are.
 
     Args:
         P: probabilities after the walk; K labels in the caller's order, then `rest`.
@@ -50,6 +52,7 @@ def decide(
         options: the rule's Options; None takes its defaults.
         refine: sharpens all maps at picture size before the rule; then all K maps are in memory at once.
         strings: logits to upsample in place of P, before their softmax; P and G then only give the class scores.
+        scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
         budget: bytes per block of maps. Smaller: less memory, same ids.
 
     Returns:
@@ -63,10 +66,10 @@ def decide(
     chosen = stage.Options() if options is None else options
     registry.check(chosen, f"masks.{rule}")
     labels = shown(P.detach(), background=background)
-    stats = class_stats(labels, shown(G.detach(), background=background))
+    stats = class_stats(labels, shown(G.detach(), background=background), background=background, scale=scale)
     best = torch.full(size, -torch.inf, device=P.device)
     ids = torch.zeros(size, dtype=torch.int64, device=P.device)
-    for first, maps in _blocks(labels, size, refine, strings, budget):
+    for first, maps in _blocks(labels, size, refine, strings, budget, divide=divides(stage, chosen)):
         value, winner = stage.transform(maps, stats.part(first, maps.shape[0]), chosen).max(dim=0)
         better = value > best
         ids = torch.where(better, winner + first, ids)
@@ -78,7 +81,7 @@ def decide(
 
 
 def _blocks(
-    P: Float[Tensor, "k h w"], size: tuple[int, int], refine: Refine | None, strings: StringMaps | None, budget: int
+    P: Float[Tensor, "k h w"], size: tuple[int, int], refine: Refine | None, strings: StringMaps | None, budget: int, *, divide: bool
 ) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
     if refine is not None:
         source = shares(P, size, budget=budget) if strings is None else strings.shares(size, budget=budget)
@@ -86,7 +89,7 @@ def _blocks(
     elif strings is not None:
         yield from strings.blocks(size, budget=budget)
     else:
-        yield from shares(P, size, budget=budget)
+        yield from shares(P, size, budget=budget, divide=divide)
 
 
 def _check(P: Tensor, G: Tensor, size: tuple[int, int], *, background: bool) -> None:

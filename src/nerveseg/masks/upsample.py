@@ -38,7 +38,9 @@ def resample(P: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, 
     return functional.interpolate(values[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
 
 
-def shares(P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
+def shares(
+    P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET, divide: bool = True
+) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
     """Walk through the classes' shares of each pixel, Ũ_c / Σ_c Ũ_c with Ũ the upsampled maps; the shares of a pixel sum to 1.
 
     Where no class has any probability every class gets 1/k.
@@ -47,6 +49,7 @@ def shares(P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BU
         P: probabilities ≥ 0 of the labels that are shown, on the token grid. They need not sum to 1.
         size: (height, width) of the picture.
         budget: bytes per block. Smaller: more blocks, same numbers.
+        divide: False for the upsampled maps as they are.
 
     Yields:
         The id of the block's first class, and the block.
@@ -56,7 +59,10 @@ def shares(P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BU
     step = max(1, budget // (4 * max(1, size[0] * size[1])))
     for first in range(0, k, step):
         block = resample(P[first : first + step].float(), size)
-        yield first, torch.where(total > _NOTHING, block / total.clamp_min(_NOTHING), torch.full_like(total, 1.0 / k))
+        yield (
+            first,
+            block if not divide else torch.where(total > _NOTHING, block / total.clamp_min(_NOTHING), torch.full_like(total, 1.0 / k)),
+        )
 
 
 def check_maps(P: Tensor, name: str = "P") -> None:

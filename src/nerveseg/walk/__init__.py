@@ -10,10 +10,13 @@
 (True, 'CONVERGED')
 """
 
+# A walk file gives ``Options``, ``linear``, ``needs`` ("S": a transition, "heads": queries and keys) and ``solve(S or heads, G, options)``.
 from nerveseg.walk.base import Outcome, StepMatrix, Walk
+from nerveseg.walk.cliper import cliper
 from nerveseg.walk.direct import direct
 from nerveseg.walk.infinite import infinite
+from nerveseg.walk.iseg import iseg
 from nerveseg.walk.truncated import truncated
 from nerveseg.walk.woodbury import woodbury
 
-__all__ = ["Outcome", "StepMatrix", "Walk", "direct", "infinite", "truncated", "woodbury"]
+__all__ = ["Outcome", "StepMatrix", "Walk", "cliper", "direct", "infinite", "iseg", "truncated", "woodbury"]

@@ -19,6 +19,7 @@ __all__ = [
     "Walk",
     "aligned",
     "certified",
+    "checked",
     "dense",
     "geometric",
     "is_stochastic",
@@ -64,6 +65,7 @@ class Outcome(Enum):
     FELL_BACK = "Krylov steps stalled and plain iteration reached the tolerance: raise restart if this is slow."
     SPENT = "The steps ran out before the tolerance was reached: raise max_steps, lower alpha, or accept the bound."
     STALLED = "float32 cannot certify a smaller error: raise the tolerance or lower alpha."
+    REFINED = "The heads' matrices were applied as the method has it, which is no random walk: there is no bound to judge by."
     UNCERTIFIED = "S is not row-stochastic, so no bound holds: judge by the residual in history."
 
     @property
@@ -100,8 +102,13 @@ def started(S: StepMatrix, G: Float[Tensor, "n k"], alpha: float) -> Float[Tenso
     """Check G and α before a walk, and give G in float32."""
     if not (0 <= alpha < 1):
         raise OptionError(f"Got alpha = {alpha!r}. Accepted is a number from 0 to below 1. Choose how likely the walk goes on.")
-    if G.ndim != 2 or G.shape[0] != S.n or G.shape[1] < 1:
-        raise ShapeError(f"Got G of shape {tuple(G.shape)}. Accepted is ({S.n}, k), one row a token of S. Resample G to the grid of S.")
+    return checked(G, S.n)
+
+
+def checked(G: Float[Tensor, "n k"], n: int) -> Float[Tensor, "n k"]:
+    """Check that G has one finite row for each of n tokens, and give it in float32."""
+    if G.ndim != 2 or G.shape[0] != n or G.shape[1] < 1:
+        raise ShapeError(f"Got G of shape {tuple(G.shape)}. Accepted is ({n}, k), one row a token of S. Resample G to the grid of S.")
     if not (G.is_floating_point() and bool(torch.isfinite(G).all())):
         raise ShapeError(f"Got G in {G.dtype} or with values that are not finite. Accepted are finite floats. Mend the label source.")
     return G.float()

@@ -3,8 +3,8 @@
 A refiner file holds
 
 - ``Options``: a frozen dataclass of knobs;
-- ``refine(P (K, H, W), picture, options) -> (K, H, W)``: probabilities that sum to 1 over K in, the same out, on the same device. On
-  a picture of one colour it returns what came in; the picture's pixels have the size (H, W);
+- ``refine(P (K, H, W), picture, options) -> (K, H, W)``: probabilities that sum to 1 over K in, the same out, on the same device. Maps
+  that say the same at every pixel come back as they are (the dense CRF alone makes them surer); the picture's pixels have the size (H, W);
 - ``on_logits``, where it says True: with `masks.upsample = "logits"` it sharpens the logits before their softmax, not the shares after it.
   A refiner that averages with weights that sum to 1 may say so.
 """

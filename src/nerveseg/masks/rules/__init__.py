@@ -6,5 +6,6 @@ A rule file holds
 - ``transform(maps (c, H, W), stats, options) -> (c, H, W)``: makes each class's map comparable with the others. It sees some classes
   at a time, so it must treat each class by itself; `base.ClassStats` has one entry a class of the block. The largest value wins,
   the lowest id on a tie;
-- optionally ``threshold(options) -> float``: where the winner's value is below it and there is a background, background wins.
+- optionally ``threshold(options) -> float``: where the winner's value is below it and there is a background, background wins;
+- optionally ``divides(options) -> bool``: False to be given the maps as they are upsampled, not divided by their sum at each pixel.
 """

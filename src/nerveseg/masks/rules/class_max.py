@@ -4,6 +4,10 @@
 
 A walk flattens P towards one row for all tokens; dividing by the class's own maximum brings small objects back, and the class score keeps
 labels down that are not in the picture.
+
+CLIPer itself has ``rest`` and ``divide`` off and a score floor and floor for each benchmark; on Pascal VOC with background it also
+stretches every map from 0 to 1, whatever its score: ``stretch`` with ``score_power = 0``. iSeg does, too; its background (1 − max)²
+competes with the labels, which is a floor of (3 − √5)/2 ≈ 0.382.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from torch import Tensor
 from nerveseg.masks.rules.base import ClassStats
 from nerveseg.registry import knob
 
-__all__ = ["Options", "threshold", "transform"]
+__all__ = ["Options", "divides", "threshold", "transform"]
 
 _ABSENT = -1.0  # below every value of a class that is allowed, all of which are ≥ 0
 _NOTHING = 1e-12
@@ -49,6 +53,16 @@ class Options:
         high=1.0,
         source="off; CLIPer sets 1e-4 to 0.6 per benchmark",
     )
+    rest: bool = knob(
+        default=True,
+        doc="Where there is a background: whether what no label takes competes with the labels. Off: only the floor makes background.",
+        source="on; CLIPer and iSeg: off",
+    )
+    divide: bool = knob(
+        default=True,
+        doc="Divide the maps by their sum at each pixel first. Off: as they are upsampled, so that pixels where all are weak stay weak.",
+        source="on; CLIPer and iSeg: off",
+    )
 
 
 def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
@@ -62,7 +76,14 @@ def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options)
     value = (maps - low) / (top - low).clamp_min(_NOTHING) * score.pow(options.score_power)
     if options.score_floor > 0.0:
         value = torch.where(score > options.score_floor, value, torch.full_like(value, _ABSENT))
+    if stats.rest is not None and not options.rest:
+        value = torch.where(stats.rest.to(value.device)[:, None, None], torch.full_like(value, _ABSENT), value)
     return value
+
+
+def divides(options: Options) -> bool:
+    """As the knob says."""
+    return options.divide
 
 
 def threshold(options: Options) -> float:

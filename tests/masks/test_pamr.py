@@ -1,0 +1,98 @@
+"""PAMR against its equations, pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+
+from nerveseg.errors import OptionError
+from nerveseg.masks.refiners import pamr
+from nerveseg.picture import load
+
+H, W, K = 6, 7, 3
+AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+
+
+def make(seed=0):
+    P = (torch.randn(K, H, W, generator=torch.Generator().manual_seed(seed)) * 2).softmax(0)
+    return P, load(np.random.default_rng(seed).integers(0, 256, (H, W, 3), dtype=np.uint8))
+
+
+def moved(y, x, dy, dx):
+    """Beyond the edge, the edge again."""
+    return min(max(y + dy, 0), H - 1), min(max(x + dx, 0), W - 1)
+
+
+def weights_by_hand(pixels, dilations):
+    weights = {}
+    for y in range(H):
+        for x in range(W):
+            places = [moved(y, x, d * dy, d * dx) for d in dilations for dy, dx in AROUND]
+            kappa = [0.0] * len(places)
+            for c in range(3):
+                own = pixels[y, x, c] / 255
+                seen = [pixels[place][c] / 255 for place in places]
+                spread = statistics.stdev([*seen, *[own] * len(dilations)])
+                kappa = [k - abs(own - value) / (0.1 * spread + 1e-8) / 3 for k, value in zip(kappa, seen, strict=True)]
+            up = [math.exp(k - max(kappa)) for k in kappa]
+            weights[y, x] = [(place, value / sum(up)) for place, value in zip(places, up, strict=True)]
+    return weights
+
+
+def by_hand(maps, pixels, dilations, times):
+    weights = weights_by_hand(pixels.astype(float), dilations)
+    current = maps.tolist()
+    for _ in range(times):
+        current = [[[sum(w * m[q[0]][q[1]] for q, w in weights[y, x]) for x in range(W)] for y in range(H)] for m in current]
+    return torch.tensor(current)
+
+
+@pytest.mark.parametrize("dilations", [(1,), (1, 2), (8, 16)])
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_it_is_the_iterated_mean_of_the_equations(times, dilations):
+    P, picture = make()
+    found = pamr.refine(P, picture, pamr.Options(iterations=times, dilations=dilations))
+    torch.testing.assert_close(found, by_hand(P, picture.pixels, dilations, times), rtol=0, atol=1e-5)
+
+
+def test_logits_of_any_sign_are_treated_alike():
+    _, picture = make()
+    logits = torch.randn(K, H, W, generator=torch.Generator().manual_seed(3))
+    found = pamr.refine(logits, picture, pamr.Options(iterations=2, dilations=(1,)))
+    torch.testing.assert_close(found, by_hand(logits, picture.pixels, (1,), 2), rtol=0, atol=1e-5)
+    assert pamr.on_logits
+
+
+def test_a_nearly_even_picture_does_not_turn_into_noise():
+    P, _ = make()
+    pixels = np.full((H, W, 3), 250, dtype=np.uint8)
+    pixels[2, 3] = 251
+    found = pamr.refine(P, load(pixels), pamr.Options(iterations=1, dilations=(1,)))
+    torch.testing.assert_close(found, by_hand(P, pixels, (1,), 1), rtol=0, atol=1e-5)
+
+
+def test_labels_stop_at_an_edge():
+    pixels = np.zeros((H, W, 3), dtype=np.uint8)
+    pixels[:, 4:] = 255
+    P = torch.zeros(2, H, W)
+    P[0, :, :4], P[1, :, 4:] = 1, 1
+    found = pamr.refine(P, load(pixels), pamr.Options(iterations=10, dilations=(1,)))
+    torch.testing.assert_close(found, P, rtol=0, atol=5e-3)
+
+
+def test_classes_in_blocks_equal_all_at_once(monkeypatch):
+    P, picture = make()
+    whole = pamr.refine(P, picture, pamr.Options())
+    monkeypatch.setattr(pamr, "_BLOCK", 1)
+    assert torch.equal(pamr.refine(P, picture, pamr.Options()), whole)
+
+
+@pytest.mark.parametrize("dilations", [(), (0,), (1.5,), (True,), ("8",)])
+def test_dilations_that_are_none_are_refused(dilations):
+    P, picture = make()
+    with pytest.raises(OptionError, match="dilations"):
+        pamr.refine(P, picture, pamr.Options(dilations=dilations))
