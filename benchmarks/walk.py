@@ -4,8 +4,10 @@
 
 Every case runs in a process of its own, so that its peak of resident memory is its own. The dense way is what refinement by
 self-attention does elsewhere: softmax of all heads, averaged into one n × n matrix, and 40 products with it. Kernels without a
-feature map and the dense way stop at n = 16384. Writes FILE (a markdown table) and FILE with the suffix .json, and prints the
-ratios that the design asks for.
+feature map and the dense way stop at n = 16384. Writes FILE (a markdown table with the ratios that the design asks for), FILE with the
+suffix .short.md (seconds by graph and n, for the smallest k), and FILE with the suffix .json.
+
+    python benchmarks/fill.py walk-speed out/walk.md && python benchmarks/fill.py walk-short out/walk.short.md
 """
 
 from __future__ import annotations
@@ -51,10 +53,11 @@ def main() -> None:
     for case in plan(numbers(given.n), numbers(given.k)):
         results.append(run({**case, **shared}))
         print(line(results[-1]), file=sys.stderr, flush=True)
-    text = table(results) + "\n" + ratios(results)
+    text = table(results) + "\n\n" + "\n".join(f"- {line}" for line in ratios(results).splitlines())
     print(text)
     if given.output is not None:
         given.output.write_text(text + "\n", encoding="utf-8")
+        given.output.with_suffix(".short.md").write_text(short(results), encoding="utf-8")
         given.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
@@ -188,6 +191,21 @@ def line(result: dict) -> str:
 def table(results: list[dict]) -> str:
     head = "| n | k | graph | walk | total s | build s | walk s | steps | ms a step | bound | peak MiB |\n" + "|---" * 11 + "|"
     return "\n".join([head, *(line(result) for result in results)])
+
+
+def short(results: list[dict]) -> str:
+    """Seconds of S and walk together, by graph and n, at the smallest k."""
+    fewest = min(result["k"] for result in results)
+    sizes = sorted({result["n"] for result in results})
+    rows: dict[str, dict[int, str]] = {}
+    for result in results:
+        if result["k"] == fewest and result["walk"] in ("40 products", "infinite") and "error" not in result:
+            knobs = ", ".join(f"{name} {value}" for name, value in result["knobs"].items())
+            name = "dense n² refinement, 40 products" if result["way"] == "dense" else f"`{result['way']}`{', ' if knobs else ''}{knobs}"
+            rows.setdefault(name, {})[result["n"]] = f"{result['total_s']:.3f}"
+    lines = [f"| graph | {' | '.join(f'n = {n}' for n in sizes)} |", "|---|" + "---|" * len(sizes)]
+    lines += [f"| {name} | {' | '.join(row.get(n, '') for n in sizes)} |" for name, row in rows.items()]
+    return "\n".join(lines) + "\n"
 
 
 def ratios(results: list[dict]) -> str:
