@@ -96,6 +96,27 @@ def test_offset_positions_sample_beside_the_sized_ones():
     assert 0 < (sized - offset).abs().max() < 0.5
 
 
+def test_antialiased_positions_smooth_where_the_grid_shrinks_and_are_bicubic_where_it_grows():
+    weight = torch.randn(65, 2)
+    small, plain = (backbone.resize_positions(weight, (4, 4), mode)[1:] for mode in ("bicubic-antialias", "bicubic"))
+    assert float(small.std()) < float(plain.std())
+    own = weight[1:].T.unflatten(1, (8, 8))[None]
+    wanted = F.interpolate(own, size=(4, 4), mode="bicubic", align_corners=False, antialias=True)[0].flatten(1).T
+    torch.testing.assert_close(small, wanted)
+
+
+def test_queries_keys_and_values_of_a_block_are_its_own_projections(clip, pixels):
+    seen = clip.vision(pixels)
+    for block in (0, 2, -1):
+        layer = clip.model.vision_model.encoder.layers[block]
+        u = layer.layer_norm1(seen.inputs[block])
+        for side, project in zip(clip.qkv(seen.inputs[block], block), ("q_proj", "k_proj", "v_proj"), strict=True):
+            whole = getattr(layer.self_attn, project)(u)
+            assert side.shape == (4, 17, 8)
+            for head in range(4):
+                torch.testing.assert_close(side[head], whole[:, head * 8 : head * 8 + 8])
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_text_is_the_mean_of_unit_templates_brought_to_unit_length(checkpoints, tmp_path, legacy):
     clip = backbone.load(checkpoints.make_clip(tmp_path, layers=2, legacy_end=legacy))

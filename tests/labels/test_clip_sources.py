@@ -82,6 +82,7 @@ def test_maskclips_refinements_equal_plain_loops(clip, picture, words, pd, ks, f
     features = maskclip.encode([view], networks, options)
     block = clip.model.vision_model.encoder.layers[-1]
     keys = block.self_attn.k_proj(block.layer_norm1(view.activations.inputs[-1]))[1:]
+    keys = block.self_attn.out_proj(keys) if faithful else keys
     # The first two words are nearly one, so that neither is ever sure and prompt denoising drops both.
     E = features.embeddings[0]
     twin = E[0] + 0.002 * torch.randn(20, generator=torch.Generator().manual_seed(2))

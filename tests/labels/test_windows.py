@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nerveseg.labels import _windows, base, naclip
+from nerveseg.labels import _windows, base, maskclip, naclip
 from nerveseg.picture.load import load
 from nerveseg.registry import options as make
 
@@ -102,3 +102,16 @@ def test_resizing_is_bilinear_between_pixel_centres(picture):
     pixels = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)
     exact = F.interpolate(pixels[None].float(), size=(64, 92), mode="bilinear", align_corners=False)[0]
     assert float((_windows.bilinear(pixels, (64, 92)).float() - exact).abs().max()) < 1  # a shift drops what is left over
+
+
+@torch.no_grad()
+def test_zeros_in_the_corner_are_stretched_away_with_the_rest(clip, picture, words):
+    options, networks = maskclip.Options(short_side=64, join_windows="pixels", pad_to=1, pad_at="corner"), {"clip": clip}
+    features = maskclip.encode(maskclip.look(picture, networks, options), networks, options)
+    text = clip.text(["cat", "dog"])
+    found = maskclip.score(features, words(text, (0, 1)), networks, options).logits.maps
+    pixels = F.pad(_windows.resized(picture, (64, 92)), (0, 4, 0, 0))
+    (view,) = clip.visions(pixels, positions="bicubic")
+    z = base.unit(clip.project(clip.last_block(view.inputs[-1], None, residual=True, ffn=True)))[1:]
+    wanted = F.interpolate((z @ text.T).T.reshape(1, 2, 4, 6), size=(64, 92), mode="bilinear")[0]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)

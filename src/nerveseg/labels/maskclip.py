@@ -47,7 +47,7 @@ class Options:
     pad_to: int = base.pad_to_knob()
     pad_at: str = knob(
         "middle",
-        "where those zeros lie: all around; or at the bottom and the right, and what is said of them is laid over the picture with the rest.",
+        "where those zeros lie: all around, or at the bottom and the right, where the cosines of all patches are laid over the window.",
         choices=("middle", "corner"),
         source="MaskCLIP: corner",
     )
