@@ -115,6 +115,51 @@ def make_groupvit(folder: Path, *, patch: int = 16, side: int = 64) -> Path:
     return folder
 
 
+def make_dino(folder: Path, *, patch: int = 8, side: int = 32) -> Path:
+    """A DINO of reduced width: 3 blocks, 4 heads, as ``ViTModel`` without a pooler."""
+    from transformers.models.vit.configuration_vit import ViTConfig
+    from transformers.models.vit.modeling_vit import ViTModel
+
+    sizes = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = ViTModel(ViTConfig(image_size=side, patch_size=patch, **sizes), add_pooling_layer=False)
+        _stir(model)
+        _spread(model)
+        model.save_pretrained(folder)
+    return folder
+
+
+def make_dinov2(folder: Path, *, patch: int = 14, side: int = 56, registers: int = 0) -> Path:
+    """A DINOv2 of reduced width: 3 blocks, 4 heads; with registers where asked."""
+    if registers:
+        from transformers.models.dinov2_with_registers.configuration_dinov2_with_registers import Dinov2WithRegistersConfig as Config
+        from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers import Dinov2WithRegistersModel as Model
+    else:
+        from transformers.models.dinov2.configuration_dinov2 import Dinov2Config as Config
+        from transformers.models.dinov2.modeling_dinov2 import Dinov2Model as Model
+
+    more = {"num_register_tokens": registers} if registers else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        config = Config(image_size=side, patch_size=patch, hidden_size=24, mlp_ratio=2, num_hidden_layers=3, num_attention_heads=4, **more)
+        model = Model(config)
+        _stir(model)
+        _spread(model)
+        model.save_pretrained(folder)
+    return folder
+
+
+def _spread(model: torch.nn.Module) -> None:
+    """Attention that is far from uniform, and tokens that are far from zero."""
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "cls_token" in name or "register_tokens" in name:
+                value.copy_(torch.randn_like(value) * 0.5)
+            elif value.ndim == 2 and ("q_proj" in name or "k_proj" in name or "query" in name or "key" in name):
+                value.mul_(10)
+
+
 def _write_text_tower(folder: Path, *, prompt_only: bool) -> None:
     from safetensors.torch import load_file, save_file
     from transformers.models.clip.configuration_clip import CLIPTextConfig

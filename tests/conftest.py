@@ -150,6 +150,28 @@ def saved_folder(checkpoints, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def dino_folder(checkpoints, tmp_path_factory):
+    """A random DINO: 3 blocks, patch 8, 32 pixels."""
+    return checkpoints.make_dino(tmp_path_factory.mktemp("dino"))
+
+
+@pytest.fixture(scope="session")
+def dino(dino_folder):
+    """That DINO, loaded."""
+    from nerveseg.backbones.dino import load
+
+    return load(dino_folder)
+
+
+@pytest.fixture(scope="session")
+def dinov2(checkpoints, tmp_path_factory):
+    """A random DINOv2: 3 blocks, patch 14, 56 pixels."""
+    from nerveseg.backbones.dino import load
+
+    return load(checkpoints.make_dinov2(tmp_path_factory.mktemp("dinov2")))
+
+
+@pytest.fixture(scope="session")
 def picture(checkpoints):
     """A picture of 90 × 130 pixels."""
     from nerveseg.picture.load import load

@@ -16,8 +16,8 @@ ALL = [("labels", n) for n in LABELS] + [("calibrations", n) for n in CALIBRATIO
 
 
 @pytest.fixture(scope="module")
-def networks(clip, diffusion, groupvit):
-    return {"clip": clip, "diffusion": diffusion, "groupvit": groupvit}
+def networks(clip, diffusion, groupvit, dino, dinov2):
+    return {"clip": clip, "diffusion": diffusion, "groupvit": groupvit, "dino": dino, "dinov2": dinov2}
 
 
 @pytest.fixture(autouse=True)

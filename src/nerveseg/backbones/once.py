@@ -26,7 +26,7 @@ class Once:
         if name not in ("vision", "attention", "tokens", "latents"):
             return found
         inside = getattr(type(self._network), name, None)
-        if inside is not None and "latents" in dir(self._network):
+        if inside is not None:
             found = partial(inside, self)  # so that passes inside of a pass (the VAE's, inside of attention) are remembered, too
 
         def once(*given: Any, **named: Any) -> Any:

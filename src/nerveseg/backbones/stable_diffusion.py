@@ -17,11 +17,15 @@ from nerveseg.backbones import capture, text_tower
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.backbones.text_tower import TextTower
 from nerveseg.errors import OptionError, ShapeError, WeightsError
+from nerveseg.picture import geometry
+from nerveseg.picture.load import Picture
 
-__all__ = ["CrossHeads", "LayerHeads", "Latents", "PromptPass", "StableDiffusion", "load"]
+__all__ = ["CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
 
 _BLOCK = ".transformer_blocks.0."
 _ORDER = ("down_blocks", "mid_block", "up_blocks")
+_HALF = (0.5, 0.5, 0.5)  # mean and deviation that bring RGB to [−1, 1], the VAE's range
+_MAX_TOKENS = 16384  # 1024 × 1024 pixels: self-attention takes n² work; larger pictures go in tiles
 _PROMPTS_KEPT = 256  # embedded prompts: 40 to 80 MB of the published models
 
 
@@ -183,6 +187,21 @@ class StableDiffusion:
             known[ids] = made[ids].clone()  # a row of its own, so that it does not keep the whole batch alive
         return rows
 
+    def pixels(self, picture: Picture, *, size: int, fit: str) -> Float[Tensor, "1 3 height width"]:
+        """A picture as the VAE takes it: RGB in [−1, 1], sides that are multiples of `multiple`.
+
+        Args:
+            picture: any size.
+            size: pixels of the shorter side; 0: as trained.
+            fit: ``square`` squashes it, ``aspect`` keeps its proportions.
+
+        Raises:
+            OptionError: a square of more than 16384 tokens (1024 × 1024 pixels): self-attention takes n² work.
+        """
+        cells = max(1, _MAX_TOKENS * self.shrink**2 // self.multiple**2)
+        frame = geometry.fit(picture.size, fit, size or self.side, self.multiple, max_tokens=cells)
+        return geometry.to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
+
     @torch.no_grad()
     def latents(self, pixels: Float[Tensor, "1 3 height width"]) -> Latents:
         """The VAE encoder's pass over a picture: mean and deviation of its latent.
@@ -297,7 +316,7 @@ class StableDiffusion:
             Q, K = (capture.split_heads(seen[f"{path}.{part}"][b : b + 1], modules[path].heads) for part in ("q", "k"))
             return Q, K
 
-        grids = {path: tuple(side >> self.depth(path) for side in x_t.shape[-2:]) for path in modules}
+        grids = {path: (x_t.shape[-2] >> self.depth(path), x_t.shape[-1] >> self.depth(path)) for path in modules}
         return (
             PromptPass(
                 tuple(CrossHeads(path, *heads(path, b), grids[path]) for path in crossed),
@@ -337,9 +356,9 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     with reading(folder, "Stable Diffusion in diffusers' layout"):
-        prompt = _empty_prompt(folder)
         vae = _part(AutoencoderKL, folder / "vae", dtype)
         unet = _part(UNet2DConditionModel, folder / "unet", dtype)
+        prompt = _empty_prompt(folder)
         alphas = _alphas(folder / "scheduler" / "scheduler_config.json")
     vae.decoder = None
     vae.post_quant_conv = None

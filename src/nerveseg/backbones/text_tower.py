@@ -75,8 +75,8 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
 
     if not (folder / "text_encoder").is_dir():
         raise WeightsError(
-            f"Got {folder}, which holds no text_encoder, so that words cannot go through it: of its text tower it knows the empty prompt at "
-            "most. Accepted is a checkpoint with text_encoder and tokenizer. Take a whole one, or a label source that embeds words by CLIP."
+            f"Got {folder}, which holds no text_encoder, so that words cannot go through it, the empty prompt at most. "
+            "Accepted is a checkpoint with text_encoder and tokenizer. Take a whole one, or a label source that embeds words by CLIP."
         )
     with reading(folder, "Stable Diffusion's text tower"), torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False):
         model = complete(CLIPTextModel, folder / "text_encoder", dtype=dtype).eval().requires_grad_(requires_grad=False)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nerveseg.cli._console import FAILED, console, fail, guarded, json_line, note, still, waiting
+from nerveseg.cli._console import FAILED, console, fail, guarded, json_line, note, still, talk, waiting
 from nerveseg.errors import NerveSegError, RecipeError, WeightsError, WeightsNotFound
 
 if TYPE_CHECKING:
-    from nerveseg.weights import Folder, Row
+    from nerveseg.weights import Folder, Plan, Row
 
 __all__ = ["app", "size", "where"]
 
@@ -20,17 +22,21 @@ app = typer.Typer(help="Checkpoints: which there are, which are here, and how to
 @app.command("list")
 @guarded
 def list_(*, json: Annotated[bool, typer.Option("--json", help="Print one JSON object a checkpoint.")] = False) -> None:
-    """List the checkpoints of the catalogue and where they are on this machine."""
+    """List the checkpoints of the catalogue: how large they are, where on this machine, under which licence."""
     from nerveseg.cli._results import plain_table
     from nerveseg.weights import catalogue
 
     table = plain_table("name", "kind", "size", "here", "licence", right=("size",))
     for row in catalogue().values():
         folder, why = where(row.name)
+        here = folder.bytes if folder else None
         if json:
-            place = str(folder.path) if folder else None
-            json_line({"name": row.name, "kind": row.kind, "bytes": row.bytes, "licence": row.licence, "path": place, "why": why})
-        table.add_row(row.name, row.kind, size(row), str(folder.source) if folder else f"no: {why}", row.licence)
+            place, source = (str(folder.path), folder.source) if folder else (None, None)
+            about = {"bytes": row.bytes, "bytes_here": here, "licence": row.licence, "ids": list(row.ids)}
+            json_line({"name": row.name, "kind": row.kind, **about, "source": source, "path": place, "why": why})
+        table.add_row(
+            row.name, row.kind, size(row) if here is None else _bytes(here), str(folder.path) if folder else f"no: {why}", row.licence
+        )
     if not json:
         console().print(table)
 
@@ -43,17 +49,26 @@ def fetch(
     ],
     *,
     revision: Annotated[str | None, typer.Option(help="Hub revision. Left out: the catalogue's.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Prefer float16 files, where a mirror has them: half the bytes.")] = False,
 ) -> None:
-    """Download checkpoints into the hub's cache."""
-    from nerveseg.weights import fetch as download
-    from nerveseg.weights.catalogue import find
+    """Download checkpoints into the hub's cache: says how many bytes under which licence first, and goes on where it was cut off."""
+    from nerveseg.weights import plan, present
 
-    for name in [part for given in names for part in _checkpoints(given)]:
-        row = find(name)
-        if row is not None and row.ids:
-            note(f"{name}: about {size(row)}, licence {row.licence}. {row.note}", style="cyan", lead="fetching")
-        folder = download(name, revision=revision)
-        typer.echo(f"{name}\t{folder.path}")
+    asked = list(dict.fromkeys(part for given in names for part in _checkpoints(given)))
+    here = {name: folder for name in asked if (folder := _here(name) or present(name, revision=revision, half=half))}
+    plans = {name: _planned(plan, name, revision=revision, half=half) for name in asked if name not in here}
+    for found in plans.values():
+        licence = f"licence {found.row.licence}. {found.row.note}" if found.row else "licence unknown: not in the catalogue"
+        had = found.bytes - found.bytes_left
+        rest = f" ({_bytes(had)} of them here already)" if had else ""
+        note(f"{found.name}: {_bytes(found.bytes)}{rest} in {len(found.files)} files from {found.page.hub_id}, {licence}", style="cyan",
+             lead="fetching")  # fmt: skip
+    if plans:
+        note(f"{_bytes(sum(found.bytes_left for found in plans.values()))} in all", style="cyan", lead="fetching")
+    with _arriving(list(plans.values())) as said:
+        for name in asked:
+            folder = here.get(name) or plans[name].carry_out(said=said(name))
+            typer.echo(f"{name}\t{folder.path}")
 
 
 @app.command()
@@ -61,12 +76,12 @@ def fetch(
 def verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Left out: all that are here.", show_default=False)] = None,
 ) -> None:
-    """Read checkpoints whole: print each one's digest, and load it; exits 1 if one cannot be used."""
+    """Read checkpoints whole: hold every file to its digest, print each checkpoint's own, and load it; exits 1 if one cannot be used."""
     from nerveseg.weights import catalogue, locate
 
     asked = [part for given in names for part in _checkpoints(given)] if names else list(catalogue())
     bad = 0
-    for name in asked:
+    for name in dict.fromkeys(asked):
         try:
             folder = locate(name, offline=True)
         except WeightsNotFound:
@@ -77,7 +92,7 @@ def verify(
             bad += 1
             fail(f"{name}: {error}")
             continue
-        bad += not _loads(name, folder)
+        bad += not _sound(name, folder)
     if bad:
         raise typer.Exit(FAILED)
 
@@ -96,7 +111,11 @@ def where(name: str) -> tuple[Folder | None, str]:
 
 def size(row: Row) -> str:
     """Bytes for people."""
-    return f"{row.bytes / 1e9:.1f} GB" if row.bytes >= 1e9 else f"{row.bytes / 1e6:.0f} MB"
+    return _bytes(row.bytes)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _checkpoints(name: str) -> list[str]:
@@ -108,17 +127,55 @@ def _checkpoints(name: str) -> list[str]:
         return [name]
 
 
-def _loads(name: str, folder: Folder) -> bool:
-    from nerveseg.backbones import clip, stable_diffusion
+def _here(name: str) -> Folder | None:
+    """What no download can bring: a folder that a recipe names, or the embedded pair."""
+    from pathlib import Path
+
+    from nerveseg.weights import locate
+
+    return locate(name, offline=True) if name.startswith("embedded:") or Path(name).exists() else None
+
+
+def _planned(plan: Callable[..., Plan], name: str, *, revision: str | None, half: bool) -> Plan:
+    from nerveseg.weights import catalogue
+    from nerveseg.weights.catalogue import find
+
+    if find(name) is None and name.count("/") != 1:
+        known = ", ".join(catalogue())
+        raise WeightsNotFound(f"Got the weights {name!r}. Accepted are a recipe, a hub id owner/name, or one of {known}. Check the name.")
+    with waiting(f"asking for {name}"):
+        return plan(name, revision=revision, half=half)
+
+
+@contextmanager
+def _arriving(plans: Sequence[Plan]) -> Iterator[Callable[[str], Callable[[int], None]]]:
+    """One bar of bytes a checkpoint on stderr; nothing where stderr is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    shown = talk()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=shown, disable=not shown.is_terminal) as bars:
+        tasks = {found.name: bars.add_task(found.name, total=found.bytes, completed=found.bytes - found.bytes_left) for found in plans}
+        yield lambda name: lambda count: bars.advance(tasks[name], count)
+
+
+def _sound(name: str, folder: Folder) -> bool:
+    from nerveseg import backbones
+    from nerveseg.weights import check
 
     still()
     kind = folder.row.kind if folder.row else ("diffusion" if (folder.path / "unet").is_dir() else "clip")
     try:
         with waiting(f"reading {name}"):
-            {"clip": clip.load, "diffusion": stable_diffusion.load}[kind](folder.path)
+            wrong = check.broken(folder.path, folder.row.digests if folder.row else {})
+            if not wrong and kind in backbones.KINDS:
+                backbones.load(kind, folder.path)
             digest = folder.digest
     except NerveSegError as error:
         fail(f"{name}: {error}")
         return False
-    typer.echo(f"{name}\tsha256:{digest}\t{folder.path}")
-    return True
+    for sentence in wrong:
+        fail(f"{name}: {sentence}. Delete it, and fetch {name} again.")
+    if not wrong:
+        typer.echo(f"{name}\tsha256:{digest}\t{folder.path}")
+    return not wrong

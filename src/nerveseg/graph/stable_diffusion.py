@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from nerveseg.backbones.stable_diffusion import StableDiffusion
+from nerveseg.backbones.stable_diffusion import LayerHeads, StableDiffusion
 from nerveseg.errors import OptionError
-from nerveseg.picture.geometry import fit, to_tensor
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
@@ -20,8 +20,6 @@ from nerveseg.transition import Heads
 __all__ = ["Options", "heads", "needs"]
 
 needs = ("diffusion",)
-_HALF = (0.5, 0.5, 0.5)  # mean and deviation that bring RGB to [−1, 1], the VAE's range
-_MAX_TOKENS = 16384  # 1024 × 1024 pixels: self-attention takes n² work; larger pictures go in tiles
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,11 @@ class Options:
     )
     fit: str = knob("square", "square: squash, as the paper; aspect: keep the picture's proportions.", choices=("square", "aspect"))
     seed: int = knob(0, "of the noise, drawn anew for every picture, so that pictures do not depend on their order.", low=0, high=2**63 - 1)
+    mix_grids: bool = knob(
+        default=False,
+        doc="bring queries and keys of coarser layers to the finest grid bilinearly. Off: layers of different grids are refused.",
+        source="ours: the papers stay on one grid",
+    )
 
 
 @torch.no_grad()
@@ -60,17 +63,35 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
         One unfinished U-Net pass; memory O(H·n·d).
 
     Raises:
-        OptionError: layers of different grids.
+        OptionError: layers of different grids where ``mix_grids`` is off.
     """
     backbone: StableDiffusion = networks["diffusion"]
-    cells = max(1, _MAX_TOKENS * backbone.shrink**2 // backbone.multiple**2)
-    frame = fit(picture.size, options.fit, options.size or backbone.side, backbone.multiple, max_tokens=cells)
-    pixels = to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
+    pixels = backbone.pixels(picture, size=options.size, fit=options.fit)
     found = backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise)
+    if options.mix_grids:
+        found = _on_one_grid(found)
     grids = {layer.layer: layer.grid for layer in found}
     if len(set(grids.values())) > 1 or len({layer.queries.shape[-1] for layer in found}) > 1:
         said = ", ".join(f"{name} {grid[0]}×{grid[1]}" for name, grid in grids.items())
         raise OptionError(
-            f"Got layers that differ in grid or head width: {said}. Accepted are layers of one grid. Choose them from one level."
+            f"Got layers that differ in grid or head width: {said}. Accepted are layers of one grid. "
+            "Choose them from one level, or set graph.mix_grids."
         )
     return Heads(torch.cat([layer.queries for layer in found]), torch.cat([layer.keys for layer in found]), found[0].grid)
+
+
+def _on_one_grid(layers: tuple[LayerHeads, ...]) -> tuple[LayerHeads, ...]:
+    grid = max((layer.grid for layer in layers), key=lambda grid: grid[0] * grid[1])
+    width = max(layer.queries.shape[-1] for layer in layers)
+    return tuple(
+        LayerHeads(layer.layer, _brought(layer.queries, layer.grid, grid, width), _brought(layer.keys, layer.grid, grid, width), grid)
+        for layer in layers
+    )
+
+
+def _brought(x: Float[Tensor, "H n d"], source: tuple[int, int], target: tuple[int, int], width: int) -> Float[Tensor, "H m w"]:
+    """Resize to a grid and widen by zeros; cosines stay, and (width/d)^¼ on both sides keeps q·k/√d what it was."""
+    if source != target:
+        x = F.interpolate(x.mT.unflatten(-1, source), size=target, mode="bilinear", align_corners=False).flatten(2).mT
+    d = x.shape[-1]
+    return F.pad(x * (width / d) ** 0.25, (0, width - d)).contiguous() if d < width else x.contiguous()

@@ -114,8 +114,8 @@ def weighted_levels(backbone: StableDiffusion, weights: Sequence[float]) -> tupl
     found = tuple((float(w), depth, layers) for w, (depth, layers) in zip(weights, known.items(), strict=False) if w) if fits else ()
     if not found or len(weights) < len(known):
         raise OptionError(
-            f"Got weights = {tuple(weights)!r} for a U-Net of {len(known)} levels. Accepted are numbers of at least 0, one a level from coarse "
-            "to fine, not all 0. Give one for each level."
+            f"Got weights = {tuple(weights)!r} for a U-Net of {len(known)} levels. "
+            "Accepted are numbers of at least 0, one a level from coarse to fine, not all 0. Give one for each level."
         )
     return found
 

@@ -16,7 +16,8 @@ from nerveseg.walk.cliper import cliper
 from nerveseg.walk.direct import direct
 from nerveseg.walk.infinite import infinite
 from nerveseg.walk.iseg import iseg
+from nerveseg.walk.lposs import lposs
 from nerveseg.walk.truncated import truncated
 from nerveseg.walk.woodbury import woodbury
 
-__all__ = ["Outcome", "StepMatrix", "Walk", "cliper", "direct", "infinite", "iseg", "truncated", "woodbury"]
+__all__ = ["Outcome", "StepMatrix", "Walk", "cliper", "direct", "infinite", "iseg", "lposs", "truncated", "woodbury"]

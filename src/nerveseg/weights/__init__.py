@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nerveseg.weights.catalogue import Row, catalogue
-from nerveseg.weights.locate import Folder, fetch, locate
+from nerveseg.weights.download import Plan, fetch, plan, present
+from nerveseg.weights.locate import Folder, locate
 
-__all__ = ["Folder", "Row", "catalogue", "fetch", "locate"]
+__all__ = ["Folder", "Plan", "Row", "catalogue", "fetch", "locate", "plan", "present"]

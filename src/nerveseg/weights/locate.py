@@ -11,13 +11,14 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from nerveseg.errors import WeightsError, WeightsNotFound
-from nerveseg.weights.catalogue import GENERIC, Row, alternatives, catalogue, find, missing
+from nerveseg.weights import check
+from nerveseg.weights.catalogue import GENERIC, Row, catalogue, find, missing, of_tensors
 
-__all__ = ["Folder", "fetch", "locate"]
+__all__ = ["Folder", "locate"]
 
 _LOG = logging.getLogger(__name__)
-_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "words.json")
-_DIGESTED = {".json", ".txt", ".safetensors", ".bin"}
+_DIGESTED = {".json", ".txt", ".safetensors"}
+_SINGLE = {".safetensors", ".ckpt"}
 _CHUNK = 1 << 20
 
 
@@ -42,6 +43,11 @@ class Folder:
         """Sha256 over names and contents of its weight and configuration files; reads them all on first use."""
         return _digest(self.path)
 
+    @property
+    def bytes(self) -> int:
+        """Size of all its files."""
+        return sum((self.path / name).stat().st_size for name in check.contents(self.path))
+
 
 def locate(ref: str | Path, *, offline: bool, revision: str | None = None, kind: str | None = None) -> Folder:
     """Find the folder that a reference stands for.
@@ -50,17 +56,19 @@ def locate(ref: str | Path, *, offline: bool, revision: str | None = None, kind:
         ref: a local folder, ``"embedded:clip"`` or ``"embedded:diffusion"``, a name of the catalogue, or a hub id ``owner/name``.
         offline: take nothing from the network; the hub's local cache still counts.
         revision: hub revision; the catalogue's own where None.
-        kind: ``clip`` or ``diffusion``: check that the folder holds what that kind needs.
+        kind: one of `nerveseg.weights.catalogue.GENERIC`: check that the folder holds what that kind needs.
 
     Raises:
         WeightsNotFound: nothing on this machine (or, online, at any mirror) answers; says size, licence and the command that fetches.
-        WeightsError: a folder is there but lacks files.
+        WeightsError: a folder is there but lacks files, holds pickles only, or is a file.
     """
     text = str(ref)
     if text.startswith("embedded:"):
         return _embedded(text)
     if text and Path(text).is_dir():
         return _checked(Folder(Path(text), text, "folder"), GENERIC.get(kind or "", ()))
+    if text and Path(text).is_file():
+        raise WeightsError(_single(Path(text)))
     row = find(text)
     if row is None and text.count("/") != 1:
         known = ", ".join(catalogue())
@@ -71,9 +79,14 @@ def locate(ref: str | Path, *, offline: bool, revision: str | None = None, kind:
     return _from_hub(text, row, offline=offline, revision=revision, kind=kind)
 
 
-def fetch(name: str, *, revision: str | None = None) -> Folder:
-    """Download a checkpoint of the catalogue (or any hub id) into the hub's cache and return its folder."""
-    return locate(name, offline=False, revision=revision)
+def _single(path: Path) -> str:
+    whole = " One file for a whole pipeline is not read: its parts have no names of their own." if path.suffix in _SINGLE else ""
+    if check.pickles([path.name]):
+        return check.refused(path, [path.name])
+    return (
+        f"Got the weights {path}, which is a file.{whole} Accepted is a folder as from_pretrained reads it. "
+        "Name the folder that holds it, or convert it to that layout with diffusers' or transformers' save_pretrained."
+    )
 
 
 def _embedded(ref: str) -> Folder:
@@ -91,69 +104,52 @@ def _embedded(ref: str) -> Folder:
 
 
 def _from_hub(ref: str, row: Row | None, *, offline: bool, revision: str | None, kind: str | None) -> Folder:
-    # A hub id that is asked for by itself comes first; the catalogue's other mirrors of the same checkpoint follow.
-    ids = dict.fromkeys(([ref] if "/" in ref else []) + list(row.ids if row else ()))
-    wanted = revision or (row.revision if row else "main")
-    needed = row.files if row else GENERIC.get(kind or "", ())
+    from nerveseg.weights.download import in_cache, plan
+
+    needed = row.files if row else GENERIC.get(kind or "", ("config.json",))
     reasons: list[str] = []
+    names: dict[str, None] = {}
     # Every mirror's cache is asked before the network is.
-    for online in (False,) if offline else (False, True):
-        for hub_id in ids:
-            try:
-                path = _snapshot(hub_id, wanted, needed, online=online)
-            except Exception as error:  # a mirror fails in many ways (gone, gated, offline, no such revision); the next one may not
-                reasons.append(f"{hub_id}: {type(error).__name__}")
-                continue
+    for hub_id, wanted, path in in_cache(ref, row, revision):
+        names[hub_id] = None
+        lacking = None if path is None else check.lacking(path, needed)
+        if path is not None and not lacking:
             return Folder(path, ref, f"hub: {hub_id} at {wanted}", row)
-    raise WeightsNotFound(_not_found(ref, row, ids, offline=offline, reasons=reasons))
+        reasons.append(f"{hub_id}: its cache lacks {', '.join(lacking)}" if lacking else f"{hub_id}: not there")
+    if offline:
+        raise WeightsNotFound(not_found(ref, row, names, tried="the hub's cache on this machine", reasons=reasons))
+    found = plan(ref, revision=revision, kind=kind)
+    _LOG.info("fetching %s from %s, %d bytes", ref, found.page.hub_id, found.bytes_left)
+    return found.carry_out()
 
 
-def _snapshot(hub_id: str, revision: str, needed: tuple[str, ...], *, online: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    lacking = needed
-    # The preferred files first; their alternatives only where a mirror lacks them.
-    for choice in range(max((len(alternatives(entry)) for entry in needed), default=1)):
-        patterns = [names[min(choice, len(names) - 1)] for names in map(alternatives, needed)]
-        wanted = [*patterns, *_SIDE_FILES, *(f"tokenizer/{name}" for name in _SIDE_FILES)] if needed else None
-        if online:
-            _LOG.info("fetching %s at %s", hub_id, revision)
-        path = Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, local_files_only=not online))
-        lacking = missing(needed, _contents(path))
-        if not lacking:
-            return path
-    raise WeightsError(f"Got {hub_id} without {', '.join(lacking)}. All are needed. Try another mirror.")
-
-
-def _not_found(ref: str, row: Row | None, ids: Iterable[str], *, offline: bool, reasons: list[str]) -> str:
-    size = f"about {row.bytes / 1e9:.1f} GB, licence {row.licence}" if row else "size and licence unknown: not in the catalogue"
-    tried = "the hub's cache on this machine" if offline else "the hub's cache and the hub"
+def not_found(ref: str, row: Row | None, ids: Iterable[str], *, tried: str, reasons: Iterable[str]) -> str:
+    """What to say of weights that are nowhere: size, licence, where they were looked for and why not there, and the way out."""
     name = row.name if row else ref
-    why = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
+    size = f"about {row.bytes / 1e9:.1f} GB, licence {row.licence}" if row else "size and licence unknown: not in the catalogue"
     return (
-        f"Got the weights {ref!r} ({size}), not found in {tried} under {', '.join(ids)}{why}. "
+        f"Got the weights {ref!r} ({size}), not found in {tried} under {', '.join(ids)} ({'; '.join(dict.fromkeys(reasons))}). "
         "Accepted are a local folder, a cached checkpoint, or a reachable hub. "
         f"Fetch them with: nerveseg weights fetch {name} – or use the recipe 'mini', whose weights come with the package."
     )
 
 
 def _checked(folder: Folder, needed: tuple[str, ...]) -> Folder:
-    lacking = missing(needed, _contents(folder.path))
-    if lacking:
-        raise WeightsError(
-            f"Got the folder {folder.path} without {', '.join(lacking)}. "
-            "Accepted is a folder as from_pretrained reads it, with every one of them. Complete it, or name another folder."
-        )
-    return folder
-
-
-def _contents(path: Path) -> set[str]:
-    return {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    lacking = check.lacking(folder.path, needed)
+    if not lacking:
+        return folder
+    found = check.pickles(check.contents(folder.path))
+    if found and any(map(of_tensors, missing(needed, check.contents(folder.path)))):
+        raise WeightsError(check.refused(f"the folder {folder.path}", found))
+    raise WeightsError(
+        f"Got the folder {folder.path} without {', '.join(lacking)}. "
+        "Accepted is a folder as from_pretrained reads it, with every one of them. Complete it, or name another folder."
+    )
 
 
 def _digest(path: Path) -> str:
     total = hashlib.sha256()
-    for name in sorted(name for name in _contents(path) if Path(name).suffix in _DIGESTED):
+    for name in sorted(name for name in check.contents(path) if Path(name).suffix in _DIGESTED):
         total.update(f"{name}\0".encode())
         with (path / name).open("rb") as stream:
             while chunk := stream.read(_CHUNK):
