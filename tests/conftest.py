@@ -172,6 +172,14 @@ def dinov2(checkpoints, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def taesd(checkpoints, tmp_path_factory):
+    """A random TAESD."""
+    from nerveseg.backbones.taesd import load
+
+    return load(checkpoints.make_taesd(tmp_path_factory.mktemp("taesd")))
+
+
+@pytest.fixture(scope="session")
 def picture(checkpoints):
     """A picture of 90 × 130 pixels."""
     from nerveseg.picture.load import load

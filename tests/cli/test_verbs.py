@@ -159,30 +159,6 @@ def test_recipes_are_listed_shown_and_compared(run, tmp_path):
     assert run("recipes", "show", "nevre").exit_code == 2
 
 
-def test_weights_are_listed_and_verified(run):
-    rows = {row["name"]: row for row in map(json.loads, run("weights", "list", "--json").stdout.splitlines())}
-    assert rows["embedded:clip"]["path"]
-    assert rows["sd-2.1-base"]["licence"].startswith("CreativeML")
-    result = run("weights", "verify", "mini")
-    assert result.exit_code == 0, result.stderr
-    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["embedded:clip", "embedded:diffusion"]
-    assert "sha256:" in result.stdout
-
-
-def test_weights_that_cannot_be_fetched_or_verified(run, monkeypatch):
-    import huggingface_hub
-
-    def unreachable(*args, **kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    fetched = run("weights", "fetch", "nerve")
-    assert fetched.exit_code == 1
-    assert "licence" in fetched.stderr
-    assert run("weights", "verify", "sd-2.1-base").exit_code == 1
-    assert run("weights", "fetch", "no-such-thing").exit_code == 1
-
-
 def test_world_render_writes_picture_mask_and_names(run, tmp_path):
     result = run("world", "render", "--split", "val", "-i", 5, "-i", 6, "-o", "out", "--size", "48x64")
     assert result.exit_code == 0, result.stderr

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "load", "shared"]
 
-KINDS: Mapping[str, str] = {"clip": "clip", "diffusion": "stable_diffusion", "groupvit": "groupvit", "dino": "dino", "dinov2": "dino"}
+KINDS: Mapping[str, str] = {
+    "clip": "clip",
+    "diffusion": "stable_diffusion",
+    "groupvit": "groupvit",
+    "dino": "dino",
+    "dinov2": "dino",
+    "taesd": "taesd",
+}
 """Kind of checkpoint, as recipes and the catalogue name it → the file here that reads it."""
 
 

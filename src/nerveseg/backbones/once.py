@@ -21,6 +21,11 @@ class Once:
         self._network = network
         self._made: list[tuple[str, tuple[Any, ...], dict[str, Any], Any]] = []
 
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        # What asks for a Clip by type takes this for one.
+        return type(self._network)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._network, name)
         if name not in ("vision", "attention", "tokens", "latents"):
@@ -30,8 +35,10 @@ class Once:
             found = partial(inside, self)  # so that passes inside of a pass (the VAE's, inside of attention) are remembered, too
 
         def once(*given: Any, **named: Any) -> Any:
+            # A pass that kept CLIP's attention has all of one that did not.
+            more = {**named, "attention": True} if named.get("attention") is False else named
             for made, before, knobs, result in self._made:
-                if made == name and _same(before, given) and _same(knobs, named):
+                if made == name and _same(before, given) and (_same(knobs, named) or _same(knobs, more)):
                     return result
             result = found(*given, **named)
             self._made.append((name, given, named, result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -122,15 +123,15 @@ def _checkpoints(name: str) -> list[str]:
     from nerveseg import recipe
 
     try:
-        return [str(reference) for reference in recipe.raw(name)[1].get("weights", {}).values()]
+        references = [str(reference) for reference in recipe.raw(name)[1].get("weights", {}).values()]
     except RecipeError:
         return [name]
+    home = Path(name) if Path(name).is_dir() else Path(name).parent
+    return [str(home / reference) if reference.startswith("./") else reference for reference in references]
 
 
 def _here(name: str) -> Folder | None:
     """What no download can bring: a folder that a recipe names, or the embedded pair."""
-    from pathlib import Path
-
     from nerveseg.weights import locate
 
     return locate(name, offline=True) if name.startswith("embedded:") or Path(name).exists() else None
@@ -164,11 +165,11 @@ def _sound(name: str, folder: Folder) -> bool:
     from nerveseg.weights import check
 
     still()
-    kind = folder.row.kind if folder.row else ("diffusion" if (folder.path / "unet").is_dir() else "clip")
+    kind = folder.row.kind if folder.row else check.kind_of(folder.path)
     try:
         with waiting(f"reading {name}"):
             wrong = check.broken(folder.path, folder.row.digests if folder.row else {})
-            if not wrong and kind in backbones.KINDS:
+            if not wrong and kind is not None and kind in backbones.KINDS:
                 backbones.load(kind, folder.path)
             digest = folder.digest
     except NerveSegError as error:
