@@ -30,7 +30,7 @@ def beside_a_scene(tmp_path, monkeypatch):
     shutil.copy(bundled.scenes()[0].path, tmp_path / "scene.png")
     monkeypatch.chdir(tmp_path)
     load = Segmenter.from_pretrained
-    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *_args, **_named: load("mini", device="cpu"))
+    monkeypatch.setattr(Segmenter, "from_pretrained", lambda *_, settings=None, **__: load("mini", device="cpu", settings=settings))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
