@@ -59,8 +59,10 @@ def make_clip(folder: Path, *, patch: int = 16, layers: int = 4, side: int = 64,
     return folder
 
 
-def make_diffusion(folder: Path, *, tiny: bool = False, scheduler: str = "PNDMScheduler", prompt_only: bool = False) -> Path:
-    """A latent diffusion model: SD 2.1's four levels with 5, 10, 20, 20 heads, or the embedded pair's two levels with 5 at the top."""
+def make_diffusion(
+    folder: Path, *, tiny: bool = False, eights: bool = False, scheduler: str = "PNDMScheduler", prompt_only: bool = False
+) -> Path:
+    """A latent diffusion model: SD 2.1's four levels with 5, 10, 20, 20 heads, SD 1.5's with 8 (``eights``), or two levels (``tiny``)."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
@@ -73,7 +75,8 @@ def make_diffusion(folder: Path, *, tiny: bool = False, scheduler: str = "PNDMSc
         else:
             unet = {"block_out_channels": (20, 40, 80, 80), "attention_head_dim": (5, 10, 20, 20), "sample_size": 16, "norm_num_groups": 4}
             unet |= {"down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)}
-            unet |= {"up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, "use_linear_projection": True}
+            unet |= {"up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, "use_linear_projection": not eights}
+            unet |= {"block_out_channels": (32, 64, 128, 128), "attention_head_dim": 8} if eights else {}
             vae = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4}
         levels = len(vae["block_out_channels"])
         kinds = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
@@ -158,6 +161,17 @@ def _spread(model: torch.nn.Module) -> None:
                 value.copy_(torch.randn_like(value) * 0.5)
             elif value.ndim == 2 and ("q_proj" in name or "k_proj" in name or "query" in name or "key" in name):
                 value.mul_(10)
+
+
+def make_taesd(folder: Path) -> Path:
+    """A TAESD of reduced width: latents of 4 channels at an eighth, as the published one."""
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        widths = {"encoder_block_out_channels": (8, 8, 8, 8), "decoder_block_out_channels": (8, 8, 8, 8)}
+        AutoencoderTiny(num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1), **widths).save_pretrained(folder)
+    return folder
 
 
 def _write_text_tower(folder: Path, *, prompt_only: bool) -> None:

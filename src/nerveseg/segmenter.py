@@ -250,17 +250,18 @@ class Segmenter:
                 words = self._words(vocabulary, background, chosen)
             with clock("labels"):
                 scores = chosen.labels.module.score(encoding.features, words, self.networks, chosen.labels.options)
-                grid = encoding.heads.grid if encoding.heads else scores.grid
+                heads = encoding.heads or scores.heads
+                grid = heads.grid if heads else scores.grid
                 G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
                 scale = scores.divisor(grid) if chosen.calibration.name == "none" else 1.0
-            if encoding.heads is None or chosen.walk is None:
+            if heads is None or chosen.walk is None:
                 return Labelling(G, None, None, grid, _logits(scores, chosen), scale)
             S: Transition | None = None
             if chosen.walk.module.needs == "S":
                 with clock("transition"):
-                    S = transition.build(encoding.heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
+                    S = transition.build(heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
             with clock("walk"):
-                walk = chosen.walk.module.solve(encoding.heads if S is None else S, G, chosen.walk.options)
+                walk = chosen.walk.module.solve(heads if S is None else S, G, chosen.walk.options)
         return Labelling(G, S, walk, grid, scale=scale)
 
     def _features(self, picture: Picture, networks: Mapping[str, Any]) -> Features:

@@ -16,8 +16,8 @@ ALL = [("labels", n) for n in LABELS] + [("calibrations", n) for n in CALIBRATIO
 
 
 @pytest.fixture(scope="module")
-def networks(clip, diffusion, groupvit, dino, dinov2):
-    return {"clip": clip, "diffusion": diffusion, "groupvit": groupvit, "dino": dino, "dinov2": dinov2}
+def networks(clip, diffusion, groupvit, dino, dinov2, taesd):
+    return {"clip": clip, "diffusion": diffusion, "groupvit": groupvit, "dino": dino, "dinov2": dinov2, "taesd": taesd}
 
 
 @pytest.fixture(autouse=True)

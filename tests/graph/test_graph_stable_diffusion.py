@@ -74,3 +74,42 @@ def test_colours_reach_the_vae_between_minus_1_and_1(diffusion, picture, monkeyp
     graph.heads(picture, {"diffusion": diffusion}, opts())
     assert seen["x"].shape == (1, 3, 128, 128)
     assert -1 <= seen["x"].min() < 0 < seen["x"].max() <= 1
+
+
+def test_coarser_layers_come_to_the_finest_grid_where_that_is_asked_for(diffusion, picture):
+    layers = (-1, "up_blocks.2.attentions.0")
+    mixed = graph.heads(picture, {"diffusion": diffusion}, opts(layers=layers, mix_grids=True))
+    fine, coarse = (graph.heads(picture, {"diffusion": diffusion}, opts(layers=(layer,))) for layer in layers)
+    assert mixed.grid == fine.grid == (16, 16)
+    assert torch.equal(mixed.queries[:5], fine.queries)
+    assert mixed.queries.shape == (15, 256, 4)
+    for head in (0, 9):  # bilinear, written out: halves of cells, edges held
+        old = coarse.keys[head].view(8, 8, 4)
+        for y, x in ((0, 0), (3, 6), (15, 9)):
+            down, right = (y + 0.5) / 2 - 0.5, (x + 0.5) / 2 - 0.5
+            top, left = (min(max(int(value // 1), 0), 7) for value in (max(down, 0), max(right, 0)))
+            a, b = max(down, 0) - top, max(right, 0) - left
+            under, beside = min(top + 1, 7), min(left + 1, 7)
+            upper = (1 - b) * old[top, left] + b * old[top, beside]
+            lower = (1 - b) * old[under, left] + b * old[under, beside]
+            torch.testing.assert_close(mixed.keys[5 + head, y * 16 + x], (1 - a) * upper + a * lower, atol=1e-5, rtol=1e-5)
+    same = graph.heads(picture, {"diffusion": diffusion}, opts(mix_grids=True))
+    assert torch.equal(same.queries, graph.heads(picture, {"diffusion": diffusion}, opts()).queries)
+
+
+def test_heads_of_two_widths_keep_their_cosines_and_their_attention(checkpoints, tmp_path, picture):
+    from nerveseg.backbones.stable_diffusion import load as load_diffusion
+
+    model = load_diffusion(checkpoints.make_diffusion(tmp_path / "sd15", eights=True))
+    layers = ("up_blocks.3.attentions.2", "up_blocks.2.attentions.0", "mid_block.attentions.0")
+    mixed = graph.heads(picture, {"diffusion": model}, opts(layers=layers, mix_grids=True))
+    assert mixed.queries.shape == (24, 256, 16)
+    narrow = graph.heads(picture, {"diffusion": model}, opts(layers=layers[:1]))
+    assert narrow.queries.shape == (8, 256, 4)
+    wide = mixed.queries[:8] @ mixed.keys[:8].mT
+    torch.testing.assert_close(wide / 16**0.5, narrow.queries @ narrow.keys.mT / 4**0.5, atol=1e-5, rtol=1e-4)
+    cosines = torch.nn.functional.normalize(narrow.queries, dim=-1) @ torch.nn.functional.normalize(narrow.keys, dim=-1).mT
+    padded = torch.nn.functional.normalize(mixed.queries[:8], dim=-1) @ torch.nn.functional.normalize(mixed.keys[:8], dim=-1).mT
+    torch.testing.assert_close(padded, cosines, atol=1e-5, rtol=1e-4)
+    with pytest.raises(OptionError, match="mix_grids"):
+        graph.heads(picture, {"diffusion": model}, opts(layers=layers))

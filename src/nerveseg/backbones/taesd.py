@@ -1,4 +1,4 @@
-"""TAESD: a tiny encoder that answers as Stable Diffusion's VAE does, at a ninth of its work (0.12 against 1.1 TFLOP at 512 × 512 pixels)."""
+"""TAESD: a tiny encoder that answers as Stable Diffusion's VAE does, at a ninth of its work (0.12 against 1.1 TFLOP at 512²)."""
 
 from __future__ import annotations
 

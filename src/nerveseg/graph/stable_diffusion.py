@@ -17,7 +17,7 @@ from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
 
-__all__ = ["Options", "heads", "needs"]
+__all__ = ["Options", "heads", "joined", "needs"]
 
 needs = ("diffusion",)
 
@@ -67,7 +67,15 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
     """
     backbone: StableDiffusion = networks["diffusion"]
     pixels = backbone.pixels(picture, size=options.size, fit=options.fit)
-    found = backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise)
+    return joined(backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise), options)
+
+
+def joined(found: tuple[LayerHeads, ...], options: Options) -> Heads:
+    """The heads of several layers side by side, on one grid.
+
+    Raises:
+        OptionError: layers of different grids where ``mix_grids`` is off.
+    """
     if options.mix_grids:
         found = _on_one_grid(found)
     grids = {layer.layer: layer.grid for layer in found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,13 +12,12 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.stable_diffusion import CrossHeads, Latents, StableDiffusion
 from nerveseg.errors import OptionError, ShapeError
-from nerveseg.labels.base import Networks, Scores, Words
+from nerveseg.labels.base import Features, Networks, Scores, Words
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.words.prompts import PLACE
 
 __all__ = [
-    "Features",
     "batch_knob",
     "brought",
     "encode",
@@ -28,6 +26,7 @@ __all__ = [
     "level_mean",
     "levels",
     "look",
+    "noised",
     "parts",
     "scores",
     "seed_knob",
@@ -41,19 +40,6 @@ __all__ = [
 _TINY = 1e-12
 
 
-@dataclass(frozen=True)
-class Features:
-    """All of a picture that such a source keeps: its latent at step t, and the finest grid (h, w) on which the U-Net attends."""
-
-    noised: Float[Tensor, "1 c h w"]
-    grid: tuple[int, int]
-
-    @property
-    def bytes(self) -> int:
-        """Memory it holds."""
-        return self.noised.nbytes
-
-
 def look(picture: Picture, networks: Networks, options: Any) -> Iterator[Latents]:
     """The one pass of the VAE's encoder over a picture; shared with a graph that sees the same pixels."""
     backbone: StableDiffusion = networks["diffusion"]
@@ -63,7 +49,7 @@ def look(picture: Picture, networks: Networks, options: Any) -> Iterator[Latents
 def encode(
     views: Iterable[Latents], networks: Networks, options: Any, *, sample: bool, noise: Tensor | None = None, draw: Tensor | None = None
 ) -> Features:
-    """Noise the latent to step t.
+    """Noise the latent to step t; it is the one thing kept, as ``noised`` in ``extra``: c·h·w floats, and no embeddings.
 
     Args:
         views: from `look`.
@@ -91,7 +77,16 @@ def encode(
         x_0 = x_0 + found.deviation * draw.to(x_0)
     x_t = backbone.noised(x_0, t=options.t, noise=drawn[0] if noise is None else noise)
     finest = min(levels(backbone))
-    return Features(x_t, (shape[-2] >> finest, shape[-1] >> finest))
+    grid = (shape[-2] >> finest, shape[-1] >> finest)
+    return Features(x_t.new_zeros(0, grid[0] * grid[1], 0), grid, extra={"noised": x_t})
+
+
+def noised(features: Features) -> Float[Tensor, "1 c h w"]:
+    """The latent at step t that `encode` kept; ShapeError where another source made the features."""
+    kept = (features.extra or {}).get("noised")
+    if not isinstance(kept, Tensor):
+        raise ShapeError("Got features without a latent. Accepted are this source's own. Encode the picture with it.")
+    return kept
 
 
 def levels(backbone: StableDiffusion) -> Mapping[int, tuple[str, ...]]:

@@ -87,5 +87,7 @@ def _read(dino: Dino, colours: Tensor, box: Box, options: Any) -> tuple[Float[Te
 
 def _imagenet(pixels: Float[Tensor, "1 3 h w"]) -> Float[Tensor, "1 3 h w"]:
     """From CLIP's normalised colours to those of ImageNet."""
-    before, after = ((torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)) for mean, std in ((CLIP_MEAN, CLIP_STD), (MEAN, STD)))
+    before, after = (
+        (torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)) for mean, std in ((CLIP_MEAN, CLIP_STD), (MEAN, STD))
+    )
     return (pixels * before[1] + before[0] - after[0]) / after[1]

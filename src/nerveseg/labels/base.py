@@ -19,6 +19,7 @@ from nerveseg.labels._windows import Box, Part
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
+from nerveseg.transition import Heads
 
 __all__ = [
     "Features",
@@ -152,11 +153,13 @@ class Scores:
         values: non-negative; they need not sum to 1, larger is more certain.
         grid: (h, w), h·w = n.
         logits: for methods that upsample before the softmax; None where the source has no such table.
+        heads: queries and keys of the pass that the words went through, where the method walks on these; used where there is no graph.
     """
 
     values: Float[Tensor, "n C"]
     grid: tuple[int, int]
     logits: Logits | None = None
+    heads: Heads | None = None
 
     def to_G(self, grid: tuple[int, int]) -> Float[Tensor, "n2 k"]:
         """Rows of the walk on another grid: C classes and ``rest``. See `to_G`."""

@@ -67,7 +67,7 @@ def encode(
     *,
     noise: Float[Tensor, "1 c h w"] | None = None,
     draw: Float[Tensor, "1 c h w"] | None = None,
-) -> _cross.Features:
+) -> base.Features:
     """Keep the latent at step t, c·h·w floats.
 
     Args:
@@ -81,7 +81,7 @@ def encode(
 
 
 @torch.no_grad()
-def score(features: _cross.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
+def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
     """One U-Net pass a string; scores from 0 to 1 over the picture, whatever the other strings are.
 
     Cost: s passes and s·H·n² for Ā, of which no matrix is formed.
@@ -107,7 +107,7 @@ def score(features: _cross.Features, words: base.Words, networks: base.Networks,
         some = strings[at : at + options.batch]
         prompts = [_prompt(tower, string, options) for string in some]
         embedded = backbone.prompt_embeddings([ids for ids, _ in prompts])
-        passes = backbone.cross_attention(features.noised, embedded, t=options.t, cross=cross, own=own)
+        passes = backbone.cross_attention(_cross.noised(features), embedded, t=options.t, cross=cross, own=own)
         for string, (_, places), seen in zip(some, prompts, passes, strict=True):
             m = _mixed(seen, chosen, places, features.grid, backbone)
             columns[string] = _cross.stretched(_spread(seen.own, m)[:, None])[:, 0]

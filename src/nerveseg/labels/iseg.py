@@ -16,6 +16,7 @@ before it, and scores would depend on the order in which labels are told. Classe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from nerveseg.errors import OptionError
 from nerveseg.labels import _cross, base
 from nerveseg.labels._cross import look
 from nerveseg.registry import knob
+from nerveseg.transition import Heads
 from nerveseg.words.prompts import clean
 
 __all__ = ["Options", "Prompt", "at_decode", "clustered", "embeds", "encode", "look", "needs", "prompts", "score", "words_in_network"]
@@ -36,7 +38,7 @@ __all__ = ["Options", "Prompt", "at_decode", "clustered", "embeds", "encode", "l
 words_in_network = True
 needs = ("diffusion",)
 embeds = None
-at_decode = ("template", "background", "sort", "enhance", "weights", "layers", "heads", "clusters", "rounds", "join", "batch")
+at_decode = ("template", "background", "sort", "enhance", "weights", "layers", "heads", "own", "clusters", "rounds", "join", "batch")
 _FLOOR = 1e-5  # iSeg's, added to every entry before the logarithm
 
 
@@ -72,6 +74,11 @@ class Options:
     heads: tuple = knob(
         (), "one list of heads a level that counts, coarse to fine, counted through its layers; an empty list, or none: all.", source="iSeg"
     )
+    own: tuple = knob(
+        (),
+        "self-attention layers of the same pass, of one level, that are handed to the walk where the recipe has no graph; none: none.",
+        source="iSeg: up_blocks.3.attentions.1",
+    )
     clusters: int = knob(
         6, "c: c × c cells of the picture seed the clusters; 0: no clustering. More: finer parts.", low=0, high=64, source="iSeg: 6"
     )
@@ -93,7 +100,7 @@ class Prompt:
 @torch.no_grad()
 def encode(
     views: Iterable[Latents], networks: base.Networks, options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None
-) -> _cross.Features:
+) -> base.Features:
     """Keep the latent at step t, c·h·w floats.
 
     Args:
@@ -106,10 +113,11 @@ def encode(
 
 
 @torch.no_grad()
-def score(features: _cross.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
+def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
     """One U-Net pass for all classes (more where they do not fit into one prompt), up to the last layer that counts.
 
-    Scores run from 0 to 1 over the picture, string by string. Cost beside the pass: O(n·L·c²) a round of clustering.
+    Scores run from 0 to 1 over the picture, string by string; with ``own``, the heads of the first prompt's pass come with them.
+    Cost beside the pass: O(n·L·c²) a round of clustering.
 
     Args:
         features: from `encode`.
@@ -125,20 +133,28 @@ def score(features: _cross.Features, words: base.Words, networks: base.Networks,
     cross = [layer for _, _, layers in chosen for layer in layers]
     told = prompts(backbone.text_tower(), words, options)
     columns: dict[str, Tensor] = {}
+    heads: Heads | None = None
     for at in range(0, len(told), options.batch):
         some = told[at : at + options.batch]
         embedded = backbone.prompt_embeddings([prompt.ids for prompt in some])
         for row, prompt in enumerate(some):
             enhanced = sorted({place for places in prompt.places.values() for place in places})
             embedded[row, enhanced] *= options.enhance
-        passes = backbone.cross_attention(features.noised, embedded, t=options.t, cross=cross)
+        passes = backbone.cross_attention(_cross.noised(features), embedded, t=options.t, cross=cross, own=options.own)
         for prompt, seen in zip(some, passes, strict=True):
+            heads = heads or _heads(seen)
             X = _mixed(seen, chosen, features.grid, options)
             if options.clusters:
                 X = clustered(X, features.grid, seeds=options.clusters, rounds=options.rounds)
             for string, places in prompt.places.items():
                 columns[string] = _cross.stretched(X[:, list(places)].mean(1, keepdim=True))[:, 0]
-    return _cross.scores(columns, words, options.join, features.grid)
+    return dataclasses.replace(_cross.scores(columns, words, options.join, features.grid), heads=heads)
+
+
+def _heads(seen: PromptPass) -> Heads | None:
+    if len({layer.grid for layer in seen.own}) > 1:
+        raise OptionError("Got layers of several grids in own. Accepted are layers of one. Choose them from one level.")
+    return Heads(torch.cat([x.queries for x in seen.own]), torch.cat([x.keys for x in seen.own]), seen.own[0].grid) if seen.own else None
 
 
 def prompts(tower: TextTower, words: base.Words, options: Options) -> tuple[Prompt, ...]:

@@ -7,7 +7,6 @@ bilinearly to its pixels, and windows are averaged. LPOSS has neither softmax no
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,11 +18,11 @@ from torch.nn import functional as F
 from nerveseg.backbones.clip import Clip
 from nerveseg.backbones.dino import PARTS
 from nerveseg.errors import ShapeError
-from nerveseg.labels import _windows, _with_dino, base
+from nerveseg.labels import _with_dino, base
 from nerveseg.labels._windows import Box, Part
 from nerveseg.labels._with_dino import Seen, look
 from nerveseg.registry import knob
-from nerveseg.walk import lposs as walk
+from nerveseg.walk.lposs import Affinity, affinity, alpha_knob, centres, propagate, steps_knob, tolerance_knob
 
 __all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
 
@@ -47,12 +46,12 @@ class Options:
     join: str = base.join_knob()
     what: str = knob("v", "which of DINO's tensors are compared.", choices=PARTS, source="LPOSS: values, heads side by side")
     layer: int = knob(-1, "DINO's block, from the end.", high=-1, source="LPOSS: -1")
-    alpha: float = walk.alpha_knob()
+    alpha: float = alpha_knob()
     neighbours: int = knob(400, "k: nearest patches that each is joined with, itself counted. Larger: farther.", low=1, source="LPOSS: 400")
     power: float = knob(3.0, "γ: exponent on cosines. Larger: sharper.", above=0, high=100, source="LPOSS: 3")
     sigma: float = knob(0.01, "σ: decay a pixel of the resized picture. Larger: more local.", low=0, source="LPOSS: 0.01")
-    steps: int = walk.steps_knob()
-    tolerance: float = walk.tolerance_knob()
+    steps: int = steps_knob()
+    tolerance: float = tolerance_knob()
 
 
 @torch.no_grad()
@@ -78,9 +77,7 @@ def encode(views: Iterable[Seen], networks: base.Networks, options: Options) -> 
         parts.append(Part(base.unit(clip.project(y))[1:], activations.grid, seen.box))
         features.append(_on_grid(seen.tokens, seen.grid, activations.grid))
         places.append(_places(seen.box, activations.grid, clip.patch, features[-1].device))
-    graph = walk.affinity(
-        torch.cat(features), torch.cat(places), neighbours=options.neighbours, power=options.power, sigma=options.sigma
-    )
+    graph = affinity(torch.cat(features), torch.cat(places), neighbours=options.neighbours, power=options.power, sigma=options.sigma)
     grid = (max(1, round(size[0] / clip.patch)), max(1, round(size[1] / clip.patch)))
     extra = {"indices": graph.indices, "values": graph.values}
     return base.Features(parts[0].embeddings[None, :0], grid, parts=tuple(parts), pixels=size, extra=extra)
@@ -107,14 +104,10 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
         raise ShapeError("Got features without a graph of patches. Accepted are this source's own. Encode the picture with it.")
     vectors = torch.cat([words.vectors, words.other_vectors])
     Y = torch.cat([part.embeddings for part in features.parts]) @ vectors.T
-    graph = walk.Affinity(features.extra["indices"], features.extra["values"], len(Y))
-    X, _ = walk.propagate(graph, Y, alpha=options.alpha, steps=options.steps, tolerance=options.tolerance)
+    graph = Affinity(features.extra["indices"], features.extra["values"], len(Y))
+    X, _ = propagate(graph, Y, alpha=options.alpha, steps=options.steps, tolerance=options.tolerance)
     rows = X.mul_(1 - options.alpha).split([len(part.embeddings) for part in features.parts])
-    moved = tuple(dataclasses.replace(part, embeddings=own) for part, own in zip(features.parts, rows, strict=True))
-    maps = _windows.joined(moved, features.pixels, torch.eye(len(vectors), device=X.device))
-    tokens = F.adaptive_avg_pool2d(maps, features.grid).flatten(1).T
-    logits = base.Logits(maps, words.groups, options.scale, options.join)
-    return base.Scores(base.probabilities(tokens, words.groups, scale=options.scale, join=options.join), features.grid, logits)
+    return base.score_refined(features, words, options, lambda _, number: rows[number])
 
 
 def _on_grid(tokens: Float[Tensor, "m d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "n d"]:
@@ -127,4 +120,4 @@ def _on_grid(tokens: Float[Tensor, "m d"], grid: tuple[int, int], wanted: tuple[
 
 def _places(box: Box, grid: tuple[int, int], patch: int, device: torch.device) -> Float[Tensor, "n 2"]:
     """Middles of a window's patches in pixels of the resized picture."""
-    return walk.centres(grid, patch, device) + torch.tensor([box.top - box.before[0], box.left - box.before[1]], device=device)
+    return centres(grid, patch, device) + torch.tensor([box.top - box.before[0], box.left - box.before[1]], device=device)

@@ -86,7 +86,7 @@ def embed(clip: Clip, seen: Seen, options: Options) -> Float[Tensor, "m E"]:
 def mixed(tokens: Float[Tensor, "m d"], v: Float[Tensor, "H m c"], *, beta: float, gamma: float) -> Float[Tensor, "H m c"]:
     """A·v of every head. Cost O(m²·(d + H·c)) time, 64 MiB at a time.
 
-    A token of which nothing is left, not even itself (all alike: the mean is near 1), for which the source has no rule, keeps its own value.
+    A token of which nothing is left, not even itself (all alike: the mean is near 1), has no rule in the source: it keeps its own value.
     """
     f = base.unit(tokens)
     m = len(f)
