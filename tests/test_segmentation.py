@@ -9,7 +9,9 @@ from PIL import Image
 
 from nerveseg import registry
 from nerveseg.errors import LabelError, OptionError, OutputError, RegistryError, ShapeError
+from nerveseg.labels.base import Logits
 from nerveseg.masks.rules import floor
+from nerveseg.masks.upsample import resample
 from nerveseg.picture import load
 from nerveseg.segmentation import CONFIDENCES, Segmentation, WalkInfo
 from nerveseg.words import Background, Vocabulary
@@ -210,3 +212,18 @@ def test_one_pixel():
     assert result.segmentation.shape == (1, 1)
     assert len(result.segments()) == 1
     result.overlay()
+
+
+@pytest.mark.parametrize(("refiner", "shape"), [("pamr", (12, 16)), ("lposs_plus", (3, 4))])
+def test_logits_are_refined_once_before_the_softmax(refiner, shape):
+    words = Vocabulary.parse(["cat", "dog"])
+    logits = Logits(torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), (0, 1), 4.0, "max")
+    P = torch.full((3, 3, 4), 1 / 3)
+    result = Segmentation.build(P, P, words, picture(12, 16), refiner=refiner, logits=logits)
+    stage = registry.load("refiners", refiner)
+    maps = logits.maps if refiner == "lposs_plus" else resample(logits.maps, (12, 16))
+    refined = stage.refine(maps, picture(12, 16), stage.Options())
+    assert tuple(result.strings.logits.maps.shape[1:]) == shape
+    torch.testing.assert_close(result.strings.logits.maps, refined)
+    torch.testing.assert_close(result.segmentation_scores, (4.0 * resample(refined, (12, 16))).softmax(0))
+    assert torch.equal(result.segmentation, result.segmentation_scores.argmax(0))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +23,7 @@ from nerveseg.masks.decide import decide, shown
 from nerveseg.masks.paint import paint, with_legend
 from nerveseg.masks.regions import merge_small
 from nerveseg.masks.strings import StringMaps
-from nerveseg.masks.upsample import shares
+from nerveseg.masks.upsample import resample, shares
 from nerveseg.picture.load import Picture
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
@@ -147,10 +147,9 @@ class Segmentation:
 
         strings, chosen = None, None if refiner == "none" else refine
         if logits is not None:
-            before = chosen is not None and getattr(registry.load("refiners", refiner), "on_logits", False)
-            sharper = partial(_refine, picture=picture, refiner=refiner, options=refiner_options) if before else None
-            strings = StringMaps(logits, background_map if keeps else None, sharper)
-            chosen = None if before else chosen
+            if chosen is not None and getattr(registry.load("refiners", refiner), "on_logits", False):
+                logits, chosen = _sharper(logits, picture, refiner, refiner_options), None
+            strings = StringMaps(logits, background_map if keeps else None)
         ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale).cpu()
         if min_area > 1:
             ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
@@ -304,6 +303,14 @@ def _refine(maps: Tensor, picture: Picture, refiner: str, options: Any) -> Tenso
     chosen = stage.Options() if options is None else options
     registry.check(chosen, f"refiner.{refiner}")
     return stage.refine(maps, picture, chosen)
+
+
+def _sharper(logits: Logits, picture: Picture, refiner: str, options: Any) -> Logits:
+    """Refine logits before their softmax: at the picture's size, or at their own where the refiner works on the network's picture."""
+    maps = logits.maps.float()
+    if not getattr(registry.load("refiners", refiner), "own_size", False):
+        maps = resample(maps, picture.size)
+    return replace(logits, maps=_refine(maps, picture, refiner, options))
 
 
 def _format_of(path: Path) -> str:

@@ -92,7 +92,7 @@ def test_pictures_that_cannot_be_read(run, tmp_path, name):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000)])
 def test_pictures_of_odd_sizes_work(run, photo, tmp_path, monkeypatch, size):
-    monkeypatch.setattr("nerveseg.graph.stable_diffusion._MAX_TOKENS", 1024)  # as wide as it may be, a long picture takes 20 seconds
+    monkeypatch.setattr("nerveseg.backbones.stable_diffusion._MAX_TOKENS", 1024)  # as wide as it may be, a long picture takes 20 seconds
     result = run("segment", photo(size=size), "--labels", "dog, grass", "--recipe", "mini")
     assert result.exit_code == 0, result.stderr
     with Image.open(tmp_path / "nerveseg-out" / "a.png") as ids:

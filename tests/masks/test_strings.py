@@ -61,12 +61,6 @@ def test_a_background_without_strings_is_the_rest():
     torch.testing.assert_close(whole(StringMaps(given, "best").blocks(SIZE)), whole(StringMaps(given, "rest").blocks(SIZE)))
 
 
-def test_logits_are_refined_before_the_softmax():
-    given = logits()
-    found = whole(StringMaps(given, refine=lambda maps: 2 * maps).blocks(SIZE))
-    torch.testing.assert_close(found, by_hand(Logits(given.maps, GROUPS, 6.0, "max")))
-
-
 def test_large_scales_do_not_overflow():
     given = Logits(logits().maps * 1e3, GROUPS, 100.0, "max")
     assert torch.isfinite(whole(StringMaps(given, "rest").blocks(SIZE, budget=1))).all()

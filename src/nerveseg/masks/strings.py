@@ -8,7 +8,7 @@ so that the memory does not grow with their number; each string is upsampled onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +31,10 @@ class StringMaps:
         logits: maps of every string on their own grid, background strings last.
         background: None – no label for the rest; "rest" – what the classes leave is the last label; "best" – the background's strings join
             like those of a class, and what is left belongs to nobody (where there are no such strings: as "rest").
-        refine: sharpens the logits at picture size before the softmax, (s, H, W) in and out; all of them are in memory then.
     """
 
     logits: Logits
     background: str | None = None
-    refine: Callable[[Float[Tensor, "s H W"]], Float[Tensor, "s H W"]] | None = None
 
     @property
     def count(self) -> int:
@@ -57,7 +55,7 @@ class StringMaps:
         Yields:
             The id of the block's first label, and the block; the background, where there is one, comes last. Cost O(s·H·W).
         """
-        maps, size = self._ready(size)
+        maps = self.logits.maps.float()
         top, total = _denominator(maps, self.logits.scale, size, budget)
         rest = torch.ones_like(top)
         for first, block in self._classes_of(maps, top, total, size, budget):
@@ -73,10 +71,6 @@ class StringMaps:
             total += block.sum(0)
         for first, block in self.blocks(size, budget=budget):
             yield first, torch.where(total > _NOTHING, block / total.clamp_min(_NOTHING), torch.full_like(total, 1.0 / self.count))
-
-    def _ready(self, size: tuple[int, int]) -> tuple[Float[Tensor, "s h w"], tuple[int, int]]:
-        maps = self.logits.maps.float()
-        return (maps if self.refine is None else self.refine(resample(maps, size))), size
 
     def _classes_of(
         self, maps: Tensor, top: Tensor, total: Tensor, size: tuple[int, int], budget: int

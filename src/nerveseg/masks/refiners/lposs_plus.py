@@ -23,6 +23,7 @@ from nerveseg.walk.lposs import alpha_knob, conjugate, steps_knob, tolerance_kno
 __all__ = ["Options", "lab", "refine"]
 
 on_logits = True
+own_size = True  # it works on the picture as the network saw it, and gives maps back in the size they came in
 _MAPS = 16  # maps solved at once: each takes five more of its size
 _ONE = 1e-3  # sums of shares are 1 up to this
 
