@@ -30,10 +30,12 @@ from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
 from nerveseg.world.score import Counts, counted, interval, labels_of, miou
 
-__all__ = ["Result", "carried", "measure", "run", "with_walk", "without_walk"]
+__all__ = ["Result", "carried", "measure", "run", "suits", "tables", "with_walk", "without_walk"]
 
 _WEIGHTS = {"clip": "embedded:clip", "diffusion": "embedded:diffusion"}
 _KNOBS: Mapping[str, Any] = {"short_side": 0, "window": 0, "scale": 20.0, "size": 160, "fit": "aspect", "t": 20}
+# Layers and heads that are named by their place in Stable Diffusion have none in a U-Net of two levels: all of them, then.
+_ATTENTION: Mapping[str, Any] = {"layers": (), "heads": (), "own": (-1,), "tokens": "all"}
 _RECIPES = "mini"  # whose graph, transition and walk stand for NERVE's
 
 
@@ -65,8 +67,10 @@ def carried(name: str) -> Recipe | None:
         if stage is not None:
             fields = {field.name for field in registry.knobs(stage.module.Options)}
             settings |= {f"{part}.{knob}": value for knob, value in _KNOBS.items() if knob in fields}
-            if "layers" in fields:
-                settings[f"{part}.layers"] = _layers(stage.options.layers)
+            if part == "labels":
+                settings |= {f"labels.{knob}": value for knob, value in _ATTENTION.items() if knob in fields}
+            elif "layers" in fields:
+                settings["graph.layers"] = _layers(stage.options.layers)
     return chosen.changed(settings)
 
 
@@ -79,7 +83,7 @@ def without_walk(source: str) -> Recipe:
     """A label source alone, with a plain arg max, on the embedded pair."""
     fields = {field.name for field in registry.knobs(registry.load("labels", source).Options)}
     base = recipes.load(_RECIPES, {"labels.source": source, "graph.source": "none", "walk.solver": "none"})
-    return base.changed({f"labels.{knob}": value for knob, value in _KNOBS.items() if knob in fields})
+    return base.changed({f"labels.{knob}": value for knob, value in {**_KNOBS, **_ATTENTION}.items() if knob in fields})
 
 
 def with_walk(source: str) -> Recipe:
@@ -125,7 +129,7 @@ def run(count: int = 200, *, workers: int = 1, said: Callable[[str], None] = lam
         workers: recipes at a time, one process each; seconds are comparable only at 1.
         said: called with each recipe's name when it is done.
     """
-    sources = [name for name in registry.names("labels") if _suits(name)]
+    sources = [name for name in registry.names("labels") if suits(name)]
     jobs = [("recipe", name) for name in recipes.names() if carried(name) is not None]
     jobs += [(kind, source) for source in sources for kind in ("alone", "walked")]
     found: dict[tuple[str, str], Result] = {}
@@ -134,13 +138,18 @@ def run(count: int = 200, *, workers: int = 1, said: Callable[[str], None] = lam
         for job, future in waiting.items():
             found[job] = future.result()
             said(" ".join(job))
-    return "\n".join([*_recipes_table(found), "", *_sources_table(sources, found), "", f"{count} test scenes, one thread.", ""])
+    return f"{tables(found)}\n{count} test scenes, one thread.\n"
 
 
-def _suits(source: str) -> bool:
+def suits(source: str) -> bool:
     """Whether the pair has what a label source reads, and it reads anything at all."""
     needs = registry.load("labels", source).needs
     return bool(needs) and set(needs) <= set(_WEIGHTS)
+
+
+def tables(found: Mapping[tuple[str, str], Result]) -> str:
+    """Recipes by mIoU, then label sources by mIoU under the walk, in Markdown."""
+    return "\n".join([*_recipes_table(found), "", *_sources_table(found), ""])
 
 
 def _recipes_table(found: Mapping[tuple[str, str], Result]) -> list[str]:
@@ -150,7 +159,8 @@ def _recipes_table(found: Mapping[tuple[str, str], Result]) -> list[str]:
     return lines + [f"| {name} | {miou(rows[name].counts):.1f} | {rows[name].seconds:.2f} | {rows[name].peak:.0f} |" for name in best]
 
 
-def _sources_table(sources: list[str], found: Mapping[tuple[str, str], Result]) -> list[str]:
+def _sources_table(found: Mapping[tuple[str, str], Result]) -> list[str]:
+    sources = [name for kind, name in found if kind == "walked"]
     lines = ["| label source | alone | with NERVE's walk | gain, 95 % |", "|---|---|---|---|"]
     for source in sorted(sources, key=lambda name: -miou(found["walked", name].counts)):
         alone, walked = found["alone", source].counts, found["walked", source].counts
