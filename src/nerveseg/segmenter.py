@@ -141,7 +141,10 @@ class Segmenter:
         place, kind = device_and_dtype(device, dtype)
         lacking = [name for name in chosen.needs if name not in chosen.weights]
         if lacking:
-            raise RecipeError(f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Both are needed. Add it to [weights].")
+            needed = ", ".join(chosen.needs)
+            raise RecipeError(
+                f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Needed are {needed}. Add it to [weights], or set weights.{lacking[0]}."
+            )
         folders = {
             name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
         }

@@ -17,6 +17,9 @@ __all__ = ["Operator", "Transition"]
 # Terms of the local walk's series: four do most of it, sixteen cost as much as they save.
 _TERMS = 6
 
+# Columns that go through the series together: more of them leave the caches between one stencil step and the next.
+_WIDTH = 192
+
 
 @runtime_checkable
 class Operator(Protocol):
@@ -98,9 +101,16 @@ class Transition:
         """
         if self.spread is None or self.stencil is None:
             return X
-        total, share = X, alpha * (1 - self.beta)
+        parts = [self._series(part, self.stencil, alpha * (1 - self.beta)) for part in X.split(_WIDTH, dim=1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    @staticmethod
+    def _series(X: Float[Tensor, "n k"], stencil: Gathered, share: float) -> Float[Tensor, "n k"]:
+        """Σ_{t≤6} (share · S_local)ᵗ X."""
+        columns = X.contiguous()
+        total = columns
         for _ in range(_TERMS):
-            total = torch.add(X, self.stencil @ total, alpha=share)
+            total = torch.add(columns, stencil @ total, alpha=share)
         return total
 
     def to_dense(self) -> Float[Tensor, "n n"]:
