@@ -142,9 +142,7 @@ class Segmenter:
         lacking = [name for name in chosen.needs if name not in chosen.weights]
         if lacking:
             needed = ", ".join(chosen.needs)
-            raise RecipeError(
-                f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Needed are {needed}. Add it to [weights], or set weights.{lacking[0]}."
-            )
+            raise RecipeError(f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Needed are {needed}. Add it to [weights].")
         folders = {
             name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
         }

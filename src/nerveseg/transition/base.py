@@ -101,7 +101,8 @@ class Transition:
         """
         if self.spread is None or self.stencil is None:
             return X
-        parts = [self._series(part, self.stencil, alpha * (1 - self.beta)) for part in X.split(_WIDTH, dim=1)]
+        starts = range(0, X.shape[1], _WIDTH)
+        parts = [self._series(X[:, at : at + _WIDTH], self.stencil, alpha * (1 - self.beta)) for at in starts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     @staticmethod
