@@ -11,6 +11,7 @@
     ├── SavedError        (OSError)      a file of saved scores or heads that cannot be read
     ├── WeightsNotFound   (OSError)      weights that are not on this machine
     ├── WeightsError      (OSError)      weights that are there but cannot be used
+    ├── OutOfMemory       (MemoryError)  a picture that the device's memory does not hold
     ├── OutputError       (OSError)      a result that cannot be written
     └── MissingExtra      (ImportError)  an optional package that is not installed
 
@@ -25,6 +26,7 @@ __all__ = [
     "MissingExtra",
     "NerveSegError",
     "OptionError",
+    "OutOfMemory",
     "OutputError",
     "PictureError",
     "RecipeError",
@@ -79,6 +81,10 @@ class WeightsNotFound(NerveSegError, OSError):
 
 class WeightsError(NerveSegError, OSError):
     """Weights that are on this machine but cannot be used, with the reason."""
+
+
+class OutOfMemory(NerveSegError, MemoryError):
+    """A picture, or so many labels, that the device's memory does not hold, with what to lower."""
 
 
 class OutputError(NerveSegError, OSError):

@@ -116,6 +116,11 @@ class Recipe:
         return tuple(dict.fromkeys((*self.labels.module.needs, *(self.graph.module.needs if self.graph else ()))))
 
     @property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """The backbones that each stage reads: those of the label source, then those of the graph."""
+        return tuple(tuple(stage.module.needs) for stage in (self.labels, self.graph) if stage)
+
+    @property
     def needs_twice(self) -> frozenset[str]:
         """The backbones that both the label source and the graph read."""
         return frozenset(self.labels.module.needs) & frozenset(self.graph.module.needs if self.graph else ())

@@ -23,7 +23,8 @@ from torch import Tensor
 from nerveseg import backbones, transition
 from nerveseg import recipe as recipes
 from nerveseg.backbones import texts
-from nerveseg.errors import OptionError, RecipeError
+from nerveseg.backbones.turns import InTurns
+from nerveseg.errors import OptionError, OutOfMemory, RecipeError
 from nerveseg.labels.base import Features, Logits, Scores, Words
 from nerveseg.picture import Picture, load
 from nerveseg.recipe import Recipe
@@ -122,6 +123,7 @@ class Segmenter:
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
         offline: bool = False,
+        low_memory: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> Segmenter:
         """Load the networks that a recipe needs.
@@ -132,6 +134,7 @@ class Segmenter:
             dtype: of the networks: float32, float16, bfloat16; None is float32, on CUDA float16.
             revision: of checkpoints that come from a hub.
             offline: never ask the network; a hub's local cache still counts.
+            low_memory: keep networks on the CPU, and only one stage's on the device at a time. Slower; on the CPU it changes nothing.
             settings: knobs by dotted name, as ``{"walk.alpha": 0.95}``.
 
         Raises:
@@ -147,8 +150,10 @@ class Segmenter:
             name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
         }
         with torch.random.fork_rng(devices=[]):  # from_pretrained draws weights before it reads them
-            networks = {name: backbones.load(name, folder.path, device=place, dtype=kind) for name, folder in folders.items()}
-        return cls(chosen, MappingProxyType(networks), folders, place, kind)
+            home = torch.device("cpu") if low_memory else place
+            networks = {name: backbones.load(name, folder.path, device=home, dtype=kind) for name, folder in folders.items()}
+        held = MappingProxyType(networks) if home == place else InTurns(networks, chosen.stages, place)
+        return cls(chosen, held, folders, place, kind)
 
     def __call__(self, pictures: Any, labels: Any, *, background: Any = None) -> Any:
         """Segment one picture, or a list of them.
@@ -184,7 +189,7 @@ class Segmenter:
             features: the label source's part, where it is there already; the source then looks at nothing.
         """
         watch = _Watch()
-        with torch.inference_mode():
+        with _enough_memory(), torch.inference_mode():
             with watch("read"):
                 loaded = picture if isinstance(picture, Picture) else load(picture)
             shared = backbones.shared(self.networks, self.recipe.needs_twice)
@@ -211,7 +216,7 @@ class Segmenter:
         need_background(vocabulary, beside)
         recipe = self._for_decode(encoding, settings)
         watch = _Watch()
-        with torch.inference_mode():
+        with _enough_memory(), torch.inference_mode():
             inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
             maps = [columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G)]
             with watch("decide"):
@@ -347,6 +352,27 @@ def device_and_dtype(device: str | torch.device | None, dtype: str | torch.dtype
     if kind is None:
         raise OptionError(f"Got dtype = {str(dtype)!r}. Accepted are {', '.join(known)}. Choose one of them.")
     return place, kind
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Say what to lower where memory runs out, on whatever device."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(_lower(error)) from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(_lower(error)) from error
+
+
+def _lower(error: BaseException) -> str:
+    said = (str(error).strip().splitlines() or ["no memory left"])[0]
+    return (
+        f"Got no memory for this picture: {said} Accepted is what fits. "
+        "Lower graph.size or labels.short_side, set transition.keep or transition.kernel = 'anchor', give fewer labels, or use low_memory."
+    )
 
 
 class _Watch:

@@ -37,5 +37,8 @@ def load(kind: str, folder: Path, *, device: torch.device | str = "cpu", dtype: 
 def shared(networks: Mapping[str, Any], twice: Collection[str]) -> Mapping[str, Any]:
     """The same networks for one picture, where those that two stages read answer a pass that was made already from memory."""
     from nerveseg.backbones.once import Once
+    from nerveseg.backbones.turns import InTurns
 
+    if isinstance(networks, InTurns):  # looking at all of them would bring each to the device
+        return networks
     return {name: Once(network) if name in twice else network for name, network in networks.items()}

@@ -32,6 +32,7 @@ class Networks:
         dtype: None has it chosen.
         offline: never ask the network.
         settings: knobs by dotted name.
+        low_memory: keep only one stage's networks on the device.
     """
 
     recipe: str
@@ -39,6 +40,7 @@ class Networks:
     dtype: str | None = None
     offline: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    low_memory: bool = False
     _made: list[tuple[Segmenter, float]] = field(default_factory=list)
 
     def check(self) -> Recipe:
@@ -57,7 +59,12 @@ class Networks:
 
                 still()
                 made = Segmenter.from_pretrained(
-                    self.recipe, device=self.device, dtype=self.dtype, offline=self.offline, settings=self.settings
+                    self.recipe,
+                    device=self.device,
+                    dtype=self.dtype,
+                    offline=self.offline,
+                    low_memory=self.low_memory,
+                    settings=self.settings,
                 )
             self._made.append((made, time.perf_counter() - started))
         return self._made[0][0]

@@ -20,6 +20,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="TABL
 BackgroundWords = Annotated[str, typer.Option("--background", "-b", help="none, auto, or words parted by ','.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Left out: the best there is.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16, bfloat16. Left out: float16 on CUDA, else float32.")]
+LowMemory = Annotated[bool, typer.Option("--low-memory", help="Keep only one stage's networks on the device. Slower.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the diffusion noise. Left out: the recipe's.")]
 
@@ -38,6 +39,7 @@ def segment(
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,
+    low_memory: LowMemory = False,
     seed: Seed = None,
 ) -> None:
     """Label every pixel of pictures by words.
@@ -54,7 +56,7 @@ def segment(
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
     places = plan(pictures, out, overwrite=overwrite)
-    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()))
+    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()), low_memory=low_memory)
     networks.check()
     session = Session(networks, vocabulary, rest, seed)
     folder(out)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from nerveseg import backbones
+from nerveseg.backbones.turns import InTurns, moved
+
+
+class Module(nn.Module):
+    """Says where it was sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def to(self, device):
+        self.places.append(str(device))
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    model: Module = field(default_factory=Module)
+    _kept: dict = field(default_factory=dict)
+
+
+def make(*names):
+    return {name: Network() for name in names}
+
+
+def test_one_stage_is_on_the_device_and_the_others_are_at_home():
+    networks = make("clip", "dino", "diffusion")
+    turns = InTurns(networks, [("clip", "dino"), ("diffusion",)], torch.device("meta"))
+    assert turns["clip"].model is networks["clip"].model
+    assert turns["dino"].model.places == ["meta"]
+    assert networks["clip"].model.places == ["meta"]
+    assert turns["diffusion"].model.places == ["meta"]
+    assert networks["clip"].model.places == networks["dino"].model.places == ["meta", "cpu"]
+    turns["diffusion"]
+    assert networks["diffusion"].model.places == ["meta"]
+
+
+def test_a_network_that_two_stages_need_stays_where_it_is():
+    networks = make("clip", "diffusion")
+    turns = InTurns(networks, [("clip", "diffusion"), ("clip",)], torch.device("meta"))
+    for name in ("clip", "diffusion", "clip"):
+        turns[name]
+    assert networks["clip"].model.places == ["meta"]
+
+
+def test_it_is_a_mapping_that_moves_nothing_by_itself():
+    networks = make("clip", "diffusion")
+    turns = InTurns(networks, [("clip",), ("diffusion",)], torch.device("meta"))
+    assert (list(turns), len(turns), "dino" in turns) == (["clip", "diffusion"], 2, False)
+    assert backbones.shared(turns, {"clip"}) is turns
+    assert networks["clip"].model.places == []
+
+
+def test_what_a_network_remembers_is_forgotten_when_it_moves():
+    network = Network(_kept={"prompt": torch.zeros(1)})
+    assert moved(network, torch.device("cpu"))._kept == {}
+
+
+def test_every_backbone_can_move(clip, diffusion):
+    for network in (clip, diffusion):
+        again = moved(network, torch.device("cpu"))
+        assert type(again) is type(network)
+        assert again.device.type == "cpu"
