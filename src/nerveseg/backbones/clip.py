@@ -132,15 +132,20 @@ class Clip:
         return torch.cat([token, patches], dim=1) + resize_positions(embeddings.position_embedding.weight, grid, positions)
 
     def _attention_sum(self, seen: dict[str, Tensor], b: int, blocks: int) -> Float[Tensor, "H m m"]:
-        total: Tensor | None = None
-        for i in range(blocks):
-            Q, K = (capture.split_heads(seen[f"{name}.{i}"][b : b + 1], self.heads) for name in ("q_proj", "k_proj"))
-            maps = (Q @ K.mT / math.sqrt(Q.shape[-1])).softmax(-1)
-            total = maps if total is None else total.add_(maps)
-        if total is None:
+        if not blocks:
             raise WeightsError(
                 "Got a CLIP of one block. Accepted are two or more where attention is asked for. Choose another label source."
             )
+        # Two H × m × m buffers for all blocks: new ones for each (38 MB in ViT-L/14) would take longer than what is computed in them.
+        total, maps = torch.empty(0), torch.empty(0)
+        for i in range(blocks):
+            Q, K = (capture.split_heads(seen[f"{name}.{i}"][b : b + 1], self.heads) for name in ("q_proj", "k_proj"))
+            if i == 0:
+                total = Q.new_zeros(self.heads, Q.shape[1], Q.shape[1])
+                maps = torch.empty_like(total)
+            torch.bmm(Q / math.sqrt(Q.shape[-1]), K.mT, out=maps)
+            maps.sub_(maps.amax(-1, keepdim=True)).exp_()
+            total.addcdiv_(maps, maps.sum(-1, keepdim=True))
         return total
 
     @torch.no_grad()
