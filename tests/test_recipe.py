@@ -118,6 +118,7 @@ def test_settings_that_do_not_exist(settings, error, word):
         ("[transitoin]\nbeta = 1\n", "Did you mean 'transition'"),
         ("format = 2\n", "Upgrade nerveseg"),
         ('[masks]\nupsample = "logit"\n', "masks.upsample"),
+        ('[masks]\nupsampel = "logits"\n', "Did you mean 'upsample'"),
         ('[graph]\nsource = "stable_diffusion"\n[masks]\nupsample = "logits"\n', "something walks"),
     ],
 )

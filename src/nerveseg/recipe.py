@@ -304,7 +304,19 @@ def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
     if name == "none" and part in _MAY_BE_NONE:
         return None
     module = registry.load(kind, name)
+    if part == "masks":
+        _check_masks(name, inner, {field.name for field in registry.knobs(module.Options)})
     return Stage(name, module, registry.options(module.Options, inner, part))
+
+
+def _check_masks(rule: str, inner: Mapping[str, Any], fields: set[str]) -> None:
+    """Refuse what is neither a knob of the rule nor one of the table's own, which the rule's Options would not list."""
+    own = ("rule", "min_area", *_MASKS)
+    for key in inner:
+        if key not in fields:
+            near = difflib.get_close_matches(key, sorted({*fields, *own}), n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+            raise OptionError(f"Got masks.{key} with the rule {rule!r}. Accepted are {', '.join(sorted({*fields, *own}))}. {hint}")
 
 
 def _some(stage: Stage | None) -> Stage:

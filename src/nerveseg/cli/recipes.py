@@ -33,7 +33,8 @@ def list_(*, json: Annotated[bool, typer.Option("--json", help="Print one JSON o
         if json:
             facts = {"title": str(rows.get("title", "")), "weights": rows.get("weights", {}), "bytes": size, "licences": licences}
             json_line({"recipe": name, **stages, **facts})
-        walks = stages["walk"] if stages["graph"] != "none" else "none"
+        # A walk that is named where there is no graph goes on the heads of the pass that the words went through.
+        walks = stages["walk"] if stages["graph"] != "none" or "solver" in rows.get("walk", {}) else "none"
         table.add_row(name, stages["labels"], _dash(stages["graph"]), _dash(walks), _size(size), "; ".join(licences))
     if not json:
         console().print(table)
