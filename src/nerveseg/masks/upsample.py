@@ -56,13 +56,14 @@ def shares(
     """
     k = P.shape[0]
     total = resample(P.float().sum(0, keepdim=True), size)
+    empty = total <= _NOTHING
+    somewhere = divide and bool(empty.any())  # rarely: then one pass less over every block
     step = max(1, budget // (4 * max(1, size[0] * size[1])))
     for first in range(0, k, step):
         block = resample(P[first : first + step].float(), size)
-        yield (
-            first,
-            block if not divide else torch.where(total > _NOTHING, block / total.clamp_min(_NOTHING), torch.full_like(total, 1.0 / k)),
-        )
+        if divide:
+            block = block / total.clamp_min(_NOTHING)
+        yield first, block.masked_fill(empty, 1.0 / k) if somewhere else block
 
 
 def check_maps(P: Tensor, name: str = "P") -> None:

@@ -73,7 +73,8 @@ def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options)
     top = torch.amax(maps, dim=(1, 2), keepdim=True)
     low = torch.amin(maps, dim=(1, 2), keepdim=True) if options.stretch else torch.zeros_like(top)
     score = stats.score[:, None, None].to(maps.dtype)
-    value = (maps - low) / (top - low).clamp_min(_NOTHING) * score.pow(options.score_power)
+    # One factor a class: a pass over hundreds of maps of a picture's size is what this rule costs.
+    value = (maps - low if options.stretch else maps) * (score.pow(options.score_power) / (top - low).clamp_min(_NOTHING))
     if options.score_floor > 0.0:
         value = torch.where(score > options.score_floor, value, torch.full_like(value, _ABSENT))
     if stats.rest is not None and not options.rest:
