@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -55,6 +55,7 @@ class Clip:
     model: Any
     tokenizer: Any
     words: frozenset[str] | None = None
+    passes: ClassVar[tuple[str, ...]] = ("vision", "visions", "image", "text")
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +124,12 @@ class Clip:
             )
             for b in range(len(pixels))
         )
+
+    def together(self, name: str, questions: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Sequence[Any] | None:
+        """Answer the same pass over several pictures of one size (`nerveseg.backbones.together`); only `vision` is put together."""
+        if name != "vision":
+            return None
+        return self.visions(torch.cat([given[0] for given, _ in questions]), **questions[0][1])
 
     def _embed(self, pixels: Tensor, grid: tuple[int, int], positions: str) -> Tensor:
         embeddings = self.model.vision_model.embeddings

@@ -26,6 +26,10 @@ class Once:
         # What asks for a Clip by type takes this for one.
         return type(self._network)
 
+    def remember(self, name: str, given: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
+        """Lay down the answer to a pass that was made elsewhere."""
+        self._made.append((name, given, named, result))
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._network, name)
         if name not in ("vision", "attention", "tokens", "latents"):
@@ -41,7 +45,7 @@ class Once:
                 if made == name and _same(before, given) and (_same(knobs, named) or _same(knobs, more)):
                     return result
             result = found(*given, **named)
-            self._made.append((name, given, named, result))
+            self.remember(name, given, named, result)
             return result
 
         return once

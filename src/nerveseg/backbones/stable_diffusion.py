@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -65,8 +65,8 @@ class PromptPass:
 class Latents:
     """The VAE's answer to a picture, both parts times the scaling factor: x_0 = mean, or a sample mean + deviation · ε."""
 
-    mean: Float[Tensor, "1 c h w"]
-    deviation: Float[Tensor, "1 c h w"]
+    mean: Float[Tensor, "b c h w"]
+    deviation: Float[Tensor, "b c h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,7 @@ class StableDiffusion:
     prompt: Float[Tensor, "1 L D"]
     folder: Path | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+    passes: ClassVar[tuple[str, ...]] = ("attention", "latents", "cross_attention", "prompt_embeddings")
 
     @property
     def device(self) -> torch.device:
@@ -203,8 +204,8 @@ class StableDiffusion:
         return geometry.to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
 
     @torch.no_grad()
-    def latents(self, pixels: Float[Tensor, "1 3 height width"]) -> Latents:
-        """The VAE encoder's pass over a picture: mean and deviation of its latent.
+    def latents(self, pixels: Float[Tensor, "b 3 height width"]) -> Latents:
+        """The VAE encoder's pass over pictures of one size: mean and deviation of their latents.
 
         Args:
             pixels: RGB in [−1, 1]; sides are multiples of `multiple`.
@@ -277,9 +278,23 @@ class StableDiffusion:
         return found.own
 
     @torch.no_grad()
+    def together(self, name: str, questions: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Sequence[Any] | None:
+        """Answer the same pass over several pictures of one size (`nerveseg.backbones.together`); only `attention` is put together."""
+        if name != "attention":
+            return None
+        knobs = questions[0][1]
+        x_0 = self.latents(torch.cat([given[0] for given, _ in questions])).mean
+        noised = [
+            self.noised(x_0[b : b + 1], t=knobs["t"], seed=named.get("seed", 0), noise=named.get("noise"))
+            for b, (_, named) in enumerate(questions)
+        ]
+        found = self.cross_attention(torch.cat(noised), self.prompt, t=knobs["t"], cross=(), own=knobs["layers"])
+        return [one.own for one in found]
+
+    @torch.no_grad()
     def cross_attention(
         self,
-        x_t: Float[Tensor, "1 c h w"],
+        x_t: Float[Tensor, "a c h w"],
         prompts: Float[Tensor, "b L D"],
         *,
         t: int,
@@ -289,7 +304,7 @@ class StableDiffusion:
         """Pass a noised latent through the U-Net with each prompt, in one batch that ends once every named layer has been reached.
 
         Args:
-            x_t: from `noised`.
+            x_t: from `noised`; one for all prompts, one a prompt, or several for one prompt.
             prompts: from `prompt_embeddings`.
             t: the step that x_t is at.
             cross: cross-attention layers to read, as in `resolve`; none reads none.
@@ -308,9 +323,11 @@ class StableDiffusion:
         hooked: dict[str, Any] = {}
         for path, module in modules.items():
             hooked[f"{path}.q"], hooked[f"{path}.k"] = capture.projections(module)
-        batch = len(prompts)
+        batch = max(len(prompts), len(x_t))
         with capture.outputs_of(hooked, stop=True) as seen, capture.stop_once_complete():
-            self.unet(x_t.expand(batch, -1, -1, -1), torch.tensor([t], device=self.device), encoder_hidden_states=prompts)
+            self.unet(
+                x_t.expand(batch, -1, -1, -1), torch.tensor([t], device=self.device), encoder_hidden_states=prompts.expand(batch, -1, -1)
+            )
 
         def heads(path: str, b: int) -> tuple[Tensor, Tensor]:
             Q, K = (capture.split_heads(seen[f"{path}.{part}"][b : b + 1], modules[path].heads) for part in ("q", "k"))
@@ -330,9 +347,9 @@ class StableDiffusion:
             raise OptionError(f"Got t = {t}. Accepted is 0 to {len(self.alphas) - 1}. Choose a step of the schedule.")
 
     def _check_sides(self, pixels: Tensor) -> None:
-        if pixels.shape[0] != 1 or any(side % self.multiple or not side for side in pixels.shape[-2:]):
+        if any(side % self.multiple or not side for side in pixels.shape[-2:]):
             raise ShapeError(
-                f"Got pixels of shape {tuple(pixels.shape)}. Accepted is (1, 3, H, W) with sides that are multiples of {self.multiple}. "
+                f"Got pixels of shape {tuple(pixels.shape)}. Accepted is (b, 3, H, W) with sides that are multiples of {self.multiple}. "
                 "Resize the picture first."
             )
 

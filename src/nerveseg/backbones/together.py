@@ -1,0 +1,91 @@
+"""Passes of several pictures at once: stages are asked what they will ask of a network, equal questions are put together, and their
+answers are laid where the stages find them.
+
+No stage knows of it: a stage file asks for one picture's pass, and `Once` has the answer already. Only the first pass that a stage makes
+of a picture is foreseen; the others (windows) are made as they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nerveseg.backbones.once import Once
+
+__all__ = ["answered"]
+
+Question = tuple[str, str, tuple[Any, ...], dict[str, Any]]
+"""Network, pass, its arguments."""
+
+
+class _Asked(Exception):
+    """Ends a stage at its first pass, and says which."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question[1])
+        self.question = question
+
+
+class _Listener:
+    """A network that makes no pass: it says what was asked of it."""
+
+    def __init__(self, kind: str, network: Any) -> None:
+        self._kind, self._network = kind, network
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(self._network)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._network.passes:
+            return getattr(self._network, name)
+
+        def ask(*given: Any, **named: Any) -> Any:
+            raise _Asked((self._kind, name, given, named))
+
+        return ask
+
+
+def answered(
+    networks: Mapping[str, Any], items: Sequence[Any], stages: Sequence[Callable[[Any, Mapping[str, Any]], Any]]
+) -> list[dict[str, Any]]:
+    """Make the first pass of every stage for all items, those of one size together.
+
+    Args:
+        networks: kind → backbone. One that can put passes together names its ``passes``, and has ``together(pass, questions)``, which gives
+            an answer to each (arguments, knobs), or None for a pass that it makes one by one. Where one has not, nothing is foreseen.
+        items: pictures.
+        stages: functions of an item and the networks.
+
+    Returns:
+        For each item the networks, with the answers in memory.
+    """
+    ready = [{name: Once(network) for name, network in networks.items()} for _ in items]
+    groups: dict[Any, list[tuple[int, Question]]] = {}
+    for place, item in enumerate(items):
+        for stage in stages:
+            question = _question(networks, item, stage)
+            if question is not None:
+                groups.setdefault(_key(question), []).append((place, question))
+    for asked in groups.values():
+        kind, name = asked[0][1][:2]
+        results = networks[kind].together(name, [(given, named) for _, (_, _, given, named) in asked]) if len(asked) > 1 else None
+        for (place, (_, _, given, named)), result in zip(asked, results or (), strict=bool(results)):
+            ready[place][kind].remember(name, given, named, result)
+    return ready
+
+
+def _question(networks: Mapping[str, Any], item: Any, stage: Callable[[Any, Mapping[str, Any]], Any]) -> Question | None:
+    if not all(hasattr(network, "together") for network in networks.values()):
+        return None
+    try:
+        stage(item, {kind: _Listener(kind, network) for kind, network in networks.items()})
+    except _Asked as asked:
+        return asked.question
+    return None
+
+
+def _key(question: Question) -> Any:
+    kind, name, given, named = question
+    knobs = tuple(sorted((knob, repr(value)) for knob, value in named.items() if knob not in ("seed", "noise")))
+    return kind, name, tuple(tuple(value.shape) for value in given), knobs

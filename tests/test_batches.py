@@ -1,0 +1,66 @@
+"""Pictures of unequal size, encoded together: the same as one by one, in the same order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nerveseg.segmenter import Segmenter
+from nerveseg.world import scenes
+
+SIZES = ((96, 128), (128, 128), (96, 128), (64, 160), (128, 128))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return [scenes.render("val", index, size).picture for index, size in enumerate(SIZES)]
+
+
+def counted(segmenter, monkeypatch):
+    seen = []
+    unet, tower = segmenter.networks["diffusion"].unet, segmenter.networks["clip"].model.vision_model.encoder
+    for name, network in (("unet", unet), ("clip", tower)):
+        real = network.forward
+
+        def forward(*given, name=name, real=real, **named):
+            first = given[0] if given else named["inputs_embeds"]
+            seen.append((name, len(first)))
+            return real(*given, **named)
+
+        monkeypatch.setattr(network, "forward", forward)
+    return seen
+
+
+def test_a_batch_equals_its_loop(mini, pictures):
+    together = mini.encode_many(pictures)
+    for one, picture in zip(together, pictures, strict=True):
+        alone = mini.encode(picture)
+        assert one.picture.sha256 == alone.picture.sha256
+        torch.testing.assert_close(one.features.embeddings, alone.features.embeddings, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(one.heads.keys, alone.heads.keys, atol=1e-4, rtol=1e-3)
+
+
+def test_pictures_of_one_size_make_one_pass(mini, pictures, monkeypatch):
+    seen = counted(mini, monkeypatch)
+    mini.encode_many(pictures)
+    assert sorted(seen) == [("clip", 1), ("clip", 2), ("clip", 2), ("unet", 1), ("unet", 2), ("unet", 2)]
+
+
+def test_a_call_takes_pictures_in_batches(mini, pictures):
+    words = ["cat", "grass", "sky"]
+    for one, other in zip(mini(pictures, words, batch=3), mini(pictures, words), strict=True):
+        assert one.size == other.size
+        assert float((one.segmentation == other.segmentation).float().mean()) > 0.999
+
+
+def test_windows_and_a_recipe_without_a_graph_go_through_as_well(pictures):
+    windowed = Segmenter.from_pretrained("mini", device="cpu", settings={"labels.window": 64, "labels.stride": 32, "graph.source": "none"})
+    for one, picture in zip(windowed.encode_many(pictures), pictures, strict=True):
+        assert one.heads is None
+        torch.testing.assert_close(one.features.embeddings, windowed.encode(picture).features.embeddings, atol=1e-4, rtol=1e-4)
+
+
+def test_the_random_state_stays(mini, pictures):
+    state = torch.get_rng_state()
+    mini.encode_many(pictures[:2])
+    assert torch.equal(torch.get_rng_state(), state)
