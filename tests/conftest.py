@@ -22,6 +22,7 @@ def pytest_configure(config):
     patch = pytest.MonkeyPatch()
     config.add_cleanup(patch.undo)
     patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    patch.delenv("HF_HUB_OFFLINE", raising=False)  # the hub's client reads it once, and would not ask the stand-in
     for name in ("connect", "connect_ex"):
         patch.setattr(socket.socket, name, _only_here(getattr(socket.socket, name)))
     patch.setattr(socket, "getaddrinfo", _looked_up_here(socket.getaddrinfo))
