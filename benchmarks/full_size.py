@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default=None)
     parser.add_argument("--dtype", default=None)
+    parser.add_argument("--batch", type=int, default=1, help="pictures whose passes are put together; seconds are those of one picture")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=None)
     given = parser.parse_args()
@@ -69,7 +70,7 @@ def main() -> None:
     if given.vocabulary:
         text = curve(segmenter, jpeg, [int(k) for k in given.vocabulary.split(",")], given.repeat)
     else:
-        text = stages(segmenter, jpeg, [int(k) for k in given.labels.split(",")], given.repeat)
+        text = stages(segmenter, jpeg, [int(k) for k in given.labels.split(",")], given.repeat, given.batch)
     print(text)
     if given.output is not None:
         given.output.parent.mkdir(parents=True, exist_ok=True)
@@ -120,18 +121,19 @@ def picture() -> bytes:
     return stream.getvalue()
 
 
-def stages(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int) -> str:
-    """Bare passes and the whole, and the share of each stage."""
-    bare = {name: best(work, repeat, segmenter)[0] for name, work in bare_passes(segmenter, jpeg).items()}
+def stages(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int, batch: int) -> str:
+    """Bare passes and the whole, and the share of each stage, by picture."""
+    bare = {name: best(work, repeat, segmenter)[0] / batch for name, work in bare_passes(segmenter, jpeg, batch).items()}
     total = sum(bare.values())
     lines = ["| labels | bare passes s | whole s | whole / bare | shares of the whole |", "|---|---|---|---|---|"]
     for count in counts:
         words = [f"word {i}" for i in range(count)]
-        taken, result = best(lambda words=words: segmenter(jpeg, words), repeat, segmenter)
+        taken, results = best(lambda words=words: segmenter([jpeg] * batch, words, batch=batch), repeat, segmenter)
+        taken, result = taken / batch, results[-1]
         shares = ", ".join(f"{name} {100 * part / taken:.1f} %" for name, part in result.seconds.items() if part >= 0.0005 * taken)
         lines.append(f"| {count} | {total:.2f} | {taken:.2f} | {taken / total:.3f} | {shares} |")
     passes = ", ".join(f"{name} {part:.2f} s" for name, part in bare.items())
-    return "\n".join([*lines, "", f"Bare passes: {passes}. {memory(segmenter)} {machine(segmenter)}", ""])
+    return "\n".join([*lines, "", f"Batch {batch}. Bare passes: {passes}. {memory(segmenter)} {machine(segmenter)}", ""])
 
 
 def curve(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int) -> str:
@@ -148,25 +150,25 @@ def curve(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int) -> 
     return "\n".join([*lines, "", machine(segmenter), ""])
 
 
-def bare_passes(segmenter: Segmenter, jpeg: bytes) -> dict[str, Callable[[], Any]]:
+def bare_passes(segmenter: Segmenter, jpeg: bytes, batch: int) -> dict[str, Callable[[], Any]]:
     """The passes that the recipe's stages are made of, as the libraries run them."""
     shot, found = load(jpeg), {}
     if "clip" in segmenter.networks:
         clip, options = segmenter.networks["clip"], segmenter.recipe.labels.options
         frame = geometry.fit(shot.size, "aspect", options.short_side or clip.side, clip.patch)
-        pixels = geometry.to_tensor(shot, frame.fitted)[None].to(segmenter.device, segmenter.dtype)
+        pixels = geometry.to_tensor(shot, frame.fitted)[None].to(segmenter.device, segmenter.dtype).repeat(batch, 1, 1, 1)
         found["CLIP vision"] = lambda: clip.model.vision_model(pixel_values=pixels, interpolate_pos_encoding=True)
     if "diffusion" in segmenter.networks and segmenter.recipe.graph is not None:
         sd, knobs = segmenter.networks["diffusion"], segmenter.recipe.graph.options
         side = knobs.size or sd.side
         half = (0.5, 0.5, 0.5)
-        square = geometry.to_tensor(shot, (side, side), half, half)[None].to(segmenter.device, segmenter.dtype)
-        latents = torch.randn(1, 4, side // sd.shrink, side // sd.shrink, device=segmenter.device, dtype=segmenter.dtype)
+        square = geometry.to_tensor(shot, (side, side), half, half)[None].to(segmenter.device, segmenter.dtype).repeat(batch, 1, 1, 1)
+        latents = torch.randn(batch, 4, side // sd.shrink, side // sd.shrink, device=segmenter.device, dtype=segmenter.dtype)
         last = {path: sd.unet.get_submodule(path).to_k for path in sd.resolve(knobs.layers)}
 
         def up_to_the_last_layer() -> None:
             with capture.outputs_of(last, stop=True), capture.stop_once_complete():
-                sd.unet(latents, torch.tensor([knobs.t], device=segmenter.device), encoder_hidden_states=sd.prompt)
+                sd.unet(latents, torch.tensor([knobs.t], device=segmenter.device), encoder_hidden_states=sd.prompt.expand(batch, -1, -1))
 
         found["VAE encoder"] = lambda: sd.vae.encode(square)
         found["U-Net"] = up_to_the_last_layer
