@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from nerveseg.errors import OptionError
 from nerveseg.segmenter import Segmenter
 from nerveseg.world import scenes
 
@@ -51,6 +54,33 @@ def test_a_call_takes_pictures_in_batches(mini, pictures):
     for one, other in zip(mini(pictures, words, batch=3), mini(pictures, words), strict=True):
         assert one.size == other.size
         assert float((one.segmentation == other.segmentation).float().mean()) > 0.999
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_none_is_refused_and_loses_no_picture(mini, pictures, batch):
+    with pytest.raises(OptionError, match="1 or more"):
+        mini(pictures, ["cat", "grass"], batch=batch)
+
+
+def test_each_picture_has_the_noise_of_its_own_seed(mini, pictures):
+    same = [pictures[0]] * 3
+    for one, seed in zip(mini.encode_many(same, seeds=[5, None, 6]), (5, None, 6), strict=True):
+        torch.testing.assert_close(one.heads.keys, mini.encode(pictures[0], seed=seed).heads.keys, atol=1e-4, rtol=1e-3)
+    five, _, six = mini.encode_many(same, seeds=[5, None, 6])
+    assert float((five.heads.keys - six.heads.keys).abs().max()) > 1e-2
+    with pytest.raises(OptionError, match="2 seeds for 3 pictures"):
+        mini.encode_many(same, seeds=[5, 6])
+
+
+def test_a_network_that_takes_one_picture_does_not_keep_the_others_apart(mini, dino, pictures, monkeypatch):
+    recipe = mini.recipe.changed({"graph.source": "dino", "graph.size": 64})
+    both = dataclasses.replace(mini, recipe=recipe, networks={"clip": mini.networks["clip"], "dino": dino})
+    alone = [both.encode(picture) for picture in pictures]
+    seen = counted(mini, monkeypatch)
+    for one, other in zip(both.encode_many(pictures), alone, strict=True):
+        torch.testing.assert_close(one.features.embeddings, other.features.embeddings, atol=1e-4, rtol=1e-4)
+        assert torch.equal(one.heads.keys, other.heads.keys)
+    assert sorted(seen) == [("clip", 1), ("clip", 2), ("clip", 2)]
 
 
 def test_windows_and_a_recipe_without_a_graph_go_through_as_well(pictures):

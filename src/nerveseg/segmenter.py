@@ -39,6 +39,11 @@ from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 __all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "device_and_dtype"]
 
 _VOCABULARIES_KEPT = 8
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")  # the CPU's; MPS's and drivers'; cuBLAS's
+_LOWER = (
+    "Lower graph.size, labels.short_side or batch, set transition.keep or transition.kernel = 'anchor', "
+    "give fewer labels, or use low_memory."
+)
 _WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights for their digest
 
 
@@ -139,7 +144,7 @@ class Segmenter:
             settings: knobs by dotted name, as ``{"walk.alpha": 0.95}``.
 
         Raises:
-            WeightsNotFound, WeightsError: weights. RecipeError, RegistryError, OptionError: the recipe.
+            WeightsNotFound, WeightsError: weights. RecipeError, RegistryError, OptionError: the recipe. OutOfMemory: they do not fit.
         """
         chosen = recipes.load(recipe, settings)
         place, kind = device_and_dtype(device, dtype)
@@ -150,7 +155,8 @@ class Segmenter:
         folders = {
             name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
         }
-        with torch.random.fork_rng(devices=[]):  # from_pretrained draws weights before it reads them
+        lower = "Use low_memory, dtype = 'float16', or a recipe of smaller networks."
+        with _enough_memory("these networks", lower), torch.random.fork_rng(devices=[]):  # from_pretrained draws weights, then reads them
             home = torch.device("cpu") if low_memory else place
             networks = {name: backbones.load(name, folder.path, device=home, dtype=kind) for name, folder in folders.items()}
         held = MappingProxyType(networks) if home == place else InTurns(networks, chosen.stages, place)
@@ -171,10 +177,10 @@ class Segmenter:
         """
         vocabulary = Vocabulary.parse(labels)
         need_background(vocabulary, Background.parse(background, vocabulary))  # bad words cost no network pass
+        if batch < 1:
+            raise OptionError(f"Got batch = {batch}. Accepted is 1 or more. Use 1 for one picture at a time.")
         if isinstance(pictures, (list, tuple)):
-            encodings = (
-                encoding for at in range(0, len(pictures), max(1, batch)) for encoding in self.encode_many(pictures[at : at + batch])
-            )
+            encodings = (encoding for at in range(0, len(pictures), batch) for encoding in self.encode_many(pictures[at : at + batch]))
             return [self.decode(encoding, vocabulary, background=background) for encoding in encodings]
         return self.decode(self.encode(pictures), vocabulary, background=background)
 
@@ -197,12 +203,21 @@ class Segmenter:
         loaded, watch = self._read(picture)
         return self._encode(loaded, watch, backbones.shared(self.networks, self.recipe.needs_twice), seed, noise, features)
 
-    def encode_many(self, pictures: Sequence[Any]) -> list[Encoding]:
+    def encode_many(self, pictures: Sequence[Any], *, seeds: Sequence[int | None] | None = None) -> list[Encoding]:
         """Encode pictures together: passes of one network over pictures that it sees at one size are one pass.
 
         Equal to a loop over `encode` up to 1e-4, and in its order; windows, and networks that take turns (``low_memory``), go one by one.
         Seconds of shared passes are not counted to any picture.
+
+        Args:
+            pictures: as in `__call__`, or `Picture`s.
+            seeds: of each picture's diffusion noise; None takes the recipe's.
         """
+        own = [None] * len(pictures) if seeds is None else list(seeds)
+        if len(own) != len(pictures):
+            raise OptionError(
+                f"Got {len(own)} seeds for {len(pictures)} pictures. Accepted is one a picture. Leave them out for the recipe's."
+            )
         read = [self._read(picture) for picture in pictures]
         if len(read) < 2 or isinstance(self.networks, InTurns):
             ready = [backbones.shared(self.networks, self.recipe.needs_twice) for _ in read]
@@ -210,10 +225,13 @@ class Segmenter:
             with _enough_memory(), torch.inference_mode():
                 ready = answered(
                     self.networks,
-                    [loaded for loaded, _ in read],
-                    [self._features, lambda loaded, networks: self._heads(loaded, networks, None, None)],
+                    [(loaded, seed) for (loaded, _), seed in zip(read, own, strict=True)],
+                    [
+                        lambda item, networks: self._features(item[0], networks),
+                        lambda item, networks: self._heads(item[0], networks, item[1], None),
+                    ],
                 )
-        return [self._encode(loaded, watch, shared, None, None, None) for (loaded, watch), shared in zip(read, ready, strict=True)]
+        return [self._encode(*one, shared, seed, None, None) for one, shared, seed in zip(read, ready, own, strict=True)]
 
     def _read(self, picture: Any) -> tuple[Picture, _Watch]:
         watch = _Watch()
@@ -392,24 +410,18 @@ def device_and_dtype(device: str | torch.device | None, dtype: str | torch.dtype
 
 
 @contextmanager
-def _enough_memory() -> Iterator[None]:
+def _enough_memory(what: str = "this picture", lower: str = _LOWER) -> Iterator[None]:
     """Say what to lower where memory runs out, on whatever device."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(_lower(error)) from error
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+    except OutOfMemory:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _NO_MEMORY)
+        if not out:
             raise
-        raise OutOfMemory(_lower(error)) from error
-
-
-def _lower(error: BaseException) -> str:
-    said = (str(error).strip().splitlines() or ["no memory left"])[0]
-    return (
-        f"Got no memory for this picture: {said} Accepted is what fits. "
-        "Lower graph.size or labels.short_side, set transition.keep or transition.kernel = 'anchor', give fewer labels, or use low_memory."
-    )
+        said = (str(error).strip().splitlines() or ["none is left"])[0].rstrip(".")
+        raise OutOfMemory(f"Got no memory for {what}: {said}. Accepted is what fits. {lower}") from error
 
 
 class _Watch:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 from torch import nn
 
@@ -59,13 +62,49 @@ def test_it_is_a_mapping_that_moves_nothing_by_itself():
     assert networks["clip"].model.places == []
 
 
+def test_a_move_that_fails_leaves_every_network_at_home_and_the_next_one_works():
+    networks = make("clip", "dino", "diffusion")
+    full = [True]
+
+    class Large(Module):
+        def to(self, device):
+            super().to(device)
+            if str(device) != "cpu" and full[0]:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self
+
+    networks["dino"] = Network(Large())
+    turns = InTurns(networks, [("diffusion",), ("clip",), ("dino",)], torch.device("meta"))
+    turns["clip"]
+    with pytest.raises(torch.OutOfMemoryError):
+        turns["dino"]
+    assert networks["clip"].model.places == ["meta", "cpu"]
+    assert networks["dino"].model.places == ["meta", "cpu"]
+    assert turns["clip"].model.places[-1] == "meta"
+    full[0] = False
+    assert turns["dino"].model.places[-1] == "meta"
+    assert networks["clip"].model.places[-1] == "cpu"
+
+
 def test_what_a_network_remembers_is_forgotten_when_it_moves():
     network = Network(_kept={"prompt": torch.zeros(1)})
     assert moved(network, torch.device("cpu"))._kept == {}
 
 
-def test_every_backbone_can_move(clip, diffusion):
-    for network in (clip, diffusion):
-        again = moved(network, torch.device("cpu"))
-        assert type(again) is type(network)
-        assert again.device.type == "cpu"
+def test_every_backbone_can_move(clip, diffusion, groupvit, dino, dinov2, taesd):
+    for network in (clip, diffusion, groupvit, dino, dinov2, taesd):
+        away = moved(moved(copied(network), torch.device("meta")), torch.device("meta"))
+        assert type(away) is type(network)
+        held = [value for name in ("model", "unet", "vae") for value in tensors(getattr(away, name, None))]
+        assert held
+        assert {value.device.type for value in held} == {"meta"}
+        assert getattr(away, "device", torch.device("meta")).type == "meta"
+
+
+def copied(network):
+    parts = {f.name: copy.deepcopy(getattr(network, f.name)) for f in dataclasses.fields(network) if f.name != "tokenizer"}
+    return dataclasses.replace(network, **parts)
+
+
+def tensors(module):
+    return [] if module is None else [*module.parameters(), *module.buffers()]

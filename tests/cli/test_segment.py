@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from nerveseg.writers import png
@@ -98,6 +99,26 @@ def test_a_picture_too_large_for_the_machine_does_not_lose_the_others(run, photo
     result = run("segment", photo("a.png"), photo("b.png"), *WORDS)
     assert result.exit_code == 3
     assert "not enough memory" in result.stderr
+
+
+def test_memory_that_runs_out_leaves_no_file_of_that_picture_and_goes_on(run, photo, mini, monkeypatch, tmp_path):
+    module, failed = mini.recipe.walk.module, []
+    solve = module.solve
+
+    def fails_once(*given):
+        if not failed:
+            failed.append(True)
+            torch.empty(10**15)
+        return solve(*given)
+
+    monkeypatch.setattr(module, "solve", fails_once)
+    result = run("segment", photo("a.png"), photo("b.png"), *WORDS, "--json")
+    assert result.exit_code == 3
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row.get("error", {}).get("type") for row in rows] == ["OutOfMemory", None]
+    assert "graph.size" in result.stderr
+    names = sorted(path.name for path in (tmp_path / "nerveseg-out").iterdir())
+    assert names == ["b.overlay.png", "b.png", "b.run.json"]
 
 
 @pytest.mark.parametrize(

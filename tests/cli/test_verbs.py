@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nerveseg.segmenter import Segmenter
 from nerveseg.world import bundled, scenes
 from nerveseg.world.names import NAMES
 
@@ -60,6 +61,19 @@ def test_explain_refuses(run, photo, options, code, word):
     result = run("explain", photo(), *WORDS, *options)
     assert result.exit_code == code
     assert word in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["segment", "explain"])
+def test_low_memory_reaches_the_networks(run, photo, monkeypatch, verb):
+    load, seen = Segmenter.from_pretrained, []
+
+    def from_pretrained(*given, **options):
+        seen.append(options["low_memory"])
+        return load(*given, **options)
+
+    monkeypatch.setattr(Segmenter, "from_pretrained", from_pretrained)
+    assert run(verb, photo(), *WORDS, "--low-memory").exit_code == 0
+    assert seen == [True]
 
 
 def test_explain_draws_any_label_and_many(run, photo):

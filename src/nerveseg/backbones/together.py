@@ -19,10 +19,10 @@ Question = tuple[str, str, tuple[Any, ...], dict[str, Any]]
 
 
 class _Asked(Exception):
-    """Ends a stage at its first pass, and says which."""
+    """Ends a stage at its first pass, and says which; None: one that cannot be put together."""
 
-    def __init__(self, question: Question) -> None:
-        super().__init__(question[1])
+    def __init__(self, question: Question | None) -> None:
+        super().__init__(question)
         self.question = question
 
 
@@ -37,6 +37,8 @@ class _Listener:
         return type(self._network)
 
     def __getattr__(self, name: str) -> Any:
+        if not hasattr(self._network, "together"):
+            raise _Asked(None)
         if name not in self._network.passes:
             return getattr(self._network, name)
 
@@ -53,7 +55,8 @@ def answered(
 
     Args:
         networks: kind → backbone. One that can put passes together names its ``passes``, and has ``together(pass, questions)``, which gives
-            an answer to each (arguments, knobs), or None for a pass that it makes one by one. Where one has not, nothing is foreseen.
+            an answer to each (arguments, knobs), or None for a pass that it makes one by one. A stage that turns to one that has not is
+            not foreseen.
         items: pictures.
         stages: functions of an item and the networks.
 
@@ -76,8 +79,6 @@ def answered(
 
 
 def _question(networks: Mapping[str, Any], item: Any, stage: Callable[[Any, Mapping[str, Any]], Any]) -> Question | None:
-    if not all(hasattr(network, "together") for network in networks.values()):
-        return None
     try:
         stage(item, {kind: _Listener(kind, network) for kind, network in networks.items()})
     except _Asked as asked:

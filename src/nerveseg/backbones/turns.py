@@ -29,13 +29,21 @@ class InTurns(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._there:
-            wanted = next((stage for stage in self._stages if name in stage), frozenset((name,)))
-            for leaving in self._there - wanted:
-                self._networks[leaving] = moved(self._networks[leaving], torch.device("cpu"))
-            for coming in wanted - self._there:
-                self._networks[coming] = moved(self._networks[coming], self._device)
-            self._there = wanted
+            self._swap(next((stage for stage in self._stages if name in stage), frozenset((name,))))
         return self._networks[name]
+
+    def _swap(self, wanted: frozenset[str]) -> None:
+        # What is there is noted move by move: one that fails for want of memory must not leave a network that is taken to be there.
+        for leaving in self._there - wanted:
+            self._there -= {leaving}
+            self._networks[leaving] = moved(self._networks[leaving], torch.device("cpu"))
+        for coming in wanted - self._there:
+            try:
+                self._networks[coming] = moved(self._networks[coming], self._device)
+            except (RuntimeError, MemoryError):
+                self._networks[coming] = moved(self._networks[coming], torch.device("cpu"))  # it may be there by half
+                raise
+            self._there |= {coming}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._networks)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import guarded, note, waiting
-from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Labels, Offline, RecipeName, Seed, Settings
+from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Labels, LowMemory, Offline, RecipeName, Seed, Settings
 
 __all__ = ["explain"]
 
@@ -26,6 +26,7 @@ def explain(
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,
+    low_memory: LowMemory = False,
     seed: Seed = None,
 ) -> None:
     """Draw one figure: the picture, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
@@ -38,7 +39,7 @@ def explain(
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
     _figure.check(out, overwrite=overwrite)
-    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()))
+    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()), low_memory=low_memory)
     check(networks.check())
     loaded = load(picture)
     for remark in loaded.notes:
