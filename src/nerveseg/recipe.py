@@ -113,7 +113,7 @@ class Recipe:
     @property
     def needs(self) -> tuple[str, ...]:
         """The backbones that its stages read."""
-        return tuple(dict.fromkeys((*self.labels.module.needs, *(self.graph.module.needs if self.graph else ()))))
+        return tuple(dict.fromkeys(backbone for stage in self.stages for backbone in stage))
 
     @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
@@ -123,7 +123,8 @@ class Recipe:
     @property
     def needs_twice(self) -> frozenset[str]:
         """The backbones that both the label source and the graph read."""
-        return frozenset(self.labels.module.needs) & frozenset(self.graph.module.needs if self.graph else ())
+        every = [backbone for stage in self.stages for backbone in set(stage)]
+        return frozenset(backbone for backbone in every if every.count(backbone) > 1)
 
     def changed(self, settings: Mapping[str, Any]) -> Recipe:
         """Change knobs by dotted name, as ``{"walk.alpha": 0.95}``; choosing another stage file drops the old one's knobs."""

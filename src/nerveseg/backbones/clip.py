@@ -233,23 +233,11 @@ class Clip:
         Returns:
             Unit rows, float32. Cost: strings × templates passes of the text tower.
         """
-        if not strings:
-            return torch.zeros(0, self.width, device=self.device)
-        return averaged(strings, templates, self._encode_text, batch=batch)
-
-    def _encode_text(self, prompts: list[str]) -> Float[Tensor, "p E"]:
-        # Padding to the longest of the batch is exact: attention is causal and the first end token is the one that is read.
-        tokens = self.tokenizer(prompts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt").to(self.device)
-        pooled = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).pooler_output
-        return F.normalize(self.model.text_projection(pooled).float(), dim=-1)
-
-    @property
-    def _max_tokens(self) -> int:
-        return int(self.model.config.text_config.max_position_embeddings)
+        return averaged(self.model, self.tokenizer, strings, templates, batch=batch)
 
     def truncated(self, strings: Sequence[str], templates: Sequence[str] = ("{}",)) -> tuple[str, ...]:
         """The strings of which some prompt has more tokens (77 in the published models) than the text tower takes, and is cut."""
-        return cut(self.tokenizer, strings, templates, self._max_tokens)
+        return cut(self.model, self.tokenizer, strings, templates)
 
     def unknown(self, strings: Sequence[str]) -> tuple[str, ...]:
         """The strings that this CLIP was not trained on, as far as its folder says; always empty for the published ones."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.picture.load import Picture
 
-__all__ = ["Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized"]
+__all__ = ["Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized", "starts"]
 
 _LONGEST = 2048  # the family's limit on the longer side
 _BITS = 11  # of a weight in OpenCV's bilinear resizing of 8-bit pictures
@@ -123,9 +123,19 @@ def boxes(size: tuple[int, int], patch: int, options: Any) -> Iterator[Box]:
     corner = getattr(options, "pad_at", "middle") == "corner"
     before = (0, 0) if corner else ((padded[0] - height) // 2, (padded[1] - width) // 2)
     seen = (padded[0] // patch * patch, padded[1] // patch * patch)
-    for top in _starts(size[0], height, options.stride):
-        for left in _starts(size[1], width, options.stride):
+    for top in starts(size[0], height, options.stride):
+        for left in starts(size[1], width, options.stride):
             yield Box(top, left, height, width, (padded[0], padded[1]), before, seen, corner)
+
+
+def starts(length: int, window: int, stride: int) -> tuple[int, ...]:
+    """Where windows begin along a side; the last one is shifted back inside.
+
+    >>> starts(10, 4, 4)
+    (0, 4, 6)
+    """
+    count = max(length - window + stride - 1, 0) // stride + 1
+    return tuple(max(min(i * stride, length - window), 0) for i in range(count))
 
 
 def crop(pixels: Float[Tensor, "1 3 h w"], box: Box) -> Float[Tensor, "1 3 a b"]:
@@ -163,8 +173,3 @@ def joined(
         total[:, *area] += inside
         count[area] += 1
     return total.div_(count)
-
-
-def _starts(length: int, window: int, stride: int) -> tuple[int, ...]:
-    count = max(length - window + stride - 1, 0) // stride + 1
-    return tuple(max(min(i * stride, length - window), 0) for i in range(count))

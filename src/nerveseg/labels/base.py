@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nerveseg.backbones.clip import POSITIONS, Clip, ClipActivations
 from nerveseg.errors import ShapeError
 from nerveseg.labels import _windows
-from nerveseg.labels._windows import Box, Part
+from nerveseg.labels._windows import Box, Part, starts
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
@@ -35,6 +35,7 @@ __all__ = [
     "join_windows_knob",
     "look",
     "look_clip",
+    "mixed",
     "pad_to_knob",
     "positions_knob",
     "probabilities",
@@ -302,6 +303,23 @@ def dense(views: Iterable[View], embed: Callable[[View], Float[Tensor, "m E"]]) 
     return Features(parts[0].embeddings[None, :0], grid, parts=parts, pixels=first.grid)
 
 
+def mixed(views: Iterable[View], clip: Clip, options: Any, mixing: Callable[[View], Float[Tensor, "H m m"] | None]) -> Features:
+    """`dense` of the last block with its attention replaced: what SCLIP and its relatives are.
+
+    Args:
+        views: from `look`.
+        clip: the backbone.
+        options: ``residual`` and ``ffn`` act here.
+        mixing: a view → one matrix a head over its tokens, the class token included; None is the identity, the value path alone.
+    """
+
+    def embed(view: View) -> Float[Tensor, "m E"]:
+        x = view.activations.inputs[-1]
+        return clip.project(clip.last_block(x, mixing(view), residual=options.residual, ffn=options.ffn))
+
+    return dense(views, embed)
+
+
 @torch.no_grad()
 def score_cosines(features: Features, words: Words, networks: Networks, options: Any) -> Scores:
     """Softmax of scaled cosines over all strings; background strings are in the denominator only: the ``score`` of most sources.
@@ -331,16 +349,6 @@ def score_refined(
     cosines = F.adaptive_avg_pool2d(maps, features.grid).flatten(1).T
     logits = Logits(maps, words.groups, options.scale, options.join)
     return Scores(probabilities(cosines, words.groups, scale=options.scale, join=options.join), features.grid, logits)
-
-
-def starts(length: int, window: int, stride: int) -> tuple[int, ...]:
-    """Where windows begin along a side; the last one is shifted back inside.
-
-    >>> starts(10, 4, 4)
-    (0, 4, 6)
-    """
-    count = max(length - window + stride - 1, 0) // stride + 1
-    return tuple(max(min(i * stride, length - window), 0) for i in range(count))
 
 
 def average(views: Iterable[View], embed: Callable[[View], Float[Tensor, "L m E"]]) -> tuple[Float[Tensor, "L n E"], tuple[int, int]]:

@@ -52,12 +52,7 @@ class Options:
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings: one layer, n·E floats, or those of every window."""
     clip: Clip = networks["clip"]
-
-    def embed(view: base.View) -> Tensor:
-        x = view.activations.inputs[-1]
-        return clip.project(clip.last_block(x, self_attention(clip, x, options.pairing), residual=options.residual, ffn=options.ffn))
-
-    return base.dense(views, embed)
+    return base.mixed(views, clip, options, lambda view: self_attention(clip, view.activations.inputs[-1], options.pairing))
 
 
 def self_attention(clip: Clip, x: Float[Tensor, "m D"], pairing: str) -> Float[Tensor, "H m m"]:

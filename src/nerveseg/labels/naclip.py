@@ -51,13 +51,7 @@ class Options:
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings: one layer, n·E floats, or those of every window."""
     clip: Clip = networks["clip"]
-
-    def embed(view: base.View) -> Tensor:
-        x = view.activations.inputs[-1]
-        mixing = neighbourly(clip, x, view.activations.grid, options)
-        return clip.project(clip.last_block(x, mixing, residual=options.residual, ffn=options.ffn))
-
-    return base.dense(views, embed)
+    return base.mixed(views, clip, options, lambda view: neighbourly(clip, view.activations.inputs[-1], view.activations.grid, options))
 
 
 def neighbourly(clip: Clip, x: Float[Tensor, "m D"], grid: tuple[int, int], options: Options) -> Float[Tensor, "H m m"]:
