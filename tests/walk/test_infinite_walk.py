@@ -168,3 +168,29 @@ def test_signed_scores_are_walked_and_left_as_they_come():
     result = walk.infinite(S, signed, 0.9)
     assert float(result.probabilities.min()) < 0
     assert error(result, walk.direct(S, signed, 0.9)) <= result.bound
+
+
+def many(grid=(8, 9), beta=0.3, k=40):
+    generator = torch.Generator().manual_seed(0)
+    n = grid[0] * grid[1]
+    heads = Heads(torch.randn(3, n, 8, generator=generator), torch.randn(3, n, 8, generator=generator), grid)
+    G = labels(n, k)
+    return build(heads, G, kernel="exp", beta=beta), G
+
+
+@pytest.mark.parametrize("beta", [0.3, 1.0])
+@pytest.mark.parametrize("alpha", [0.3, 0.9, 0.99])
+def test_with_many_columns_one_factorisation_stands_for_the_steps(alpha, beta):
+    S, G = many(beta=beta)
+    result = walk.infinite(S, G, alpha, 1e-4)
+    assert error(result, walk.direct(S, G, alpha)) <= result.bound <= 1e-4
+    assert result.outcome is walk.Outcome.CONVERGED
+    assert result.steps == 1  # the residual that certifies it
+
+
+def test_few_columns_and_operators_that_are_not_held_whole_are_walked_by_steps():
+    S, G = many()
+    assert S.head_start(G[:, :8], 0.9) is None
+    assert many(beta=0.0)[0].head_start(G, 0.9) is None
+    thin = build(Heads(torch.rand(1, 72, 4), torch.rand(1, 72, 4), (8, 9)), G, kernel="elu", beta=0.3)
+    assert thin.head_start(G, 0.9) is None

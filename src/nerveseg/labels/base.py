@@ -222,6 +222,8 @@ def probabilities(cosines: Float[Tensor, "*n s"], groups: Sequence[int], *, scal
         join: ``max`` – best string of the class, the field's rule; ``sum`` – all of them.
     """
     p = (scale * cosines.float()).softmax(-1)[..., : len(groups)]
+    if list(groups) == list(range(len(groups))):
+        return p  # one string a class: nothing to join, and hundreds of columns are not copied
     index = torch.tensor(groups, device=p.device).expand(p.shape)
     out = p.new_zeros(*p.shape[:-1], max(groups, default=-1) + 1)
     return out.scatter_reduce(-1, index, p, "amax" if join == "max" else "sum")

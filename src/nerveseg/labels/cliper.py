@@ -114,19 +114,21 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     def classes(embeddings: Tensor) -> Tensor:
         return base.probabilities(embeddings @ strings.T, words.groups, scale=options.scale, join=options.join)
 
-    p = classes(features.embeddings)
-    if features.windows is not None:
-        p = (p + classes(features.windows)) / 2
-    select = _select(options, len(p))
-    s = p[select] * (p[select] >= options.attention_thr * p[select].amax(0))
-    if options.faithful:
-        p = p.clone()
-        p[select] = s
+    select = _select(options, len(features.embeddings))
+    # Layer by layer: with hundreds of words all layers at once are fresh memory, which costs more than what is computed in it.
+    total = s = torch.zeros(())
+    for layer, embeddings in enumerate(features.embeddings):
+        p = classes(embeddings) if features.windows is None else (classes(embeddings) + classes(features.windows[layer])) / 2
+        if layer == select:
+            s = p * (p >= options.attention_thr * p.amax(0))
+            p = s if options.faithful else p
+        total = total + p
+    mean = total / len(features.embeddings)
     attention = features.attention
     if attention is None:
         raise ShapeError("Got features without attention. Accepted are this source's own. Encode the picture with it.")
     spread = attention.T @ s if options.faithful else attention / attention.sum(1, keepdim=True).clamp_min(_TINY) @ s
-    return base.Scores(spread + p.mean(0), features.grid)
+    return base.Scores(spread + mean, features.grid)
 
 
 def regularised(A: Float[Tensor, "H m m"]) -> tuple[Float[Tensor, "H m m"], Float[Tensor, "H m m"]]:

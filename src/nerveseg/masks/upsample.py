@@ -13,8 +13,9 @@ from nerveseg.errors import ShapeError, StochasticError
 
 __all__ = ["BUDGET", "check_maps", "resample", "shares", "to_maps"]
 
-BUDGET = 1 << 26
-"""Bytes that one block of upsampled maps may take (64 MiB); a rule holds three or four such blocks at a time."""
+BUDGET = 1 << 24
+"""Bytes that one block of upsampled maps may take (16 MiB); a rule holds three or four such blocks at a time. Blocks of 32 MiB and more
+are fresh memory from the system every time, which made hundreds of labels take twice as long."""
 
 _NOTHING = 1e-12  # below this the labels have no probability at a pixel, and a quotient would be noise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ __all__ = ["Operator", "Transition"]
 
 # Terms of the local walk's series: four do most of it, sixteen cost as much as they save.
 _TERMS = 6
+
+# Tokens a column: with more columns than n / 8, one factorisation costs less than the steps that it saves (measured on a CPU).
+_FACTOR = 8
 
 # Columns that go through the series together: more of them leave the caches between one stencil step and the next.
 _WIDTH = 192
@@ -104,6 +107,29 @@ class Transition:
         starts = range(0, X.shape[1], _WIDTH)
         parts = [self._series(X[:, at : at + _WIDTH], self.stencil, alpha * (1 - self.beta)) for at in starts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def head_start(self, G: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"] | None:
+        """Solve (I − αS)P = (1 − α)G in float32 by one factorisation, where there are so many columns that it costs less than steps.
+
+        That is where S is held whole, on a CPU, and k ≥ n/8: hundreds of labels. Elsewhere None.
+
+        Args:
+            G: (n, k) float32.
+            alpha: probability of walking on.
+
+        Cost: O(n³ + n²·k), n² · 8 bytes.
+        """
+        if not isinstance(self.spread, Folded) or G.device.type != "cpu" or G.shape[1] * _FACTOR < self.n:
+            return None
+        matrix = self.spread.matrix * (-alpha * self.beta)
+        if self.stencil is not None:
+            share = self.stencil.values * (-alpha * (1 - self.beta))
+            matrix.scatter_add_(1, self.stencil.indices.long(), share)
+        matrix.diagonal().add_(1)
+        linalg: Any = torch.linalg
+        # LAPACK reads columns: the transpose of rows is what it wants, and solving with the adjoint turns it back.
+        factors, pivots = linalg.lu_factor(matrix.mT)
+        return linalg.lu_solve(factors, pivots, G * (1 - alpha), adjoint=True)
 
     @staticmethod
     def _series(X: Float[Tensor, "n k"], stencil: Gathered, share: float) -> Float[Tensor, "n k"]:

@@ -43,7 +43,7 @@ class StepMatrix(Protocol):
     """S as the walk needs it: n rows, and ``S @ X`` for n × k columns.
 
     ``stochastic`` is read where there is one, and True without; ``precondition(X, alpha)``, a cheap linear guess at (I − αS)⁻¹X that
-    keeps row sums of 0, is used by the infinite walk where there is one.
+    keeps row sums of 0, and ``head_start(G, alpha)``, a start near the end or None, are used by the infinite walk where there are such.
     """
 
     @property
