@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
+from transformers.models.clip.modeling_clip import CLIPModel
 
 import nerveseg
 from nerveseg import backbones, registry
@@ -62,6 +63,15 @@ def test_networks_that_do_not_fit_say_so_too(monkeypatch):
 
     monkeypatch.setattr(backbones, "load", fails)
     with pytest.raises(OutOfMemory, match=r"these networks: CUDA out of memory\. Accepted is what fits\. Use low_memory"):
+        Segmenter.from_pretrained("mini", device="cpu")
+
+
+def test_the_cpu_s_memory_too_where_a_library_reads_the_weights(monkeypatch):
+    def fails(*_given, **_named):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(CLIPModel, "from_pretrained", fails)
+    with pytest.raises(OutOfMemory, match="these networks"):
         Segmenter.from_pretrained("mini", device="cpu")
 
 

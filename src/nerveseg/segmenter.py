@@ -23,9 +23,10 @@ from torch import Tensor
 from nerveseg import backbones, transition
 from nerveseg import recipe as recipes
 from nerveseg.backbones import texts
+from nerveseg.backbones.memory import enough
 from nerveseg.backbones.together import answered
 from nerveseg.backbones.turns import InTurns
-from nerveseg.errors import OptionError, OutOfMemory, RecipeError
+from nerveseg.errors import OptionError, RecipeError
 from nerveseg.labels.base import Features, Logits, Scores, Words
 from nerveseg.picture import Picture, load
 from nerveseg.recipe import Recipe
@@ -39,11 +40,6 @@ from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 __all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "device_and_dtype"]
 
 _VOCABULARIES_KEPT = 8
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")  # the CPU's; MPS's and drivers'; cuBLAS's
-_LOWER = (
-    "Lower graph.size, labels.short_side or batch, set transition.keep or transition.kernel = 'anchor', "
-    "give fewer labels, or use low_memory."
-)
 _WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights for their digest
 
 
@@ -156,7 +152,7 @@ class Segmenter:
             name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
         }
         lower = "Use low_memory, dtype = 'float16', or a recipe of smaller networks."
-        with _enough_memory("these networks", lower), torch.random.fork_rng(devices=[]):  # from_pretrained draws weights, then reads them
+        with enough("these networks", lower), torch.random.fork_rng(devices=[]):  # from_pretrained draws weights, then reads them
             home = torch.device("cpu") if low_memory else place
             networks = {name: backbones.load(name, folder.path, device=home, dtype=kind) for name, folder in folders.items()}
         held = MappingProxyType(networks) if home == place else InTurns(networks, chosen.stages, place)
@@ -222,7 +218,7 @@ class Segmenter:
         if len(read) < 2 or isinstance(self.networks, InTurns):
             ready = [backbones.shared(self.networks, self.recipe.needs_twice) for _ in read]
         else:
-            with _enough_memory(), torch.inference_mode():
+            with enough(), torch.inference_mode():
                 ready = answered(
                     self.networks,
                     [(loaded, seed) for (loaded, _), seed in zip(read, own, strict=True)],
@@ -247,7 +243,7 @@ class Segmenter:
         noise: Float[Tensor, "1 c h w"] | None,
         features: Features | None,
     ) -> Encoding:
-        with _enough_memory(), torch.inference_mode():
+        with enough(), torch.inference_mode():
             with watch("label network"):
                 kept = self._features(loaded, shared) if features is None else features
             with watch("graph network"):
@@ -271,7 +267,7 @@ class Segmenter:
         need_background(vocabulary, beside)
         recipe = self._for_decode(encoding, settings)
         watch = _Watch()
-        with _enough_memory(), torch.inference_mode():
+        with enough(), torch.inference_mode():
             inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
             maps = [columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G)]
             with watch("decide"):
@@ -407,21 +403,6 @@ def device_and_dtype(device: str | torch.device | None, dtype: str | torch.dtype
     if kind is None:
         raise OptionError(f"Got dtype = {str(dtype)!r}. Accepted are {', '.join(known)}. Choose one of them.")
     return place, kind
-
-
-@contextmanager
-def _enough_memory(what: str = "this picture", lower: str = _LOWER) -> Iterator[None]:
-    """Say what to lower where memory runs out, on whatever device."""
-    try:
-        yield
-    except OutOfMemory:
-        raise
-    except (RuntimeError, MemoryError) as error:
-        out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _NO_MEMORY)
-        if not out:
-            raise
-        said = (str(error).strip().splitlines() or ["none is left"])[0].rstrip(".")
-        raise OutOfMemory(f"Got no memory for {what}: {said}. Accepted is what fits. {lower}") from error
 
 
 class _Watch:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nerveseg.backbones.memory import ran_out
 from nerveseg.errors import WeightsError
 from nerveseg.weights import check
 from nerveseg.weights.catalogue import missing
@@ -83,6 +84,8 @@ def reading(folder: Path, what: str) -> Iterator[None]:
     except WeightsError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        if ran_out(error):
+            raise
         raise WeightsError(
             f"Got {folder}, which cannot be read as {what}: {error} Accepted is a folder as from_pretrained reads it. Fetch it again."
         ) from error
