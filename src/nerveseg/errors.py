@@ -13,6 +13,8 @@
     ├── WeightsError      (OSError)      weights that are there but cannot be used
     ├── OutOfMemory       (MemoryError)  a picture that the device's memory does not hold
     ├── OutputError       (OSError)      a result that cannot be written
+    ├── DataError         (ValueError)   a data set, or a file of one, that is not what it should be
+    ├── RunError          (RuntimeError) a long job that cannot start, go on or be read
     └── MissingExtra      (ImportError)  an optional package that is not installed
 
 Each is also the builtin that a caller expects, so ``except ValueError`` keeps working. A message says what came, what is
@@ -22,6 +24,7 @@ accepted and what to do, one sentence each.
 from __future__ import annotations
 
 __all__ = [
+    "DataError",
     "LabelError",
     "MissingExtra",
     "NerveSegError",
@@ -31,6 +34,7 @@ __all__ = [
     "PictureError",
     "RecipeError",
     "RegistryError",
+    "RunError",
     "SavedError",
     "ShapeError",
     "StochasticError",
@@ -89,6 +93,14 @@ class OutOfMemory(NerveSegError, MemoryError):
 
 class OutputError(NerveSegError, OSError):
     """A result that cannot be written where it was asked for."""
+
+
+class DataError(NerveSegError, ValueError):
+    """A data set that is not where it should be, or a file of it that is missing, damaged, of another size or with ids out of range."""
+
+
+class RunError(NerveSegError, RuntimeError):
+    """A long job that cannot start, go on or be read: another plan in its folder, a journal of something else, a part that died."""
 
 
 class MissingExtra(NerveSegError, ImportError):

@@ -33,6 +33,8 @@ KINDS: Mapping[str, str] = {
     "rules": "nerveseg.masks.rules",
     "refiners": "nerveseg.masks.refiners",
     "writers": "nerveseg.writers",
+    "datasets": "nerveseg.datasets",
+    "engines": "nerveseg.runs.engines",
 }
 """Kind → the package whose module files are its names (files that start with ``_``, packages, and ``base`` are not names)."""
 

@@ -1,0 +1,201 @@
+"""What every data set is: named items, a table from stored mask values to classes, and how a picture and its mask are read.
+
+A data set file (`voc21.py`, …) declares what it is; nothing in it reads a picture. Masks have one id a pixel, 0 … C − 1 in the order of
+the classes, or `IGNORE`. What a file stores becomes that by one table, so that a conversion can be read, and checked, as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nerveseg.datasets.classes import ClassNames
+from nerveseg.errors import DataError, PictureError
+from nerveseg.picture import Picture, load
+
+__all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "Mask", "stored", "table"]
+
+IGNORE = 65535
+"""A pixel that no score counts."""
+
+UNKNOWN = 65534
+"""What a stored value becomes that the data set does not define: the file is not what it should be."""
+
+PROTOCOLS = ("sclip", "cliper")
+"""The field's two protocols: that of SCLIP and its relatives (mmseg's files and metric), and that of CLIPer and iSeg."""
+
+Mask = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture with its mask.
+
+    Attributes:
+        id: unique in the data set, the name that its list has.
+        picture: the file; None where the data set draws its pictures.
+        mask: the file; None likewise.
+        box: (top, left, bottom, right) in pixels where the item is a part of both files; None: the whole.
+    """
+
+    id: str
+    picture: Path | None = None
+    mask: Path | None = None
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A split of a data set under a protocol. Make one with `nerveseg.datasets.open`.
+
+    Attributes:
+        name: registry name.
+        split: such as "val".
+        protocol: one of `PROTOCOLS`.
+        names: the classes in the order of their ids and the strings that mean each.
+        background: True where class 0 is what none of the other classes is.
+        items: in the order of the list.
+        table: stored mask value → id, `IGNORE` or `UNKNOWN`; 256 or 65536 entries. See `table`.
+        root: folder; None where nothing is read from disk.
+        draw: item → picture and mask of ids, where the data set draws them.
+        offered: item → ids of the classes that are asked for in it; None: all classes in every picture.
+        about: what a report says of it beside the above, such as what its masks were made from.
+    """
+
+    name: str
+    split: str
+    protocol: str
+    names: ClassNames
+    background: bool
+    items: tuple[Item, ...]
+    table: NDArray[np.uint16]
+    root: Path | None = None
+    draw: Callable[[Item], tuple[Picture, Mask]] | None = None
+    offered: Callable[[Item], tuple[int, ...]] | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def classes(self) -> int:
+        """Classes C, the background included."""
+        return len(self.names)
+
+    def read(self, item: Item) -> tuple[Picture, Mask]:
+        """Read a picture and its mask.
+
+        Masks follow stored pixels: a picture that EXIF turns is left as it is stored where the mask has the stored size and the turned
+        size is another one.
+
+        Returns:
+            The picture, and its mask of the same size, uint16.
+
+        Raises:
+            DataError: a file that is missing or damaged, a palette where it should not be, another size, an id out of range.
+        """
+        if self.draw is not None:
+            return self.draw(item)
+        mask = self.mask(item)
+        return self.picture(item, mask.shape), mask
+
+    def picture(self, item: Item, size: tuple[int, ...] | None = None) -> Picture:
+        """Read the picture alone; ``size`` is that of its mask, where known."""
+        if self.draw is not None:
+            return self.draw(item)[0]
+        path = _there(item.picture, item, "picture")
+        try:
+            picture = load(path)
+            if size is not None and item.box is None and picture.size != size and picture.orientation != 1:
+                picture = load(_as_stored(path), name=path.name)
+        except PictureError as error:
+            raise DataError(f"Got {path}, the picture of {item.id!r}, which cannot be read: {error}") from error
+        if item.box is not None:
+            top, left, bottom, right = item.box
+            picture = load(np.ascontiguousarray(picture.pixels[top:bottom, left:right]), name=item.id)
+        if size is not None and picture.size != tuple(size):
+            raise DataError(
+                f"Got {path} of {picture.size} pixels (height, width) and its mask {item.mask} of {tuple(size)}. "
+                "Accepted are equal sizes. Take both files from the same release."
+            )
+        return picture
+
+    def mask(self, item: Item) -> Mask:
+        """Read the mask alone, as ids."""
+        if self.draw is not None:
+            return self.draw(item)[1]
+        path = _there(item.mask, item, "mask")
+        values = stored(path)
+        if item.box is not None:
+            top, left, bottom, right = item.box
+            values = values[top:bottom, left:right]
+        if int(values.max(initial=0)) >= len(self.table):
+            raise DataError(f"Got {path} with the value {int(values.max())}. Accepted are 0 to {len(self.table) - 1}. Convert it anew.")
+        ids = self.table[values]
+        if (ids == UNKNOWN).any():
+            wrong = int(values[ids == UNKNOWN].min())
+            known = np.flatnonzero(self.table != UNKNOWN)
+            raise DataError(
+                f"Got {path} with the value {wrong}, which is no class of {self.name}. Accepted are values from {known.min()} to "
+                f"{known.max()} that the data set defines. Run `nerveseg datasets verify`, or convert it anew."
+            )
+        return ids
+
+
+def table(pairs: Mapping[int, int], *, entries: int = 256) -> NDArray[np.uint16]:
+    """Write a table from stored values to ids; values that are not named become `UNKNOWN`.
+
+    >>> table({0: 0, 255: IGNORE})[[0, 7, 255]].tolist()
+    [0, 65534, 65535]
+    """
+    out = np.full(entries, UNKNOWN, np.uint16)
+    for value, index in pairs.items():
+        out[value] = index
+    return out
+
+
+def stored(path: Path) -> NDArray[np.integer]:
+    """Read the values of a mask file as they are stored: grey of 8 or 16 bits, or the places of a palette.
+
+    Raises:
+        DataError: no such file, damaged, or a picture in colours.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I;16L", "I"):
+                raise DataError(
+                    f"Got the mask {path} with the colour mode {image.mode}. Accepted are one value a pixel: grey or a palette. "
+                    "Convert colours to ids first."
+                )
+            values = np.asarray(image)
+    except FileNotFoundError as error:
+        raise DataError(f"Got no mask {path}. Accepted is the file that the data set's list names. Complete the data set.") from error
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"Got the mask {path}, which cannot be read ({error}). Accepted is a whole PNG. Copy it again.") from error
+    if values.dtype == np.int32 and values.min(initial=0) < 0:
+        raise DataError(f"Got the mask {path} with negative values. Accepted are 0 and more. Convert it anew.")
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def _there(path: Path | None, item: Item, what: str) -> Path:
+    if path is None:
+        raise DataError(f"Got the item {item.id!r} without a {what}. Accepted is one with a file. Open a split that has it.")
+    if not path.is_file():
+        raise DataError(f"Got no {what} {path} for {item.id!r}. Accepted is the file that the list names. Complete the data set.")
+    return path
+
+
+def _as_stored(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        plain = image.convert("RGB")
+    plain.info.pop("exif", None)
+    plain.getexif().clear()
+    return plain
