@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import ipaddress
@@ -84,6 +85,14 @@ def _axes_are_free_in_refusals(request):
 def checkpoints():
     """The helper module that makes random checkpoints: ``make_clip``, ``make_diffusion``, ``write_tokenizer``, ``colours``."""
     return _helper("_checkpoints")
+
+
+@pytest.fixture(scope="session")
+def errands():
+    """The helper module with workers for long jobs, which other processes import as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(_HERE / "runs"))
+        yield importlib.import_module("_errands")
 
 
 @pytest.fixture(scope="session")

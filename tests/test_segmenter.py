@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 
 from nerveseg.errors import LabelError, OptionError, PictureError, RecipeError, WeightsNotFound
+from nerveseg.masks.decide import decide
 from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter, UntrainedWord, device_and_dtype
+from nerveseg.words.vocabulary import Vocabulary
 from nerveseg.world import scenes
 from nerveseg.world.names import NAMES, STUFF, THINGS
 
@@ -271,3 +273,29 @@ def test_device_and_dtype():
         device_and_dtype("warp", None)
     with pytest.raises(OptionError, match="float32"):
         device_and_dtype("cpu", "float64")
+
+
+def test_class_scores_may_be_looked_for_on_the_label_sources_own_grid(mini, scene, encoding):
+    vocabulary, recipe = Vocabulary.parse(LABELS), mini.recipe.changed({"masks.rule": "class_max", "masks.score_grid": "source"})
+    inside = mini.label(encoding, vocabulary, recipe=recipe)
+    words = mini._words(vocabulary, None, recipe)
+    scores = recipe.labels.module.score(encoding.features, words, mini.networks, recipe.labels.options)
+    assert scores.grid != inside.grid
+    assert mini.label(encoding, vocabulary).own is None
+    for c in range(len(LABELS)):
+        torch.testing.assert_close(inside.scale * float(inside.own[c].max()), float(scores.values[:, c].max()), rtol=1e-4, atol=1e-6)
+    found = mini.decode(encoding, LABELS, settings={"masks.rule": "class_max", "masks.score_grid": "source"})
+    P = inside.P.T.unflatten(1, inside.grid)
+    expected = decide(P, inside.own, SIZE, rule="class_max", options=recipe.rule.options, scale=inside.scale)
+    assert torch.equal(found.segmentation, expected)
+
+
+def test_maps_may_lie_on_a_square_on_their_way_to_the_picture(mini, scene, encoding):
+    settings = {"masks.rule": "class_max", "masks.through": 48}
+    inside = mini.label(encoding, Vocabulary.parse(LABELS))
+    P, G = (columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G))
+    square = torch.nn.functional.interpolate(P[None], size=(48, 48), mode="bilinear", align_corners=False)[0]
+    options = mini.recipe.changed(settings).rule.options
+    found = mini.decode(encoding, LABELS, settings=settings)
+    assert torch.equal(found.segmentation, decide(square, G, SIZE, rule="class_max", options=options, scale=inside.scale))
+    assert not torch.equal(found.segmentation, decide(P, G, SIZE, rule="class_max", options=options, scale=inside.scale))

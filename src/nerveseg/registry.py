@@ -35,6 +35,7 @@ KINDS: Mapping[str, str] = {
     "writers": "nerveseg.writers",
     "datasets": "nerveseg.datasets",
     "engines": "nerveseg.runs.engines",
+    "ablations": "nerveseg.bench.ablate",
 }
 """Kind → the package whose module files are its names (files that start with ``_``, packages, and ``base`` are not names)."""
 

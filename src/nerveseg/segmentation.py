@@ -22,8 +22,8 @@ from nerveseg.labels.base import Logits
 from nerveseg.masks.decide import decide, shown
 from nerveseg.masks.paint import paint, with_legend
 from nerveseg.masks.regions import merge_small
-from nerveseg.masks.strings import StringMaps
-from nerveseg.masks.upsample import resample, shares
+from nerveseg.masks.strings import StringMaps, early
+from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.picture.load import Picture
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
@@ -149,7 +149,7 @@ class Segmentation:
         if logits is not None:
             if chosen is not None and getattr(registry.load("refiners", refiner), "on_logits", False):
                 logits, chosen = _sharper(logits, picture, refiner, refiner_options), None
-            strings = StringMaps(logits, background_map if keeps else None)
+            strings = StringMaps(early(logits), background_map if keeps else None)
         ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale).cpu()
         if min_area > 1:
             ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
@@ -205,13 +205,18 @@ class Segmentation:
             kind: ``"probability"``: p_l. ``"margin"``: max(0, p_l − the largest other p). ``"entropy"``: 1 + Σ p ln p / ln K.
                 A single label is 1 in the last.
 
-        Cost O(K·H·W) time; memory is a few maps, not K.
+        Memory is a few maps, not K. Cost O(H·W) for the probability where maps were upsampled, else O(K·H·W).
         """
         if kind not in CONFIDENCES:
             raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. Choose one of them.")
         ids = self.segmentation
+        if kind == "probability" and self.refined is None and self.strings is None:
+            return picked(self.probabilities, ids).clamp_(0.0, 1.0)
         own, rival, order = (torch.zeros(self.size) for _ in range(3))
         for first, block in self._blocks():
+            if kind == "probability":
+                own += _of(block, ids - first)
+                continue
             here = torch.arange(first, first + block.shape[0]).view(-1, 1, 1) == ids
             own += (block * here).sum(0)
             if kind == "margin":
@@ -303,6 +308,12 @@ def _refine(maps: Tensor, picture: Picture, refiner: str, options: Any) -> Tenso
     chosen = stage.Options() if options is None else options
     registry.check(chosen, f"refiner.{refiner}")
     return stage.refine(maps, picture, chosen)
+
+
+def _of(block: Tensor, ids: Tensor) -> Float[Tensor, "H W"]:
+    """The block's value of the class at each pixel; 0 where the class is not in it."""
+    inside = (ids >= 0) & (ids < block.shape[0])
+    return block.gather(0, ids.clamp(0, block.shape[0] - 1)[None])[0].masked_fill_(~inside, 0.0)
 
 
 def _sharper(logits: Logits, picture: Picture, refiner: str, options: Any) -> Logits:

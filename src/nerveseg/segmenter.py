@@ -28,6 +28,7 @@ from nerveseg.backbones.together import answered
 from nerveseg.backbones.turns import InTurns
 from nerveseg.errors import OptionError, RecipeError
 from nerveseg.labels.base import Features, Logits, Scores, Words
+from nerveseg.masks.upsample import resample
 from nerveseg.picture import Picture, load
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation, WalkInfo
@@ -37,7 +38,7 @@ from nerveseg.weights.locate import Folder, locate
 from nerveseg.words import prompts
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
-__all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "device_and_dtype"]
+__all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "at_home", "device_and_dtype"]
 
 _VOCABULARIES_KEPT = 8
 _WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights for their digest
@@ -82,6 +83,7 @@ class Labelling:
         grid: (h, w), h·w = n.
         logits: what is upsampled in place of P, where the recipe does so.
         scale: m, what the label source's scores were divided by to become G; 1 where a calibration gave them a scale of its own.
+        own: G as maps on the label source's own grid, where the rule looks there for class scores and it is not the walk's.
     """
 
     G: Float[Tensor, "n k"]
@@ -90,6 +92,7 @@ class Labelling:
     grid: tuple[int, int]
     logits: Logits | None = None
     scale: float = 1.0
+    own: Float[Tensor, "k g v"] | None = None
 
     @property
     def P(self) -> Float[Tensor, "n k"]:
@@ -192,8 +195,8 @@ class Segmenter:
 
         Args:
             picture: as in `__call__`, or a `Picture`.
-            seed: of the diffusion noise; None takes the recipe's.
-            noise: the noise itself, of the latents' shape.
+            seed: of the diffusion noise, the label source's and the graph's; None takes the recipe's.
+            noise: the noise itself, of the latents' shape, for both.
             features: the label source's part, where it is there already; the source then looks at nothing.
         """
         loaded, watch = self._read(picture)
@@ -223,7 +226,7 @@ class Segmenter:
                     self.networks,
                     [(loaded, seed) for (loaded, _), seed in zip(read, own, strict=True)],
                     [
-                        lambda item, networks: self._features(item[0], networks),
+                        lambda item, networks: self._features(item[0], networks, item[1], None),
                         lambda item, networks: self._heads(item[0], networks, item[1], None),
                     ],
                 )
@@ -245,7 +248,7 @@ class Segmenter:
     ) -> Encoding:
         with enough(), torch.inference_mode():
             with watch("label network"):
-                kept = self._features(loaded, shared) if features is None else features
+                kept = self._features(loaded, shared, seed, noise) if features is None else features
             with watch("graph network"):
                 heads = self._heads(loaded, shared, seed, noise)
         return Encoding(loaded, kept, heads, self.recipe, watch.seconds)
@@ -270,10 +273,11 @@ class Segmenter:
         with enough(), torch.inference_mode():
             inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
             maps = [columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G)]
+            through = getattr(recipe.rule.options, "through", 0)
             with watch("decide"):
                 result = Segmentation.build(
-                    maps[0],
-                    maps[1],
+                    resample(maps[0], (through, through)) if through else maps[0],
+                    maps[1] if inside.own is None else inside.own,
                     vocabulary,
                     encoding.picture,
                     background=beside,
@@ -311,6 +315,7 @@ class Segmenter:
                 grid = heads.grid if heads else scores.grid
                 G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
                 scale = scores.divisor(grid) if chosen.calibration.name == "none" else 1.0
+                own = self._own(scores, grid, scale, chosen)
             if heads is None or chosen.walk is None:
                 return Labelling(G, None, None, grid, _logits(scores, chosen), scale)
             S: Transition | None = None
@@ -319,11 +324,21 @@ class Segmenter:
                     S = transition.build(heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
             with clock("walk"):
                 walk = chosen.walk.module.solve(heads if S is None else S, G, chosen.walk.options)
-        return Labelling(G, S, walk, grid, scale=scale)
+        return Labelling(G, S, walk, grid, scale=scale, own=own)
 
-    def _features(self, picture: Picture, networks: Mapping[str, Any]) -> Features:
-        source = self.recipe.labels
-        return source.module.encode(source.module.look(picture, networks, source.options), networks, source.options)
+    def _own(self, scores: Scores, grid: tuple[int, int], scale: float, recipe: Recipe) -> Float[Tensor, "k g v"] | None:
+        if scores.grid == grid or getattr(recipe.rule.options, "score_grid", "walk") == "walk":
+            return None
+        rows = recipe.calibration.module.calibrate(scores.to_G(scores.grid).to(self.device), recipe.calibration.options, rest=True)
+        factor = scores.divisor(scores.grid) / scale if recipe.calibration.name == "none" else 1.0
+        return (rows * factor).T.unflatten(1, scores.grid)
+
+    def _features(self, picture: Picture, networks: Mapping[str, Any], seed: int | None, noise: Tensor | None) -> Features:
+        module, options = self.recipe.labels.module, self.recipe.labels.options
+        draws = hasattr(options, "seed")  # a source that draws noise has this knob, and takes the noise itself
+        options = _replaced(options, seed=seed) if draws and seed is not None else options
+        given = {"noise": noise} if draws and noise is not None else {}
+        return module.encode(module.look(picture, networks, options), networks, options, **given)
 
     def _heads(self, picture: Picture, networks: Mapping[str, Any], seed: int | None, noise: Tensor | None) -> Heads | None:
         graph = self.recipe.graph
@@ -458,6 +473,12 @@ def _replaced(options: Any, **knobs: Any) -> Any:
     changed = dataclasses.replace(options, **knobs)
     check(changed, "graph")
     return changed
+
+
+def at_home(recipe: str | Path, chosen: Recipe) -> Recipe:
+    """The recipe that was read from ``recipe`` with the weights that lie beside that file named by full paths: it can go anywhere."""
+    found = {kind: _beside(recipe, reference) for kind, reference in chosen.weights.items()}
+    return chosen.changed({f"weights.{kind}": str(Path(path).resolve()) for kind, path in found.items() if path != chosen.weights[kind]})
 
 
 def _beside(recipe: str | Path | Recipe, reference: str) -> str:

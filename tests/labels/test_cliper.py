@@ -131,11 +131,14 @@ def test_background_acts_in_the_denominator_only(clip, picture, text, words):
     assert float(with_.max()) <= 2
 
 
-def test_fuse_off_keeps_the_last_layer_alone(clip, picture, text, words):
-    options = opts(fuse=False)
-    alone, all_ = encoded(clip, picture, options), encoded(clip, picture, opts())
-    torch.testing.assert_close(alone.embeddings, all_.embeddings[-1:])
-    assert cliper.score(alone, words(text, (0, 1, 2, 3), text[:0]), {}, options).values.shape[1] == 4
+@pytest.mark.parametrize("select", [-1, -3])
+def test_fuse_off_is_the_chosen_layer_spread_and_no_mean(clip, picture, text, words, select):
+    features = encoded(clip, picture, opts())
+    T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
+    p = torch.softmax(5.0 * features.embeddings[select] @ T.T, 1)[:, :4]
+    options = opts(fuse=False, select_layer=select, attention_thr=0.0)
+    found = cliper.score(features, words(text, (0, 1, 2, 3), text[:0]), {}, options)
+    torch.testing.assert_close(found.values, features.attention.T @ p)
 
 
 def test_windows_join_as_the_mean_of_both_probabilities(clip, picture, text, words):
@@ -169,6 +172,22 @@ def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, 
     mixing /= mixing.sum(1, keepdim=True)
     found = encoded(clip, picture, options).windows
     torch.testing.assert_close(found, mixing.T @ (E / count), atol=1e-4, rtol=1e-3)
+
+
+def test_one_window_over_all_of_a_picture_is_mixed_by_its_own_attention(clip, picture, text, words):
+    options = opts(window=4096)
+    (view,) = cliper.look(picture, {"clip": clip}, options)
+    E, attention = by_hand(clip, view.activations, faithful=True)
+    n = len(attention)
+    mixed = torch.zeros_like(E)
+    for i in range(n):
+        for j in range(n):
+            mixed[:, j] += attention[i, j] / attention[i].sum() * E[:, i]
+    features = encoded(clip, picture, options)
+    torch.testing.assert_close(features.windows, mixed, atol=1e-5, rtol=1e-4)
+    said = words(text, (0, 1, 2, 3), text[:0])
+    both = [cliper.score(encoded(clip, picture, given), said, {}, given).values for given in (options, opts())]
+    assert float((both[0] - both[1]).abs().max()) > 1e-3
 
 
 def test_a_layer_that_is_not_there_is_refused(clip, picture, text, words):

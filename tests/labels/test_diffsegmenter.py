@@ -76,9 +76,10 @@ def by_hand(model, x_t, t, prompt, places):
         for Q, K in heads:
             for i, row in enumerate(attention_rows(Q, K)):
                 total[i] += sum(row[place] for place in places) / len(places) / len(heads)
-        low = torch.tensor(minmax(total)).view(1, 1, side, side)
+        low = torch.tensor(total).view(1, 1, side, side)
         up = F.interpolate(low, size=(8, 8), mode="bilinear", align_corners=False).flatten().tolist()
-        m = [value + weight * more for value, more in zip(m, up, strict=True)]
+        if side > 1:  # one token alone says nothing of where a word is
+            m = [value + weight * more for value, more in zip(m, minmax(up), strict=True)]
     spread, count = [0.0] * 64, 0
     for path in LEVELS[8]:
         for Q, K in zip(*own[path], strict=True):
@@ -161,14 +162,42 @@ def test_strings_of_one_class_are_joined(diffusion, picture):
         torch.testing.assert_close(found, torch.stack([joined(apart[:, :2], 1), apart[:, 2]], 1))
 
 
-def test_the_first_token_of_a_word_that_ends_in_ing_brings_the_next(diffusion):
+def test_the_token_after_the_class_is_read_too_where_the_next_word_ends_in_ing(diffusion):
     tower = diffusion.text_tower()
     start = 1 + len(tower.pieces("a photograph of"))
-    found = {word: diffsegmenter._prompt(tower, word, opts())[1] for word in ("cat", "dining table", "hot_dog")}
-    assert found == {"cat": [start], "dining table": [start, start + 1], "hot_dog": [start]}
-    ids, places = diffsegmenter._prompt(tower, "cat", opts(template="{} on a mat", tokens="all"))
-    assert places == [1]
-    assert ids == tower.framed(tower.pieces("cat on a mat"))
+    end = start + len(tower.pieces("hot")) + len(tower.pieces("dog")) - 1
+
+    def read(word, **more):
+        return diffsegmenter._prompt(tower, word, opts(**more)).read
+
+    running, still = "a photograph of {} running over grass", "a photograph of {} on grass"
+    assert read("cat") == read("cat", template=still) == [start]
+    assert read("cat", template=running) == [start, start + 1]
+    assert read("dining table", template=still) == [start]
+    assert read("hot_dog", template=running) == [start]
+    assert read("hot_dog", template=running, tokens="last") == [end, end + 1]
+    assert read("hot_dog", template=still, tokens="last") == read("hot_dog", tokens="last") == [end]
+    prompt = diffsegmenter._prompt(tower, "cat", opts(template="{} on a mat", tokens="all"))
+    assert prompt.read == prompt.heavy == [1]
+    assert prompt.ids == tower.framed(tower.pieces("cat on a mat"))
+
+
+def test_the_last_word_of_a_class_is_heavier_by_what_it_says_beyond_the_empty_prompt(diffusion, picture):
+    options = opts(emphasis=1.21, tokens="last", template="a photograph of {} on grass")
+    features, networks = encoded(picture, diffusion, options)
+    found = diffsegmenter.score(features, told("hot dog"), networks, options).values[:, 0]
+    tower = diffusion.text_tower()
+    prompt = diffusion.prompt_embeddings(["a photograph of hot dog on grass"]).clone()
+    start = 1 + len(tower.pieces("a photograph of hot"))
+    places = range(start, start + len(tower.pieces("dog")))
+    for place in places:
+        for i in range(prompt.shape[-1]):
+            nothing = diffusion.prompt[0, place, i]
+            prompt[0, place, i] = nothing + 1.21 * (prompt[0, place, i] - nothing)
+    expected = torch.tensor(by_hand(diffusion, features.extra["noised"], 100, prompt, [places[-1]]))
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
+    plain = diffsegmenter.score(features, told("hot dog"), networks, opts(tokens="last", template="a photograph of {} on grass"))
+    assert float((plain.values[:, 0] - found).abs().max()) > 1e-3
 
 
 def test_a_string_longer_than_the_tower_is_cut(diffusion, picture):
@@ -176,8 +205,8 @@ def test_a_string_longer_than_the_tower_is_cut(diffusion, picture):
     long = "cat " * 100
     scores = diffsegmenter.score(features, told(long.strip()), networks, opts(tokens="all"))
     assert torch.isfinite(scores.values).all()
-    ids, places = diffsegmenter._prompt(diffusion.text_tower(), long, opts(tokens="all", template=f"{'dog ' * 90}{{}}"))
-    assert (len(ids), places) == (77, [75])
+    prompt = diffsegmenter._prompt(diffusion.text_tower(), long, opts(tokens="all", template=f"{'dog ' * 90}{{}}"))
+    assert (len(prompt.ids), prompt.read, prompt.heavy) == (77, [75], [])
 
 
 def test_levels_meet_weights_from_the_coarse_end(diffusion, checkpoints, tmp_path):

@@ -127,3 +127,59 @@ def test_what_is_none_of_its_own_is_refused(checkpoints, groupvit):
     foreign = Features(torch.ones(1, 4, 20), (2, 2))
     with pytest.raises(ShapeError, match="own"):
         source.score(foreign, checkpoints.words(torch.ones(2, 20), (0, 1)), {}, source.Options())
+
+
+def original(groupvit, picture, text, threshold):
+    """Pixel by pixel: windows of the picture at 64 pixels, one-hot groups at pixels, the background where a window's pixel is unsure."""
+    from nerveseg.labels._windows import bilinear, kept_ratio
+
+    size = kept_ratio(picture.size, 64)
+    image = bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), size)[None].float() / 255
+    image = (image - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    total, count = torch.zeros(*size, len(text) + 1), torch.zeros(*size, 1)
+    for top in (0, 16):
+        for left in (0, 32, size[1] - 48):
+            groups = groupvit.vision(image[..., top : top + 48, left : left + 48])
+            logits = groups.vectors @ text.T * groupvit.scale
+            free = logits.softmax(1)
+            near = (groups.whole @ text.T).topk(2).indices.tolist()
+            kept = torch.stack([logits[:, c] if c in near else torch.full((len(logits),), -math.inf) for c in range(len(text))], dim=1)
+            table = kept.softmax(1) * free
+            maps = groups.shares.T.reshape(1, -1, 3, 3)
+            owner = torch.nn.functional.interpolate(maps, size=(48, 48), mode="bilinear")[0].argmax(0)
+            said = table[owner]
+            background = (said.amax(2) < min(threshold, float(table.max()))).float()
+            total[top : top + 48, left : left + 48] += torch.cat([said, background[..., None]], dim=2)
+            count[top : top + 48, left : left + 48] += 1
+    return (total / count).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("threshold", [0.95, 0.2])
+def test_windows_at_pixels_and_the_background_are_the_originals(checkpoints, groupvit, picture, threshold):
+    given = {"window": 48, "stride": 32, "top": 2, "join_windows": "pixels", "bg_thresh": threshold}
+    features, options, networks = encoded(groupvit, picture, **given)
+    text = torch.nn.functional.normalize(torch.randn(4, 20, generator=torch.Generator().manual_seed(5)), dim=1)
+    scores = source.score(features, checkpoints.words(text[:3], range(3), text[3:]), networks, options)
+    expected = original(groupvit, picture, text[:3], threshold)
+    torch.testing.assert_close(scores.logits.maps, expected, atol=1e-5, rtol=1e-4)
+    assert (features.pixels, scores.grid) == ((64, 92), (4, 6))
+    pooled = torch.nn.functional.adaptive_avg_pool2d(expected[:3], (4, 6)).flatten(1).T
+    torch.testing.assert_close(scores.values, pooled, atol=1e-5, rtol=1e-4)
+    off = dataclasses.replace(options, bg_thresh=0.0)
+    assert source.score(features, checkpoints.words(text[:3], range(3), text[3:]), networks, off).logits.maps.shape == (4, 64, 92)
+
+
+def test_the_recipe_takes_the_largest_of_the_averaged_scores_at_the_pictures_size(groupvit, groupvit_folder, picture):
+    from nerveseg import recipe
+    from nerveseg.segmenter import Segmenter
+
+    small = {"weights.groupvit": str(groupvit_folder), "labels.short_side": 64, "labels.window": 48, "labels.stride": 32, "labels.top": 2}
+    for threshold in (0.95, 0.2):
+        chosen = recipe.load("groupvit").for_benchmark("voc21").changed({"labels.bg_thresh": threshold})
+        segmenter = Segmenter.from_pretrained(chosen, device="cpu", settings=small)
+        found = segmenter(picture, FOUR[:3], background=["sky"])
+        text = segmenter.networks["groupvit"].text(FOUR[:3], ("a photo of a {}.",))
+        maps = original(groupvit, picture, text, threshold)
+        up = torch.nn.functional.interpolate(maps[None], size=picture.size, mode="bilinear", align_corners=False)[0]
+        assert float((found.segmentation == up.argmax(0)).float().mean()) > 0.99
+    assert recipe.load("groupvit").for_benchmark("context60").labels.options.bg_thresh == 0.35

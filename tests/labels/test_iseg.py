@@ -71,7 +71,7 @@ def token_maps(model, x_t, prompt, chosen, layers=LEVELS):
 
 def cluster_by_hand(X, side, seeds, rounds):
     rows = [[float(v) + 1e-5 for v in row] for row in X]
-    at = [int((i + 0.5) * side / seeds) for i in range(seeds)]
+    at = [i for i in range(side) if i % math.ceil(side / seeds) == 0]
     means = [rows[i * side + j] for i in at for j in at]
     own = []
     for _ in range(rounds):
@@ -79,10 +79,13 @@ def cluster_by_hand(X, side, seeds, rounds):
         for row in rows:
             apart = [sum((a - b) * (math.log(a) - math.log(b)) for a, b in zip(row, mean, strict=True)) for mean in means]
             own.append(apart.index(min(apart)))
+        kept = []
         for c in range(len(means)):
             mine = [row for row, o in zip(rows, own, strict=True) if o == c]
             if mine:
-                means[c] = [sum(column) / len(mine) for column in zip(*mine, strict=True)]
+                kept.append([sum(column) / len(mine) for column in zip(*mine, strict=True)])
+        used = sorted(set(own))
+        own, means = [used.index(o) for o in own], kept
     return torch.tensor([[v - 1e-5 for v in means[o]] for o in own])
 
 
@@ -129,6 +132,37 @@ def test_places_of_classes_follow_one_another_as_in_the_original(diffusion):
     assert unsorted.places == {"sky": (1,), "cat": (2 + step,)}
 
 
+def test_some_words_of_a_label_alone_are_read_where_it_is_listed(diffusion, score):
+    tower = diffusion.text_tower()
+    words, only = told("hot_dog", "cat"), ("hot dog: dog", "sky: sky")
+    (all_,) = iseg.prompts(tower, words, opts())
+    (some,) = iseg.prompts(tower, words, opts(only=only))
+    dogs = len(tower.pieces("dog"))
+    assert some.ids == all_.ids
+    assert some.places == {"cat": all_.places["cat"], "hot_dog": all_.places["hot_dog"][-dogs:]}
+    both = [score(words, only=given, clusters=0).values for given in (only, ())]
+    assert float((both[0] - both[1]).abs().max()) > 1e-3
+    for wrong in (("hot dog: sky",), ("hot dog",), (1,), ("a: b: c",), ("hot dog: ",)):
+        with pytest.raises(OptionError, match="Got only"):
+            iseg.prompts(tower, words, opts(only=wrong))
+
+
+def test_clusters_begin_a_stride_apart_and_die_when_they_lose_every_row():
+    side = 64
+    X = torch.rand(side * side, 3, generator=torch.Generator().manual_seed(1)) / side**2
+    seeds = list(range(0, side, 11))  # 6 of them, as iSeg places them on 64 tokens
+    assert len(seeds) == 6
+    rows = X.double() + 1e-5
+    means = rows[[i * side + j for i in seeds for j in seeds]]
+    apart = ((rows[:, None] - means) * (rows[:, None].log() - means.log())).sum(-1)
+    own = apart.argmin(1)
+    expected = torch.stack([rows[own == c].mean(0) for c in range(36)])[own] - 1e-5
+    torch.testing.assert_close(iseg.clustered(X, (side, side), seeds=6, rounds=1), expected.float(), atol=1e-8, rtol=1e-5)
+    # A seed like its neighbour's mean loses every row in the first round: it must not come back in the second.
+    lost = torch.tensor([[0.1, 0.3], [0.3, 0.1], [0.1, 0.3], [0.3, 0.1]])
+    torch.testing.assert_close(iseg.clustered(lost, (2, 2), seeds=2, rounds=5), lost)
+
+
 def test_background_words_end_the_prompt_but_for_those_that_are_labels(diffusion):
     tower = diffusion.text_tower()
     base_text = "a photograph of cat and grass and other object and background"
@@ -136,6 +170,8 @@ def test_background_words_end_the_prompt_but_for_those_that_are_labels(diffusion
         (told("cat", "grass", others=("sky", "grass")), opts(), ", sky"),
         (told("cat", "grass"), opts(), ""),
         (told("cat", "grass"), opts(background="land, grass,  sky"), ", land, sky"),
+        (told("cat", "grass"), opts(background="land, sky, "), ", land, sky,"),
+        (told("cat", "grass", others=("hill",)), opts(background="land, sky, "), ", hill"),
         (told("cat", "grass", others=("hill",)), opts(background="land"), ", hill"),
     ):
         (prompt,) = iseg.prompts(tower, words, options)
@@ -315,3 +351,23 @@ def test_isegs_walk_goes_on_the_heads_of_the_pass_that_read_the_words(picture):
     expected = solve(scores.heads, scores.to_G(scores.grid), WalkOptions(steps=10, lam=0.015, heads=(1, 2))).probabilities
     torch.testing.assert_close(inside.P, expected)
     assert encoding.heads is None
+
+
+def test_seed_and_noise_that_are_given_reach_labels_and_graph_alike(picture):
+    from nerveseg.segmenter import Segmenter
+
+    segmenter = Segmenter.from_pretrained("nerve-iseg", settings={**EMBEDDED, "labels.layers": (), "labels.heads": (), "graph.size": 128})
+    network = segmenter.networks["diffusion"]
+    shape = segmenter.encode(picture).features.extra["noised"].shape
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(9))
+    (latents,) = iseg.look(picture, segmenter.networks, segmenter.recipe.labels.options)
+    for given in ({"seed": 9}, {"noise": noise}):
+        encoding = segmenter.encode(picture, **given)
+        x_t = network.noised(latents.mean, t=100, noise=noise)
+        torch.testing.assert_close(encoding.features.extra["noised"], x_t)
+        layers = segmenter.recipe.graph.options.layers
+        (seen,) = network.cross_attention(x_t, network.prompt, t=100, cross=(), own=layers)
+        torch.testing.assert_close(encoding.heads.keys, torch.cat([layer.keys for layer in seen.own]), atol=1e-5, rtol=1e-4)
+    many = segmenter.encode_many([picture, picture], seeds=[9, 8])
+    torch.testing.assert_close(many[0].features.extra["noised"], x_t, atol=1e-5, rtol=1e-4)
+    assert float((many[1].features.extra["noised"] - x_t).abs().max()) > 0.1

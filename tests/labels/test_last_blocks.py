@@ -39,15 +39,22 @@ def softmax_rows(logits):
     return torch.stack(rows)
 
 
-def ended(clip, x, A, V, *, residual, ffn):
-    """O·(A_h V_h), residual and feed-forward part as asked, LN_post, projection, unit length, patches only."""
-    tower = clip.model.vision_model
-    block = tower.encoder.layers[-1]
-    y = block.self_attn.out_proj(torch.cat([a @ v for a, v in zip(A, V, strict=True)], dim=1))
+def after(clip, x, A, V, *, residual, ffn, block=-1):
+    """O·(A_h V_h), residual and feed-forward part as asked."""
+    layer = clip.model.vision_model.encoder.layers[block]
+    y = layer.self_attn.out_proj(torch.cat([a @ v for a, v in zip(A, V, strict=True)], dim=1))
     y = x + y if residual else y
-    y = y + block.mlp(block.layer_norm2(y)) if ffn else y
-    z = clip.model.visual_projection(tower.post_layernorm(y))[1:]
+    return y + layer.mlp(layer.layer_norm2(y)) if ffn else y
+
+
+def projected(clip, y):
+    """LN_post, projection, unit length, patches only."""
+    z = clip.model.visual_projection(clip.model.vision_model.post_layernorm(y))[1:]
     return z / z.norm(dim=1, keepdim=True)
+
+
+def ended(clip, x, A, V, *, residual, ffn):
+    return projected(clip, after(clip, x, A, V, residual=residual, ffn=ffn))
 
 
 def found(module, clip, picture, options):
@@ -76,6 +83,20 @@ def test_clearclip_is_self_attention_alone(clip, picture, pairing):
     torch.testing.assert_close(
         found(clearclip, clip, picture, options), ended(clip, x, A, sides[2], residual=False, ffn=False), atol=1e-5, rtol=1e-4
     )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("blocks", [2, 9])
+def test_clearclip_sums_several_last_blocks_each_on_its_own_input(clip, picture, blocks, kept):
+    options = opts(clearclip, blocks=blocks, residual=kept, ffn=kept)
+    (view,) = clearclip.look(picture, {"clip": clip}, options)
+    total = torch.zeros_like(view.activations.output)
+    for b in range(max(0, 4 - blocks), 4):  # the checkpoint has four
+        x = view.activations.inputs[b]
+        (Q, _, V), d = per_head(clip, x, b)
+        total += after(clip, x, [softmax_rows(q @ q.T / math.sqrt(d)) for q in Q], V, residual=kept, ffn=kept, block=b)
+    torch.testing.assert_close(found(clearclip, clip, picture, options), projected(clip, total), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

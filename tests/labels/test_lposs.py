@@ -102,3 +102,10 @@ def test_another_sources_features_are_refused(checkpoints, networks, picture):
     told = checkpoints.words(networks["clip"].text(["cat", "dog"]), (0, 1))
     with pytest.raises(ShapeError, match="graph"):
         lposs.score(features, told, networks, opts())
+
+
+def test_the_backgrounds_strings_are_joined_before_maps_reach_the_picture(checkpoints, networks, picture):
+    told = checkpoints.words(networks["clip"].text(["cat", "dog"]), (0, 1), networks["clip"].text(["grass", "sky"]))
+    features = lposs.encode(lposs.look(picture, networks, opts()), networks, opts())
+    assert lposs.score(features, told, networks, opts()).logits.early
+    assert not lposs.score(features, told, networks, opts(join="sum")).logits.early

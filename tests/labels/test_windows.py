@@ -115,3 +115,14 @@ def test_zeros_in_the_corner_are_stretched_away_with_the_rest(clip, picture, wor
     z = base.unit(clip.project(clip.last_block(view.inputs[-1], None, residual=True, ffn=True)))[1:]
     wanted = F.interpolate((z @ text.T).T.reshape(1, 2, 4, 6), size=(64, 92), mode="bilinear")[0]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_limit_on_the_longer_side(clip, picture):
+    """MaskCLIP on Pascal Context: (520, 520), so that the longer side ends there."""
+    from nerveseg.labels import maskclip
+    from nerveseg.registry import options as make
+
+    for longest, size in ((2048, (64, 92)), (64, (44, 64)), (80, (55, 80))):
+        given = {"short_side": 64, "longest": longest, "join_windows": "pixels", "pad_to": 1, "pad_at": "corner"}
+        options = make(maskclip.Options, given)
+        assert maskclip.encode(maskclip.look(picture, {"clip": clip}, options), {"clip": clip}, options).pixels == size

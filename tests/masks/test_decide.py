@@ -38,6 +38,40 @@ def test_floor_sends_weak_pixels_to_the_background_only_where_there_is_one():
     assert decide(P, P, (1, 2), rule="floor", options=options).tolist() == [[0, 0]]
 
 
+def sclips_areas(p, area, floor):
+    """Labels of maps whose last is the background: small ones are taken out, then weak pixels become background; pixel by pixel."""
+    k, h, w = p.shape
+    first = [[max(range(k), key=lambda c: p[c, y, x]) for x in range(w)] for y in range(h)]
+    won = [sum(row.count(c) for row in first) for c in range(k - 1)]
+    kept = [won[c] > area * sum(won) for c in range(k - 1)] + [True]
+    out = np.zeros((h, w), dtype=np.int64)
+    for y in range(h):
+        for x in range(w):
+            value = [p[c, y, x] if kept[c] else 0.0 for c in range(k)]
+            out[y, x] = max(range(k), key=value.__getitem__) if max(value) >= floor else k - 1
+    return out, won
+
+
+@pytest.mark.parametrize("budget", [1, 1 << 24])
+@pytest.mark.parametrize(("area", "least"), [(0.0, 0.0), (0.1, 0.3), (0.25, 0.3), (0.3, 0.0), (1.0, 0.0)])
+def test_labels_that_win_little_are_decided_without(area, least, budget):
+    P = rows(6, 9, 10, seed=5, sharp=2.0) * torch.tensor([1.3, 1.0, 0.3, 0.8, 0.2, 1.0])[:, None, None]
+    P = P / P.sum(0)
+    wanted, won = sclips_areas(P.numpy(), area, least)
+    options = floor.Options(floor=least, area=area)
+    found = decide(P, P, (9, 10), rule="floor", options=options, background=True, budget=budget)
+    np.testing.assert_array_equal(found.numpy(), wanted)
+    assert len({count > 0.1 * sum(won) for count in won}) == 2  # some stay, some go
+    refined = decide(P, P, (9, 10), rule="floor", options=options, background=True, refine=lambda maps: maps)
+    np.testing.assert_array_equal(refined.numpy(), wanted)
+
+
+def test_areas_count_only_where_there_is_a_background():
+    P = rows(6, 9, 10, seed=5, sharp=2.0)
+    with_area = decide(P, P, (9, 10), rule="floor", options=floor.Options(area=0.3))
+    assert torch.equal(with_area, decide(P, P, (9, 10), rule="floor", options=floor.Options()))
+
+
 def test_class_max_by_hand():
     P, G = rows(3, seed=1), rows(3, seed=2)
     p, g = P.numpy()[:2], G.numpy()[:2]
@@ -64,6 +98,16 @@ def test_score_floor_takes_absent_labels_out():
     strict = class_max.transform(maps, stats, class_max.Options(score_power=0.0, score_floor=0.5))
     assert plain.argmax(0).tolist() == [[0, 1]]
     assert strict.argmax(0).tolist() == [[1, 1]]
+
+
+def test_rounding_is_not_stretched_into_a_map():
+    maps = torch.full((2, 3, 4), 0.3)
+    maps[0, 1, 2] += 6e-8
+    maps[1, 1, 2] += 1e-3
+    stats = ClassStats(torch.tensor([0.3, 0.3]))
+    value = class_max.transform(maps, stats, class_max.Options(stretch=True, score_power=0.0))
+    assert value[0].abs().max() == 0
+    assert float(value[1].max()) == pytest.approx(1)
 
 
 def test_stretch_runs_from_zero_to_the_score():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nerveseg.errors import OptionError
+from nerveseg.labels import _windows
 from nerveseg.masks.refiners import pamr
 from nerveseg.picture import load
 
@@ -57,6 +58,16 @@ def test_it_is_the_iterated_mean_of_the_equations(times, dilations):
     P, picture = make()
     found = pamr.refine(P, picture, pamr.Options(iterations=times, dilations=dilations))
     torch.testing.assert_close(found, by_hand(P, picture.pixels, dilations, times), rtol=0, atol=1e-5)
+
+
+def test_the_guide_may_be_the_picture_as_a_network_sees_it():
+    P, picture = make()
+    shrunk = _windows.bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), (3, 4)).float()  # 6 x 7 with its shorter side at 3
+    blurred = torch.nn.functional.interpolate(shrunk[None], size=(H, W), mode="bilinear")[0].permute(1, 2, 0).numpy()
+    found = pamr.refine(P, picture, pamr.Options(iterations=2, dilations=(1, 2), guide_side=3))
+    torch.testing.assert_close(found, by_hand(P, blurred, (1, 2), 2), rtol=0, atol=1e-5)
+    own = pamr.refine(P, picture, pamr.Options(iterations=2, dilations=(1, 2), guide_side=H))
+    assert torch.equal(own, pamr.refine(P, picture, pamr.Options(iterations=2, dilations=(1, 2))))
 
 
 def test_logits_of_any_sign_are_treated_alike():

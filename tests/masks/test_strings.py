@@ -6,7 +6,7 @@ import torch
 from nerveseg.labels.base import Logits, probabilities
 from nerveseg.masks.decide import decide
 from nerveseg.masks.rules import floor
-from nerveseg.masks.strings import StringMaps
+from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import resample
 
 SIZE = (13, 17)
@@ -73,3 +73,13 @@ def test_a_floor_sees_probabilities_as_the_softmax_leaves_them():
     found = whole(StringMaps(given, "best").blocks(SIZE))
     wanted = torch.where(found.amax(0) < 0.5, torch.tensor(3), found.argmax(0))
     assert torch.equal(ids, wanted)
+
+
+def test_early_joins_strings_before_anything_is_upsampled():
+    maps = torch.tensor([[[0.0, 3.0]], [[2.0, 0.0]], [[1.0, 1.0]], [[0.5, 0.0]], [[0.0, 0.25]]])
+    logits = Logits(maps, (0, 0, 1), 1.0, "max", early=True)
+    found = early(logits)
+    assert torch.equal(found.maps, torch.tensor([[[2.0, 3.0]], [[1.0, 1.0]], [[0.5, 0.25]]]))
+    assert found.groups == (0, 1)
+    assert early(found) is found
+    assert len(early(Logits(maps[:3], (0, 0, 1), 1.0, "max", early=True)).maps) == 2

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerveseg.errors import ShapeError, StochasticError
-from nerveseg.masks.upsample import check_maps, resample, shares, to_maps
+from nerveseg.masks.upsample import check_maps, picked, resample, shares, to_maps
 
 
 def by_hand(plane, size):
@@ -80,3 +80,13 @@ def test_rows_of_P_are_laid_out_row_by_row():
     assert maps[1, 1, 0] == P[3, 1]
     with pytest.raises(ShapeError, match="grid"):
         to_maps(P, (2, 2))
+
+
+@pytest.mark.parametrize(("grid", "size"), [((3, 4), (7, 9)), ((5, 6), (3, 2)), ((4, 4), (4, 4)), ((1, 1), (3, 2))])
+def test_the_share_of_one_class_a_pixel_is_that_of_all_maps(grid, size):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(5, *grid, generator=generator)
+    maps[:, 0, 0] = 0.0
+    ids = torch.randint(0, 6, size, generator=generator)  # 5 is none of them
+    every = torch.cat([block for _, block in shares(maps, size)] + [torch.zeros(1, *size)])
+    torch.testing.assert_close(picked(maps, ids), every.gather(0, ids[None])[0])

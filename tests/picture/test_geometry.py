@@ -9,7 +9,7 @@ from PIL import Image
 
 from nerveseg.errors import OptionError
 from nerveseg.picture import load
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, Frame, fit, short_side, square, to_tensor
+from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, SAMPLINGS, Frame, fit, sampled, short_side, square, to_tensor
 
 sides = st.integers(1, 6000)
 
@@ -105,3 +105,25 @@ def test_values_and_layout_of_the_tensor():
 def test_an_unknown_filter_is_refused():
     with pytest.raises(OptionError, match="bicubic"):
         to_tensor(picture(4, 4), (2, 2), filter="cubic")
+
+
+@pytest.mark.parametrize("size", [(3, 4), (7, 11), (12, 5)])
+def test_sampling_looks_at_the_nearest_pixels_alone(size):
+    source = picture(7, 11)
+    own = source.pixels.astype(float) / 255
+    expected = {how: torch.zeros(3, *size) for how in SAMPLINGS}
+    for i in range(size[0]):
+        for j in range(size[1]):
+            expected["nearest"][:, i, j] = torch.tensor(own[i * 7 // size[0], j * 11 // size[1]])
+            y, x = ((at + 0.5) * side / new - 0.5 for at, side, new in ((i, 7, size[0]), (j, 11, size[1])))
+            y, x = min(max(y, 0), 6), min(max(x, 0), 10)
+            top, left = min(int(y), 5), min(int(x), 9)
+            a, b = y - top, x - left
+            rows = [(1 - b) * own[top + k, left] + b * own[top + k, left + 1] for k in (0, 1)]
+            expected["bilinear"][:, i, j] = torch.tensor((1 - a) * rows[0] + a * rows[1])
+    for how in SAMPLINGS:
+        found = sampled(source, size, (0.5, 0.4, 0.3), (0.5, 0.25, 0.2), how=how)
+        wanted = (expected[how] - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 0.2]).view(3, 1, 1)
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    with pytest.raises(OptionError, match="bilinear, nearest"):
+        sampled(source, size, how="bicubic")

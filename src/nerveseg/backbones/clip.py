@@ -174,17 +174,18 @@ class Clip:
 
     @torch.no_grad()
     def last_block(
-        self, x: Float[Tensor, "m D"], mixing: Float[Tensor, "H m m"] | None, *, residual: bool, ffn: bool
+        self, x: Float[Tensor, "m D"], mixing: Float[Tensor, "H m m"] | None, *, residual: bool, ffn: bool, at: int = -1
     ) -> Float[Tensor, "m D"]:
-        """The last block with its attention replaced: O·(M_h v_h) per head, v of LN1(x).
+        """The last block, or another, with its attention replaced: O·(M_h v_h) per head, v of LN1(x).
 
         Args:
             x: tokens that enter, of the last block's input or (CLIPer) of any other layer.
             mixing: one matrix a head; None is the identity, the value path alone.
             residual: add x, as the block itself does.
             ffn: run the block's own feed-forward part, with its residual, on the result.
+            at: which block.
         """
-        block = self.model.vision_model.encoder.layers[-1]
+        block = self.model.vision_model.encoder.layers[at]
         values = block.self_attn.v_proj(block.layer_norm1(x))
         if mixing is not None:
             v = values.unflatten(-1, (self.heads, -1)).transpose(0, 1)

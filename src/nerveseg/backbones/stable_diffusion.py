@@ -20,12 +20,14 @@ from nerveseg.errors import OptionError, ShapeError, WeightsError
 from nerveseg.picture import geometry
 from nerveseg.picture.load import Picture
 
-__all__ = ["CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
+__all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
 
 _BLOCK = ".transformer_blocks.0."
 _ORDER = ("down_blocks", "mid_block", "up_blocks")
 _HALF = (0.5, 0.5, 0.5)  # mean and deviation that bring RGB to [−1, 1], the VAE's range
 _MAX_TOKENS = 16384  # 1024 × 1024 pixels: self-attention takes n² work; larger pictures go in tiles
+RESIZES = ("bicubic", *geometry.SAMPLINGS)
+"""How a picture reaches the VAE's size: bicubic smooths where it shrinks; the others look at the nearest pixels alone."""
 _PROMPTS_KEPT = 256  # embedded prompts: 40 to 80 MB of the published models
 
 
@@ -188,20 +190,23 @@ class StableDiffusion:
             known[ids] = made[ids].clone()  # a row of its own, so that it does not keep the whole batch alive
         return rows
 
-    def pixels(self, picture: Picture, *, size: int, fit: str) -> Float[Tensor, "1 3 height width"]:
+    def pixels(self, picture: Picture, *, size: int, fit: str, resize: str = "bicubic") -> Float[Tensor, "1 3 height width"]:
         """A picture as the VAE takes it: RGB in [−1, 1], sides that are multiples of `multiple`.
 
         Args:
             picture: any size.
             size: pixels of the shorter side; 0: as trained.
             fit: ``square`` squashes it, ``aspect`` keeps its proportions.
+            resize: one of `RESIZES`.
 
         Raises:
             OptionError: a square of more than 16384 tokens (1024 × 1024 pixels): self-attention takes n² work.
         """
         cells = max(1, _MAX_TOKENS * self.shrink**2 // self.multiple**2)
         frame = geometry.fit(picture.size, fit, size or self.side, self.multiple, max_tokens=cells)
-        return geometry.to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
+        if resize == "bicubic":
+            return geometry.to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
+        return geometry.sampled(picture, frame.fitted, _HALF, _HALF, how=resize)[None]
 
     @torch.no_grad()
     def latents(self, pixels: Float[Tensor, "b 3 height width"]) -> Latents:

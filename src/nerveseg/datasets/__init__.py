@@ -4,12 +4,15 @@ A data set file holds
 
 - ``title``, ``url``, ``licence``: for people;
 - ``background``: whether class 0 is what no other class is; ``count``: classes;
-- ``splits``: names, the one that scores are published on first; ``protocols``: those in which it differs, "sclip" first;
+- ``splits``: names, the one that scores are published on first (none: any, for ``opened`` to judge); ``protocols``: those in which it
+  differs, "sclip" first;
 - ``find(root, split, protocol) -> tuple[Item, ...]``: the items of a split, with the paths where its files lie (those that users of
   mmseg have on disk); raises `DataError` where the list or the folders are missing, and says what `datasets prepare` would do;
 - ``values(protocol) -> dict[int, int]``: stored mask value → id or `IGNORE`;
-- ``archives``: what `prepare` takes (`prepare.Archive`), and ``convert(root, archives, split) -> None``, which makes the layout from them;
-- optionally ``about(protocol) -> dict[str, str]``; and ``opened(root, split, protocol, class_names) -> DataSet`` in place of ``find``,
+- ``archives``: what `prepare` takes (`_prepare.Archive`), and ``convert(job: _prepare.Job) -> None``, which makes the layout from them;
+- optionally ``about(protocol) -> dict[str, str]``; ``published(protocol) -> dict[str, int]``, split → picture files that it has as
+  published; ``grey``, True where masks with a palette are wrong; ``unpacked(root, split) -> bool``, whether the archives' files lie on
+  disk already, so that ``convert`` needs none; and ``opened(root, split, protocol, class_names) -> DataSet`` in place of ``find``,
   ``values`` and ``count``, where the classes are not known beforehand or nothing is read from disk.
 
 Files that start with ``_`` are what they share.
@@ -53,18 +56,21 @@ def open(
         RegistryError: no such data set. DataError: no such split or protocol, files that are missing, a list with another count.
     """
     module = registry.load("datasets", name)
+    if not module.splits:  # any: they are folders
+        return module.opened(None if root is None else Path(root).expanduser(), split, protocol, class_names)
     chosen = module.splits[0] if split is None else split
     for given, accepted, what in ((chosen, module.splits, "split"), (protocol, PROTOCOLS, "protocol")):
         if given not in accepted:
             raise DataError(f"Got the {what} {given!r} of {name}. Accepted are {', '.join(accepted)}. Choose one of them.")
-    place = None if root is None else Path(root)
+    place = None if root is None else Path(root).expanduser()
     if (opened := getattr(module, "opened", None)) is not None:
         return opened(place, chosen, protocol, class_names)
     if place is None:
         raise DataError(f"Got no folder for {name}. Accepted is the folder that holds its files. Give root, or --root.")
-    found = classes.read(name, class_names, count=module.count)
+    found = classes.read(name, class_names, count=module.count, background=module.background)
     values = module.values(protocol)
     entries = 256 if max(values) < 256 else 65536
+    items = module.find(place, chosen, protocol)
     about = getattr(module, "about", None)
     return DataSet(
         name,
@@ -72,8 +78,15 @@ def open(
         protocol,
         found,
         module.background,
-        module.find(place, chosen, protocol),
+        items,
         table(values, entries=entries),
         place,
-        about={} if about is None else about(protocol),
+        about={**({} if about is None else about(protocol)), **_masks(items, place)},
+        grey=getattr(module, "grey", False),
     )
+
+
+def _masks(items: tuple[Item, ...], root: Path) -> dict[str, str]:
+    """The folder below the root that the masks are read from: data sets have more than one."""
+    first = items[0].mask if items else None
+    return {} if first is None else {"masks": first.parent.relative_to(root).as_posix()}

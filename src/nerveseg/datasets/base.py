@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ IGNORE = 65535
 
 UNKNOWN = 65534
 """What a stored value becomes that the data set does not define: the file is not what it should be."""
+
+_LYING = 5  # EXIF orientations from here on swap height and width
 
 PROTOCOLS = ("sclip", "cliper")
 """The field's two protocols: that of SCLIP and its relatives (mmseg's files and metric), and that of CLIPer and iSeg."""
@@ -65,6 +68,7 @@ class DataSet:
         draw: item → picture and mask of ids, where the data set draws them.
         offered: item → ids of the classes that are asked for in it; None: all classes in every picture.
         about: what a report says of it beside the above, such as what its masks were made from.
+        grey: True where masks are grey as published, so that one with a palette was changed by somebody, and is refused.
     """
 
     name: str
@@ -78,6 +82,7 @@ class DataSet:
     draw: Callable[[Item], tuple[Picture, Mask]] | None = None
     offered: Callable[[Item], tuple[int, ...]] | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+    grey: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -90,8 +95,8 @@ class DataSet:
     def read(self, item: Item) -> tuple[Picture, Mask]:
         """Read a picture and its mask.
 
-        Masks follow stored pixels: a picture that EXIF turns is left as it is stored where the mask has the stored size and the turned
-        size is another one.
+        Masks follow stored pixels: a picture that EXIF turns or mirrors is left as it is stored, unless its mask has the size of the
+        turned one alone.
 
         Returns:
             The picture, and its mask of the same size, uint16.
@@ -111,17 +116,16 @@ class DataSet:
         path = _there(item.picture, item, "picture")
         try:
             picture = load(path)
-            if size is not None and item.box is None and picture.size != size and picture.orientation != 1:
+            if picture.orientation != 1 and _follows_stored(picture, item.mask):
                 picture = load(_as_stored(path), name=path.name)
         except PictureError as error:
             raise DataError(f"Got {path}, the picture of {item.id!r}, which cannot be read: {error}") from error
         if item.box is not None:
-            top, left, bottom, right = item.box
-            picture = load(np.ascontiguousarray(picture.pixels[top:bottom, left:right]), name=item.id)
+            picture = load(_cut(picture.pixels, item.box, path), name=item.id)
         if size is not None and picture.size != tuple(size):
             raise DataError(
                 f"Got {path} of {picture.size} pixels (height, width) and its mask {item.mask} of {tuple(size)}. "
-                "Accepted are equal sizes. Take both files from the same release."
+                "Accepted are equal sizes. Take both files from the same release, or take the picture out."
             )
         return picture
 
@@ -130,10 +134,9 @@ class DataSet:
         if self.draw is not None:
             return self.draw(item)[1]
         path = _there(item.mask, item, "mask")
-        values = stored(path)
+        values = stored(path, grey=self.grey)
         if item.box is not None:
-            top, left, bottom, right = item.box
-            values = values[top:bottom, left:right]
+            values = _cut(values, item.box, path)
         if int(values.max(initial=0)) >= len(self.table):
             raise DataError(f"Got {path} with the value {int(values.max())}. Accepted are 0 to {len(self.table) - 1}. Convert it anew.")
         ids = self.table[values]
@@ -159,11 +162,15 @@ def table(pairs: Mapping[int, int], *, entries: int = 256) -> NDArray[np.uint16]
     return out
 
 
-def stored(path: Path) -> NDArray[np.integer]:
+def stored(path: Path, *, grey: bool = False) -> NDArray[np.integer]:
     """Read the values of a mask file as they are stored: grey of 8 or 16 bits, or the places of a palette.
 
+    Args:
+        path: the file.
+        grey: refuse palettes.
+
     Raises:
-        DataError: no such file, damaged, or a picture in colours.
+        DataError: no such file, damaged, a picture in colours, or a palette where grey is expected.
     """
     try:
         with Image.open(path) as image:
@@ -171,6 +178,11 @@ def stored(path: Path) -> NDArray[np.integer]:
                 raise DataError(
                     f"Got the mask {path} with the colour mode {image.mode}. Accepted are one value a pixel: grey or a palette. "
                     "Convert colours to ids first."
+                )
+            if grey and image.mode == "P":
+                raise DataError(
+                    f"Got the mask {path} with a palette. Accepted is grey, as it was published: an editor that makes a palette numbers "
+                    "the classes anew. Take the published file, or run `nerveseg datasets prepare` with --again."
                 )
             values = np.asarray(image)
     except FileNotFoundError as error:
@@ -190,6 +202,29 @@ def _there(path: Path | None, item: Item, what: str) -> Path:
     if not path.is_file():
         raise DataError(f"Got no {what} {path} for {item.id!r}. Accepted is the file that the list names. Complete the data set.")
     return path
+
+
+def _cut(pixels: NDArray[Any], box: tuple[int, int, int, int], path: Path) -> NDArray[Any]:
+    top, left, bottom, right = box
+    if pixels.shape[0] < bottom or pixels.shape[1] < right:
+        raise DataError(
+            f"Got {path} of {pixels.shape[:2]} pixels (height, width). Accepted are at least {(bottom, right)}, of which a part is taken. "
+            "Take the published file."
+        )
+    return np.ascontiguousarray(pixels[top:bottom, left:right])
+
+
+def _follows_stored(picture: Picture, mask: Path | None) -> bool:
+    """Whether a mask belongs to a picture's pixels as they lie in the file; only the mask's head is read."""
+    if mask is None:
+        return False
+    try:
+        with Image.open(mask) as image:
+            size = image.height, image.width
+    except (OSError, ValueError, SyntaxError):  # `mask` says what is wrong with it
+        return False
+    turned = picture.orientation >= _LYING
+    return size == (picture.size[::-1] if turned else picture.size)
 
 
 def _as_stored(path: Path) -> Image.Image:

@@ -32,7 +32,7 @@ class Options:
         "",
         "how position embeddings reach another grid; empty: as transformers does for this model.",
         choices=("", *POSITIONS),
-        source="DINOv2's published program: bicubic-offset",
+        source="DINOv2's published program: bicubic-offset, with registers bicubic-antialias",
     )
 
 

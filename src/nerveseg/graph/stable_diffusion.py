@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.backbones.stable_diffusion import LayerHeads, StableDiffusion
+from nerveseg.backbones.stable_diffusion import RESIZES, LayerHeads, StableDiffusion
 from nerveseg.errors import OptionError
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
@@ -40,6 +40,12 @@ class Options:
         source="CLIPer, iSeg: 512",
     )
     fit: str = knob("square", "square: squash, as the paper; aspect: keep the picture's proportions.", choices=("square", "aspect"))
+    resize: str = knob(
+        "bicubic",
+        "bicubic: smoothed where the picture shrinks; bilinear, nearest: by the nearest pixels alone, so that fine things alias.",
+        choices=RESIZES,
+        source="CLIPer: nearest; iSeg: bilinear",
+    )
     seed: int = knob(0, "of the noise, drawn anew for every picture, so that pictures do not depend on their order.", low=0, high=2**63 - 1)
     mix_grids: bool = knob(
         default=False,
@@ -66,7 +72,7 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
         OptionError: layers of different grids where ``mix_grids`` is off.
     """
     backbone: StableDiffusion = networks["diffusion"]
-    pixels = backbone.pixels(picture, size=options.size, fit=options.fit)
+    pixels = backbone.pixels(picture, size=options.size, fit=options.fit, resize=options.resize)
     return joined(backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise), options)
 
 

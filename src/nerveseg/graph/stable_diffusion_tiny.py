@@ -48,7 +48,7 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
             f"Got a tiny encoder of {channels[1]} channels at 1/{encoder.shrink} for a U-Net of {channels[0]} at 1/{backbone.shrink}. "
             "Accepted is one made for this diffusion model. Take the TAESD of its family."
         )
-    x_0 = encoder.latent(backbone.pixels(picture, size=options.size, fit=options.fit))
+    x_0 = encoder.latent(backbone.pixels(picture, size=options.size, fit=options.fit, resize=options.resize))
     x_t = backbone.noised(x_0, t=options.t, seed=options.seed, noise=noise)
     (seen,) = backbone.cross_attention(x_t, backbone.prompt, t=options.t, cross=(), own=options.layers)
     return joined(seen.own, options)

@@ -8,6 +8,7 @@ A label source module owns:
 - ``words_in_network``: whether new words need a new pass of a network, which `score` then makes;
 - ``at_decode``: the knobs that `score` alone reads, so that they may change without encoding again;
 - ``look(picture, networks, options)``: the passes over a picture, one `View` each, lazily;
-- ``encode(views, networks, options)``: `Features`, all that does not depend on the words;
+- ``encode(views, networks, options)``: `Features`, all that does not depend on the words; a source that draws noise has a knob ``seed``
+  and takes the noise itself as ``noise``;
 - ``score(features, words, networks, options)``: `Scores`, for any words.
 """

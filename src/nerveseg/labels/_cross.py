@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.backbones.stable_diffusion import CrossHeads, Latents, StableDiffusion
+from nerveseg.backbones.stable_diffusion import RESIZES, CrossHeads, Latents, StableDiffusion
 from nerveseg.errors import OptionError, ShapeError
 from nerveseg.labels.base import Features, Networks, Scores, Words
 from nerveseg.picture.load import Picture
@@ -28,6 +28,7 @@ __all__ = [
     "look",
     "noised",
     "parts",
+    "resize_knob",
     "scores",
     "seed_knob",
     "size_knob",
@@ -37,13 +38,13 @@ __all__ = [
     "weights_knob",
 ]
 
-_TINY = 1e-12
+_FLAT = 1e-6  # share of a map's largest value below which its range is rounding, not a shape
 
 
 def look(picture: Picture, networks: Networks, options: Any) -> Iterator[Latents]:
     """The one pass of the VAE's encoder over a picture; shared with a graph that sees the same pixels."""
     backbone: StableDiffusion = networks["diffusion"]
-    yield backbone.latents(backbone.pixels(picture, size=options.size, fit=options.fit))
+    yield backbone.latents(backbone.pixels(picture, size=options.size, fit=options.fit, resize=options.resize))
 
 
 def encode(
@@ -155,9 +156,10 @@ def brought(maps: Float[Tensor, "n L"], source: tuple[int, int], target: tuple[i
 
 
 def stretched(maps: Float[Tensor, "n s"]) -> Float[Tensor, "n s"]:
-    """Every column from 0 to 1 over the picture; a column that is the same everywhere is 0."""
-    low = maps.amin(0)
-    return (maps - low) / (maps.amax(0) - low).clamp_min(_TINY)
+    """Every column from 0 to 1 over the picture; a column that is the same everywhere, but for rounding, is 0."""
+    low, high = maps.amin(0), maps.amax(0)
+    flat = high - low <= _FLAT * torch.maximum(high.abs(), low.abs())
+    return ((maps - low) / (high - low).masked_fill(flat, 1)).masked_fill(flat, 0)
 
 
 def scores(columns: Mapping[str, Float[Tensor, " n"]], words: Words, join: str, grid: tuple[int, int]) -> Scores:
@@ -178,6 +180,12 @@ def fit_knob() -> Any:
     """The knob ``fit``."""
     doc = "square: squash, as the originals; aspect: keep the picture's proportions."
     return knob("square", doc, choices=("square", "aspect"), source="DiffSegmenter, iSeg: square")
+
+
+def resize_knob() -> Any:
+    """The knob ``resize``."""
+    doc = "bicubic: smoothed where the picture shrinks; bilinear, nearest: by the nearest pixels alone, so that fine things alias."
+    return knob("bicubic", doc, choices=RESIZES, source="DiffSegmenter, iSeg: bilinear")
 
 
 def t_knob() -> Any:

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.picture.load import Picture
 
-__all__ = ["Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized", "starts"]
+__all__ = ["LONGEST", "Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized", "starts"]
 
-_LONGEST = 2048  # the family's limit on the longer side
+LONGEST = 2048  # the family's limit on the longer side
 _BITS = 11  # of a weight in OpenCV's bilinear resizing of 8-bit pictures
 
 
@@ -63,7 +63,7 @@ class Part:
     box: Box
 
 
-def kept_ratio(size: tuple[int, int], short: int, longest: int = _LONGEST) -> tuple[int, int]:
+def kept_ratio(size: tuple[int, int], short: int, longest: int = LONGEST) -> tuple[int, int]:
     """Scale so that the shorter side is ``short``, or the longer one ``longest`` if that comes first; sides are rounded, not to a patch.
 
     >>> kept_ratio((375, 500), 336)

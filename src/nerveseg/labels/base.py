@@ -138,12 +138,14 @@ class Logits:
         groups: class of each of the first strings.
         scale: factor before the softmax over all strings.
         join: how strings of one class make one share: max or sum.
+        early: the largest logit of a class's strings stands for it before anything is upsampled, and so for the background's strings.
     """
 
     maps: Float[Tensor, "s h w"]
     groups: tuple[int, ...]
     scale: float
     join: str
+    early: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
 
 
 def _look_at_pixels(picture: Picture, clip: Clip, options: Any) -> Iterator[View]:
-    size = _windows.kept_ratio(picture.size, options.short_side or clip.side)
+    size = _windows.kept_ratio(picture.size, options.short_side or clip.side, getattr(options, "longest", _windows.LONGEST))
     pixels = _windows.resized(picture, size)
     places = list(_windows.boxes(size, clip.patch, options))
     for at in range(0, len(places), _BATCH):

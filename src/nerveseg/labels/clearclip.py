@@ -1,6 +1,6 @@
 """ClearCLIP (ECCV 2024): the last block is its attention alone, of queries among themselves; residual and feed-forward part are left out.
 
-A_h = softmax(Q Qᵀ/√d),   y = O·(A_h V)
+A_h = softmax(Q Qᵀ/√d),   y = O·(A_h V);   of several last blocks, each on its own input, the sum
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.backbones.clip import Clip, attention
+from nerveseg.backbones.clip import Clip, ClipActivations, attention
 from nerveseg.labels import base
 from nerveseg.labels.base import look_clip as look
 from nerveseg.labels.base import score_cosines as score
@@ -46,16 +46,32 @@ class Options:
     )
     residual: bool = knob(default=False, doc="add the block's input.", source="ClearCLIP: off")
     ffn: bool = knob(default=False, doc="run the block's feed-forward part.", source="ClearCLIP: off")
+    blocks: int = knob(
+        1,
+        "last blocks whose outputs are summed; the network itself goes on as it is. More: earlier, coarser meaning is mixed in.",
+        low=1,
+        high=64,
+        source="ClearCLIP: 1",
+    )
 
 
 @torch.no_grad()
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings: one layer, n·E floats, or those of every window."""
     clip: Clip = networks["clip"]
-    return base.mixed(views, clip, options, lambda view: self_attention(clip, view.activations.inputs[-1], options.pairing))
+    return base.dense(views, lambda view: clip.project(summed(clip, view.activations, options)))
 
 
-def self_attention(clip: Clip, x: Float[Tensor, "m D"], pairing: str) -> Float[Tensor, "H m m"]:
-    """Attention of the last block on its input between two of its queries, keys and values; rows sum to 1."""
-    sides = dict(zip("qkv", clip.qkv(x), strict=True))
+def summed(clip: Clip, x: ClipActivations, options: Options) -> Float[Tensor, "m D"]:
+    """The last blocks' outputs with their attention replaced, each on what entered it, summed."""
+    y = torch.zeros_like(x.output)
+    for at in range(-min(options.blocks, len(x.inputs)), 0):
+        mixing = self_attention(clip, x.inputs[at], options.pairing, at)
+        y = y + clip.last_block(x.inputs[at], mixing, residual=options.residual, ffn=options.ffn, at=at)
+    return y
+
+
+def self_attention(clip: Clip, x: Float[Tensor, "m D"], pairing: str, at: int = -1) -> Float[Tensor, "H m m"]:
+    """Attention of a block on its input between two of its queries, keys and values; rows sum to 1."""
+    sides = dict(zip("qkv", clip.qkv(x, at), strict=True))
     return attention(sides[pairing[0]], sides[pairing[1]])

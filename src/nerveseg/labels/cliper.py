@@ -8,7 +8,7 @@ Equations, x_i the input of block i = 0 … L − 1, A = Σ_{i ≤ L−2} Attn_i
     z_k = LN_post(O·(M_k v(LN1_{L−1}(E_k))))·P                                   no residual, no FFN
     p_k = softmax(scale · cos(z_k, [classes; background; mean of the classes]))  its first columns only
     s = p_select, values below thr · (their class's maximum) set to 0;  s ← Āᵀ s,  Ā = mean_h M_{L−1} between patches
-    scores = s + mean_k p_k
+    scores = s + mean_k p_k                                                      s alone where ``fuse`` is off
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "regular
 words_in_network = False
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join", "select_layer", "attention_thr")
+at_decode = ("scale", "join", "select_layer", "attention_thr", "fuse")
 _TINY = 1e-12
 _PAIR = 1e-5  # CLIPer's guard in the mean of pasted attention
 
@@ -57,7 +57,9 @@ class Options:
         high=1,
         source="CLIPer: 0.1 to 0.35",
     )
-    fuse: bool = knob(default=True, doc="use every layer. Off: the last alone, faster and smaller.", source="CLIPer: on")
+    fuse: bool = knob(
+        default=True, doc="add the mean over all layers. Off: the spread scores of `select_layer` alone.", source="CLIPer: on"
+    )
     faithful: bool = knob(
         default=True,
         doc="keep CLIPer's side effects: attention balanced once more for every layer, early tokens normalised twice, thresholded "
@@ -78,7 +80,7 @@ def encode(views: Iterable[base.View], networks: base.Networks, options: Options
     Args:
         views: from `look`; the first is the whole picture.
         networks: their ``clip``; computed in its dtype, attention in float32 (CLIPer: float16).
-        options: ``fuse`` and ``faithful`` act here.
+        options: ``faithful`` acts here, and ``window``: CLIPer mixes a window's embeddings by its attention, a single one's, too.
 
     Raises:
         ShapeError: the first view is not the whole picture.
@@ -90,7 +92,11 @@ def encode(views: Iterable[base.View], networks: base.Networks, options: Options
         raise ShapeError("Got no view of the whole picture first. Accepted is what look() yields. Pass it unchanged.")
     embeddings, attention = _layers(first.activations, clip, options)
     second = next(stream, None)
-    windows = None if second is None else _windows(itertools.chain([second], stream), clip, options, first.grid)
+    windows: Tensor | None = None
+    if second is not None:
+        windows = _windows(itertools.chain([second], stream), clip, options, first.grid)
+    elif options.window:
+        windows = _mixed(embeddings, attention)
     return base.Features(embeddings, first.grid, attention, windows)
 
 
@@ -104,7 +110,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
         features: from `encode`.
         words: with their vectors.
         networks: not read.
-        options: ``scale``, ``join``, ``select_layer``, ``attention_thr`` and ``faithful`` act here.
+        options: those of ``at_decode`` and ``faithful`` act here.
 
     Raises:
         OptionError: ``select_layer`` past the first layer.
@@ -128,7 +134,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     if attention is None:
         raise ShapeError("Got features without attention. Accepted are this source's own. Encode the picture with it.")
     spread = attention.T @ s if options.faithful else attention / attention.sum(1, keepdim=True).clamp_min(_TINY) @ s
-    return base.Scores(spread + mean, features.grid)
+    return base.Scores(spread + mean if options.fuse else spread, features.grid)
 
 
 def regularised(A: Float[Tensor, "H m m"]) -> tuple[Float[Tensor, "H m m"], Float[Tensor, "H m m"]]:
@@ -165,9 +171,8 @@ def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Ten
     for k in range(L):
         if k and options.faithful:
             _regularise(A, M)
-        if options.fuse or k == L - 1:
-            y = clip.last_block(_entering(x, k, clip, options), M, residual=False, ffn=False)
-            rows.append(base.unit(clip.project(y))[1:])
+        y = clip.last_block(_entering(x, k, clip, options), M, residual=False, ffn=False)
+        rows.append(base.unit(clip.project(y))[1:])
     return torch.stack(rows), M.mean(0)[1:, 1:].contiguous()
 
 
@@ -194,14 +199,14 @@ def _windows(views: Iterable[base.View], clip: Clip, options: Options, grid: tup
         return embeddings
 
     embeddings, _ = base.average(views, embed)
-    mixing = pasted / (pairs + _PAIR)
-    mixing = mixing / mixing.sum(1, keepdim=True).clamp_min(_TINY)
-    return mixing.T @ embeddings
+    return _mixed(embeddings, pasted / (pairs + _PAIR))
+
+
+def _mixed(embeddings: Float[Tensor, "L n E"], attention: Float[Tensor, "n n"]) -> Float[Tensor, "L n E"]:
+    return (attention / attention.sum(1, keepdim=True).clamp_min(_TINY)).T @ embeddings
 
 
 def _select(options: Options, layers: int) -> int:
-    if not options.fuse:
-        return 0
     if -options.select_layer > layers:
         raise OptionError(f"Got select_layer = {options.select_layer}. Accepted is -{layers} to -1 for this CLIP. Choose a layer it has.")
     return layers + options.select_layer

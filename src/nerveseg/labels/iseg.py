@@ -17,7 +17,7 @@ before it, and scores would depend on the order in which labels are told. Classe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +38,21 @@ __all__ = ["Options", "Prompt", "at_decode", "clustered", "embeds", "encode", "l
 words_in_network = True
 needs = ("diffusion",)
 embeds = None
-at_decode = ("template", "background", "sort", "enhance", "weights", "layers", "heads", "own", "clusters", "rounds", "join", "batch")
+at_decode = (
+    "template",
+    "background",
+    "sort",
+    "only",
+    "enhance",
+    "weights",
+    "layers",
+    "heads",
+    "own",
+    "clusters",
+    "rounds",
+    "join",
+    "batch",
+)
 _FLOOR = 1e-5  # iSeg's, added to every entry before the logarithm
 
 
@@ -48,18 +62,26 @@ class Options:
 
     size: int = _cross.size_knob()
     fit: str = _cross.fit_knob()
+    resize: str = _cross.resize_knob()
     t: int = _cross.t_knob()
     seed: int = _cross.seed_knob(1101, "iSeg: 1101, though on the accelerator's own generator")
     template: str = knob(
         "a photograph of {} and other object and background", "prompt with one place for the classes, joined by 'and'.", source="iSeg"
     )
     background: str = knob(
-        "", "words after the prompt and a comma, where the caller tells no background; those that are labels are left out.", source="iSeg"
+        "",
+        "words after the prompt and a comma, where the caller tells no background; labels among them are left out, a last comma stays.",
+        source="iSeg",
     )
     sort: bool = knob(
         default=True,
         doc="classes stand in the prompt by name, so that their order does not matter. Off: as told.",
         source="ours; iSeg: off",
+    )
+    only: tuple = knob(
+        (),
+        "labels of which some words alone are read, as 'potted plant: plant'; all words stand in the prompt. Others: all their words.",
+        source="iSeg: a list for each data set",
     )
     enhance: float = knob(
         1.6, "factor on the text's vectors at the classes' tokens. Larger: classes draw more attention; 1: none.", above=0, high=100,
@@ -80,7 +102,11 @@ class Options:
         source="iSeg: up_blocks.3.attentions.1",
     )
     clusters: int = knob(
-        6, "c: c × c cells of the picture seed the clusters; 0: no clustering. More: finer parts.", low=0, high=64, source="iSeg: 6"
+        6,
+        "c: clusters begin at tokens ⌈side/c⌉ apart, from the top left on; 0: no clustering. More: finer parts.",
+        low=0,
+        high=64,
+        source="iSeg: 6",
     )
     rounds: int = knob(
         20, "rounds of clustering. Larger: nearer to settled; it ends where nothing moves.", low=1, high=1000, source="iSeg: 20"
@@ -168,7 +194,8 @@ def prompts(tower: TextTower, words: base.Words, options: Options) -> tuple[Prom
     own = {clean(string) for string in strings}
     given = words.others or tuple(word for word in (part.strip() for part in options.background.split(",")) if word)
     others = [other for other in given if clean(other) not in own]
-    head, link, tail = tower.pieces(before), tower.pieces("and"), tower.pieces(", ".join([after, *others]))
+    comma = "," if not words.others and options.background.rstrip().endswith(",") else ""
+    head, link, tail = tower.pieces(before), tower.pieces("and"), tower.pieces(", ".join([after, *others]) + comma)
     room = tower.length - 2 - len(head)
     if room < 1:
         raise OptionError(f"Got the template {options.template!r}, which leaves no place for words. Accepted is a shorter one. Shorten it.")
@@ -181,7 +208,35 @@ def prompts(tower: TextTower, words: base.Words, options: Options) -> tuple[Prom
             left = room
         left -= len(body) + (len(link) if held[-1] else 0)
         held[-1][string] = body
-    return tuple(_prompt(tower, bodies, head, link, tail) for bodies in held)
+    told = tuple(_prompt(tower, bodies, head, link, tail) for bodies in held)
+    only = _only(options)
+    return tuple(dataclasses.replace(prompt, places=_read(tower, prompt, only)) for prompt in told) if only else told
+
+
+def _only(options: Options) -> Mapping[str, str]:
+    entries: tuple[object, ...] = options.only  # type: ignore[reportUnknownMemberType]
+    found: dict[str, str] = {}
+    for entry in entries:
+        label, _, part = entry.partition(":") if isinstance(entry, str) else ("", "", "")
+        if not clean(label) or not clean(part) or ":" in part:
+            raise OptionError(
+                f"Got only = {entries!r}. Accepted are texts as 'potted plant: plant'. Name the label, a colon, and its words."
+            )
+        found[clean(label)] = clean(part)
+    return found
+
+
+def _read(tower: TextTower, prompt: Prompt, only: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    places = dict(prompt.places)
+    for string, own in prompt.places.items():
+        part = tower.pieces(only.get(clean(string), ""))
+        starts = [at for at in range(len(own)) if tuple(prompt.ids[place] for place in own[at : at + len(part)]) == part] if part else [0]
+        if not starts:
+            raise OptionError(
+                f"Got only = {string + ': ' + only[clean(string)]!r}. Accepted are words that stand in the label. Name some of its own."
+            )
+        places[string] = own[starts[-1] : starts[-1] + len(part)] if part else own
+    return places
 
 
 def _prompt(
@@ -204,11 +259,11 @@ def clustered(X: Float[Tensor, "n L"], grid: tuple[int, int], *, seeds: int, rou
     Args:
         X: token vectors ≥ 0, row by row on the grid.
         grid: (h, w), h·w = n.
-        seeds: the middles of seeds × seeds cells of the grid begin the clusters.
-        rounds: of assigning and averaging; a cluster that loses every row keeps its place.
+        seeds: clusters begin at every ⌈side/seeds⌉-th token of both sides, from the top left on: seeds × seeds of them, or a few less.
+        rounds: of assigning and averaging; a cluster that loses every row is gone.
     """
     h, w = grid
-    rows, columns = ([int((i + 0.5) * side / seeds) for i in range(seeds)] for side in grid)
+    rows, columns = (range(0, side, -(-side // seeds)) for side in grid)
     first = [row * w + column for row in rows for column in columns]
     # In float64, on the CPU: the terms of the distance are a thousand times larger than it.
     x = X.double().cpu() + _FLOOR
@@ -218,16 +273,16 @@ def clustered(X: Float[Tensor, "n L"], grid: tuple[int, int], *, seeds: int, rou
     for _ in range(rounds):
         log_m = means.log()
         distance = (x * log_x).sum(1)[:, None] - x @ log_m.T - log_x @ means.T + (means * log_m).sum(1)
-        own = distance.argmin(1)
+        own = distance.argmin(1).unique(return_inverse=True)[1]
         if before is not None and torch.equal(own, before):
             break
-        means, before = _means(x, own, means), own
+        means, before = _means(x, own), own
     return (means[own] - _FLOOR).clamp_min(0).to(X)
 
 
-def _means(x: Float[Tensor, "n L"], own: Int[Tensor, " n"], old: Float[Tensor, "c L"]) -> Float[Tensor, "c L"]:
-    counts = torch.bincount(own, minlength=len(old))[:, None]
-    return torch.where(counts > 0, torch.zeros_like(old).index_add_(0, own, x) / counts.clamp_min(1), old)
+def _means(x: Float[Tensor, "n L"], own: Int[Tensor, " n"]) -> Float[Tensor, "c L"]:
+    counts = torch.bincount(own)[:, None]
+    return x.new_zeros(len(counts), x.shape[1]).index_add_(0, own, x) / counts
 
 
 def _chosen(backbone: StableDiffusion, options: Options) -> tuple[tuple[float, int, tuple[str, ...]], ...]:

@@ -7,6 +7,7 @@ bilinearly to its pixels, and windows are averaged. LPOSS has neither softmax no
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -107,7 +108,10 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     graph = Affinity(features.extra["indices"], features.extra["values"], len(Y))
     X, _ = propagate(graph, Y, alpha=options.alpha, steps=options.steps, tolerance=options.tolerance)
     rows = X.mul_(1 - options.alpha).split([len(part.embeddings) for part in features.parts])
-    return base.score_refined(features, words, options, lambda _, number: rows[number])
+    scores = base.score_refined(features, words, options, lambda _, number: rows[number])
+    # LPOSS joins the background's strings on the network's picture, before maps reach the picture's size.
+    early = None if scores.logits is None else dataclasses.replace(scores.logits, early=options.join == "max")
+    return dataclasses.replace(scores, logits=early)
 
 
 def _on_grid(tokens: Float[Tensor, "m d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "n d"]:

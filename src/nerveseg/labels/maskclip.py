@@ -40,6 +40,13 @@ class Options:
     """Knobs of MaskCLIP."""
 
     short_side: int = base.short_side_knob()
+    longest: int = knob(
+        2048,
+        "with join_windows = pixels: most pixels along the longer side. Smaller: long pictures are coarser.",
+        low=1,
+        high=4096,
+        source="MaskCLIP: 2048; 520 on Pascal Context, 1024 on Cityscapes",
+    )
     positions: str = base.positions_knob("bicubic")
     window: int = base.window_knob()
     stride: int = base.stride_knob()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nerveseg import registry
 from nerveseg.errors import ShapeError
-from nerveseg.masks.rules.base import class_stats, divides, threshold_of
+from nerveseg.masks.rules.base import class_stats, divides, least_of, threshold_of
 from nerveseg.masks.strings import StringMaps
 from nerveseg.masks.upsample import BUDGET, check_maps, shares
 
@@ -67,17 +67,42 @@ def decide(
     registry.check(chosen, f"masks.{rule}")
     labels = shown(P.detach(), background=background)
     stats = class_stats(labels, shown(G.detach(), background=background), background=background, scale=scale)
-    best = torch.full(size, -torch.inf, device=P.device)
-    ids = torch.zeros(size, dtype=torch.int64, device=P.device)
-    for first, maps in _blocks(labels, size, refine, strings, budget, divide=divides(stage, chosen)):
-        value, winner = stage.transform(maps, stats.part(first, maps.shape[0]), chosen).max(dim=0)
-        better = value > best
-        ids = torch.where(better, winner + first, ids)
-        best = torch.where(better, value, best)
+
+    def blocks() -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
+        return _blocks(labels, size, refine, strings, budget, divide=divides(stage, chosen))
+
+    least = least_of(stage, chosen) if background else 0.0
+    held = list(blocks()) if least and refine is not None else None  # refining twice would cost more than keeping the maps
+
+    def winners(dropped: Bool[Tensor, " c"] | None = None) -> tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]:
+        best = torch.full(size, -torch.inf, device=P.device)
+        ids = torch.zeros(size, dtype=torch.int64, device=P.device)
+        for first, maps in blocks() if held is None else held:
+            values = stage.transform(maps, stats.part(first, maps.shape[0]), chosen)
+            if dropped is not None:
+                values = values.masked_fill(dropped[first : first + len(maps), None, None], -torch.inf)
+            value, winner = values.max(dim=0)
+            better = value > best
+            ids = torch.where(better, winner + first, ids)
+            best = torch.where(better, value, best)
+        return ids, best
+
+    ids, best = winners()
+    if least:
+        dropped = _small(ids, labels.shape[0], least)
+        ids, best = winners(dropped) if bool(dropped[ids].any()) else (ids, best)
     threshold = threshold_of(stage, chosen)
     if background and threshold is not None:
         ids = torch.where(best < threshold, labels.shape[0] - 1, ids)
     return ids
+
+
+def _small(ids: Int64[Tensor, "H W"], count: int, least: float) -> Bool[Tensor, " k"]:
+    """The labels that win at most that share of the pixels that labels win, none included; never the background, the last."""
+    area = torch.bincount(ids.flatten(), minlength=count)
+    small = area <= least * area[:-1].sum()
+    small[-1] = False
+    return small
 
 
 def _blocks(

@@ -9,7 +9,7 @@ so that the memory does not grow with their number; each string is upsampled onc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from torch import Tensor
 from nerveseg.labels.base import Logits
 from nerveseg.masks.upsample import BUDGET, resample
 
-__all__ = ["StringMaps"]
+__all__ = ["StringMaps", "early"]
 
 _NOTHING = 1e-12
 
@@ -95,6 +95,17 @@ class StringMaps:
 
     def _softmax(self, strings: Tensor, top: Tensor, total: Tensor, size: tuple[int, int]) -> Float[Tensor, "s H W"]:
         return resample(strings, size).mul(self.logits.scale).sub_(top).exp_().div_(total)
+
+
+def early(logits: Logits) -> Logits:
+    """One map a class, that of its largest logit at each place, and one for all strings of the background, where a method says so."""
+    if not logits.early:
+        return logits
+    owners = torch.tensor(logits.groups, device=logits.maps.device)
+    classes = max(logits.groups, default=-1) + 1
+    maps = [logits.maps[: len(owners)][owners == c].amax(0) for c in range(classes)]
+    others = logits.maps[len(owners) :]
+    return replace(logits, maps=torch.stack([*maps, *([others.amax(0)] if len(others) else [])]), groups=tuple(range(classes)), early=False)
 
 
 def _denominator(maps: Tensor, scale: float, size: tuple[int, int], budget: int) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"]]:

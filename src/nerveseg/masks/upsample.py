@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from nerveseg.errors import ShapeError, StochasticError
 
-__all__ = ["BUDGET", "check_maps", "resample", "shares", "to_maps"]
+__all__ = ["BUDGET", "check_maps", "picked", "resample", "shares", "to_maps"]
 
 BUDGET = 1 << 24
 """Bytes that one block of upsampled maps may take (16 MiB); a rule holds three or four such blocks at a time. Blocks of 32 MiB and more
@@ -65,6 +65,37 @@ def shares(
         if divide:
             block = block / total.clamp_min(_NOTHING)
         yield first, block.masked_fill(empty, 1.0 / k) if somewhere else block
+
+
+def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+    """The share of one class at each pixel: what `shares` says of the class ``ids`` there, without upsampling the others.
+
+    Args:
+        P: as for `shares`.
+        ids: a class at each pixel; 0 comes out where it is none of the k.
+
+    Cost O(H·W) whatever k is: four values a pixel are looked up.
+    """
+    size = (ids.shape[0], ids.shape[1])
+    k, h, w = P.shape
+    values = P.float()
+    total = resample(values.sum(0, keepdim=True), size)[0]
+    inside = (ids >= 0) & (ids < k)
+    flat, first = values.flatten(), ids.clamp(0, k - 1) * (h * w)
+    (top, bottom, down), (left, right, across) = _between(h, size[0], P.device), _between(w, size[1], P.device)
+    own = torch.zeros_like(total)
+    for row, high in ((top, 1 - down), (bottom, down)):
+        for column, wide in ((left, 1 - across), (right, across)):
+            own.addcmul_(flat.take(first + (row[:, None] * w + column)), high[:, None] * wide)
+    own = torch.where(total > _NOTHING, own / total.clamp_min(_NOTHING), torch.full_like(own, 1.0 / k))
+    return own.masked_fill_(~inside, 0.0)
+
+
+def _between(cells: int, pixels: int, device: torch.device) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"], Float[Tensor, " p"]]:
+    """For each pixel along one side: the cells before and after its centre, and how far it is from the first to the second."""
+    place = ((torch.arange(pixels, device=device) + 0.5) * (cells / pixels) - 0.5).clamp_min_(0.0)
+    before = place.floor().long().clamp_max_(cells - 1)
+    return before, (before + 1).clamp_max(cells - 1), place - before
 
 
 def check_maps(P: Tensor, name: str = "P") -> None:

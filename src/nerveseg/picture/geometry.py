@@ -10,17 +10,19 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from nerveseg.errors import OptionError
 from nerveseg.picture.load import Picture
 
-__all__ = ["CLIP_MEAN", "CLIP_STD", "FILTERS", "MAX_TOKENS", "Frame", "fit", "short_side", "square", "to_tensor"]
+__all__ = ["CLIP_MEAN", "CLIP_STD", "FILTERS", "MAX_TOKENS", "SAMPLINGS", "Frame", "fit", "sampled", "short_side", "square", "to_tensor"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, RGB in 0…1; part of every CLIP checkpoint
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_TOKENS = 4096
 """Default cap on the tokens of one picture: attention takes tokens² memory, and a 1×5000 strip would ask for 120,000."""
 FILTERS = ("bicubic", "bilinear", "lanczos", "box", "nearest")
+SAMPLINGS = ("bilinear", "nearest")
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,36 @@ def to_tensor(
         image = image.resize((size[1], size[0]), Image.Resampling[filter.upper()])
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32).div_(255.0)
     return pixels.sub_(torch.tensor(mean).view(3, 1, 1)).div_(torch.tensor(std).view(3, 1, 1)).contiguous()
+
+
+def sampled(
+    picture: Picture,
+    size: tuple[int, int],
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+    *,
+    how: str,
+) -> Float[Tensor, "3 h w"]:
+    """Resize without smoothing, so that pixels between the places looked at do not count where a picture shrinks, and normalise colours.
+
+    Args:
+        picture: the picture; it is stretched to ``size``.
+        size: (height, width) in network pixels.
+        mean: per colour, in 0…1.
+        std: per colour.
+        how: ``"bilinear"`` – the four pixels around a place, in floats; ``"nearest"`` – the pixel ⌊i·H/h⌋ of row i, and so for columns.
+
+    Returns:
+        float32 on the CPU.
+    """
+    if how not in SAMPLINGS:
+        raise OptionError(f"Got how = {how!r}. Accepted are {', '.join(SAMPLINGS)}. Choose one of them.")
+    _positive(height=size[0], width=size[1])
+    pixels = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1).to(torch.float32).div_(255.0)[None]
+    if picture.size != tuple(size):
+        corners = None if how == "nearest" else False
+        pixels = F.interpolate(pixels, size=tuple(size), mode=how, align_corners=corners)
+    return ((pixels[0] - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).contiguous()
 
 
 def _positive(**numbers: int) -> None:

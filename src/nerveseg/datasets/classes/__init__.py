@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nerveseg.errors import DataError
-from nerveseg.words.vocabulary import Label
+from nerveseg.words.vocabulary import BACKGROUND, Label
 
 __all__ = ["ClassNames", "lists", "read"]
 
@@ -52,16 +52,17 @@ def lists(data: str) -> tuple[str, ...]:
     return tuple(sorted(origins, key=lambda origin: (origin != "official", origin)))
 
 
-def read(data: str, names: str | Path = "official", *, count: int | None = None) -> ClassNames:
+def read(data: str, names: str | Path = "official", *, count: int | None = None, background: bool = False) -> ClassNames:
     """Read a list of class names.
 
     Args:
         data: registry name of the data set.
         names: a list that ships (`lists`), or the path of a file.
         count: classes that there must be.
+        background: whether class 0 is the background: it is then called so, whichever strings its line has.
 
     Raises:
-        DataError: no such list, a file that cannot be read, or with another number of classes.
+        DataError: no such list, a file that cannot be read, or with another number of classes, or a name twice.
     """
     if str(names) in lists(data):
         origin, text = str(names), files(__name__).joinpath(f"{data}.{names}.txt").read_text("utf-8")
@@ -75,6 +76,11 @@ def read(data: str, names: str | Path = "official", *, count: int | None = None)
             f"Got {len(labels)} names in {origin} for {data}. Accepted are {count}, one class a line in the order of ids. "
             "Give the list of this data set."
         )
+    if background and labels:
+        labels = (Label(BACKGROUND, labels[0].strings), *labels[1:])
+    called = [label.name for label in labels]
+    if twice := next((name for index, name in enumerate(called) if name in called[:index]), None):
+        raise DataError(f"Got {twice!r} twice in {origin} for {data}. Accepted is a name of its own for each class. Mend the list.")
     return ClassNames(labels, origin)
 
 

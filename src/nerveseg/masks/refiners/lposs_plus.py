@@ -61,9 +61,10 @@ class Options:
 def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Float[Tensor, "K H W"]:
     """Propagate maps over the picture's pixels.
 
-    (I − αŴ)⁻¹ is non-negative, but its rows do not sum to 1. So every pixel of X is divided by what a map of ones becomes in the same
-    solve: the order of labels at a pixel stays LPOSS+'s, maps that say the same everywhere come back as they are. Shares (≥ 0, sum 1) are
-    cut at 0 and divided by their sum after that, which early stopping leaves a little beside 1; logits are not.
+    (I − αŴ)⁻¹ is non-negative, but its rows do not sum to 1. Shares (≥ 0, sum 1) are therefore divided by what a map of ones becomes in the
+    same solve: the order of labels at a pixel stays LPOSS+'s, maps that say the same everywhere come back as they are. They are then cut
+    at 0 and divided by their sum, which early stopping leaves a little beside 1. Logits stay LPOSS+'s own, (1 − α)X: what is brought to
+    the picture's size after this must not be divided pixel by pixel before.
 
     Args:
         P: shares, or logits, of any size: they are brought to the size that is worked on and back, bilinearly.
@@ -77,13 +78,13 @@ def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Flo
     own = (P.shape[1], P.shape[2])
     weights = _weights(lab(_colours(picture, size)).to(P.device), options)
     shares = float(P.min()) >= 0 and float((P.sum(0) - 1).abs().max()) < _ONE
-    ones = resample(_solved(torch.ones(1, *size, device=P.device), weights, options), own).clamp_min(torch.finfo(torch.float32).tiny)
     out = torch.empty(P.shape, device=P.device)
     for first in range(0, len(P), _MAPS):
         block = resample(P[first : first + _MAPS].float(), size)
-        out[first : first + _MAPS] = resample(_solved(block, weights, options), own) / ones
+        out[first : first + _MAPS] = resample(_solved(block, weights, options), own)
     if shares:
-        out.clamp_(min=0)
+        ones = resample(_solved(torch.ones(1, *size, device=P.device), weights, options), own)
+        out.div_(ones.clamp_min_(torch.finfo(torch.float32).tiny)).clamp_(min=0)
         out.div_(out.sum(0))
     return out.to(P.dtype)
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg.errors import OptionError
+from nerveseg.labels._windows import bilinear, kept_ratio
+from nerveseg.masks.upsample import resample
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 
@@ -33,6 +35,13 @@ class Options:
     iterations: int = knob(10, "times the mean is taken. Larger: smoother, slower.", low=0, high=1000, source="PAMR, NACLIP: 10")
     dilations: tuple = knob(  # type: ignore[type-arg]  # the registry reads bare types
         (8, 16), "distances of the pixels that are looked at. More: wider, slower.", source="NACLIP, SCLIP: 8 and 16"
+    )
+    guide_side: int = knob(
+        0,
+        "shorter side to which the picture is brought, and back to its size, before its colours count. Smaller: blurred; 0: as it is.",
+        low=0,
+        high=4096,
+        source="NACLIP, SCLIP: the short side of the network's picture, as that picture is their guide",
     )
 
 
@@ -53,13 +62,19 @@ def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Flo
     """
     asked: tuple[object, ...] = options.dilations  # type: ignore[reportUnknownMemberType]
     dilations = _checked(asked)
-    image = torch.tensor(picture.pixels).permute(2, 0, 1).to(P.device).float() / 255
-    weights = _weights(image, dilations)
+    weights = _weights(_guide(picture, options.guide_side).to(P.device), dilations)
     out = torch.empty_like(P)
     step = max(1, _BLOCK // (4 * P.shape[1] * P.shape[2]))
     for first in range(0, len(P), step):
         out[first : first + step] = _spread(P[first : first + step].float(), weights, options.iterations, dilations)
     return out
+
+
+def _guide(picture: Picture, side: int) -> Float[Tensor, "3 H W"]:
+    pixels = torch.tensor(picture.pixels).permute(2, 0, 1)
+    if side:
+        pixels = bilinear(pixels, kept_ratio(picture.size, side))
+    return resample(pixels.float() / 255, picture.size)
 
 
 def _spread(

@@ -7,5 +7,7 @@ A rule file holds
   at a time, so it must treat each class by itself; `base.ClassStats` has one entry a class of the block. The largest value wins,
   the lowest id on a tie;
 - optionally ``threshold(options) -> float``: where the winner's value is below it and there is a background, background wins;
+- optionally ``least(options) -> float``: labels that win no more than this share of all pixels won by labels are decided without, where
+  there is a background; 0 keeps all;
 - optionally ``divides(options) -> bool``: False to be given the maps as they are upsampled, not divided by their sum at each pixel.
 """

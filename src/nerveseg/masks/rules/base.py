@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["ClassStats", "class_stats", "divides", "threshold_of"]
+__all__ = ["ClassStats", "class_stats", "divides", "least_of", "threshold_of"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +56,9 @@ def threshold_of(rule: ModuleType, options: Any) -> float | None:
     """The rule's threshold, or None if it has none."""
     threshold: Callable[[Any], float] | None = getattr(rule, "threshold", None)
     return None if threshold is None else threshold(options)
+
+
+def least_of(rule: ModuleType, options: Any) -> float:
+    """The share of the labelled pixels that a label must win to stay, or 0 if the rule has none."""
+    least: Callable[[Any], float] | None = getattr(rule, "least", None)
+    return 0.0 if least is None else least(options)

@@ -5,9 +5,9 @@
 A walk flattens P towards one row for all tokens; dividing by the class's own maximum brings small objects back, and the class score keeps
 labels down that are not in the picture.
 
-CLIPer itself has ``rest`` and ``divide`` off and a score floor and floor for each benchmark; on Pascal VOC with background it also
-stretches every map from 0 to 1, whatever its score: ``stretch`` with ``score_power = 0``. iSeg does, too; its background (1 − max)²
-competes with the labels, which is a floor of (3 − √5)/2 ≈ 0.382.
+CLIPer itself has ``rest`` and ``divide`` off, ``score_grid = source``, and a score floor and floor for each benchmark; on Pascal VOC with
+background it also stretches every map from 0 to 1, whatever its score: ``stretch`` with ``score_power = 0``. iSeg does, too, after maps
+have been ``through`` 512 × 512; its background (1 − max)² competes with the labels, which is a floor of (3 − √5)/2 ≈ 0.382.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["Options", "divides", "threshold", "transform"]
 
 _ABSENT = -1.0  # below every value of a class that is allowed, all of which are ≥ 0
 _NOTHING = 1e-12
+_FLAT = 1e-6  # share of a map's largest value below which its range is rounding: CLIPer and iSeg guard the same quotient by 1e-6
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,19 @@ class Options:
 
     score_power: float = knob(
         1.0, "Power of the class score. 0: none; larger: absent labels are held down harder.", low=0.0, high=4.0, source="CLIPer: 1"
+    )
+    score_grid: str = knob(
+        "walk",
+        "Grid on which max G_c is looked for. walk: the walk's; source: the label source's own, on which a peak keeps its height.",
+        choices=("walk", "source"),
+        source="walk; CLIPer: source",
+    )
+    through: int = knob(
+        0,
+        "Side of a square on which the maps lie on their way to the picture's size, bilinearly. 0: straight.",
+        low=0,
+        high=4096,
+        source="off; iSeg: 512",
     )
     score_floor: float = knob(
         0.0,
@@ -68,13 +82,14 @@ class Options:
 def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
     """Divide each map by its maximum over the picture and multiply it by its class score.
 
-    A map that is 0 everywhere stays 0. Values are in 0…1.
+    A map that is 0 everywhere stays 0, and so does one that is stretched and the same everywhere but for rounding. Values are in 0…1.
     """
     top = torch.amax(maps, dim=(1, 2), keepdim=True)
     low = torch.amin(maps, dim=(1, 2), keepdim=True) if options.stretch else torch.zeros_like(top)
     score = stats.score[:, None, None].to(maps.dtype)
     # One factor a class: a pass over hundreds of maps of a picture's size is what this rule costs.
-    value = (maps - low if options.stretch else maps) * (score.pow(options.score_power) / (top - low).clamp_min(_NOTHING))
+    factor = score.pow(options.score_power) / (top - low).clamp_min(_NOTHING)
+    value = (maps - low) * factor.masked_fill(top - low <= _FLAT * top, 0) if options.stretch else maps * factor
     if options.score_floor > 0.0:
         value = torch.where(score > options.score_floor, value, torch.full_like(value, _ABSENT))
     if stats.rest is not None and not options.rest:

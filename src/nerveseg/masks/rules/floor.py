@@ -10,7 +10,7 @@ from torch import Tensor
 from nerveseg.masks.rules.base import ClassStats
 from nerveseg.registry import knob
 
-__all__ = ["Options", "threshold", "transform"]
+__all__ = ["Options", "least", "threshold", "transform"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class Options:
         high=1.0,
         source="SCLIP (arXiv 2312.01597), its configuration for Pascal VOC with background; others use 0.1 to 0.5",
     )
+    area: float = knob(
+        0.0,
+        "Share of all pixels won by labels that a label must exceed, where there is a background; else it is dropped. "
+        "Larger: fewer labels, small things are lost; 0: none is dropped.",
+        low=0.0,
+        high=1.0,
+        source="off; SCLIP: 0.1 on Pascal VOC with background",
+    )
 
 
 def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
@@ -34,3 +42,8 @@ def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options)
 def threshold(options: Options) -> float:
     """The floor."""
     return options.floor
+
+
+def least(options: Options) -> float:
+    """The area; it is looked at before the floor."""
+    return options.area

@@ -1,0 +1,161 @@
+"""DiffSegmenter beside its authors' program (https://github.com/VCG-team/DiffSegmenter, commits 3878b39 and 5ba3bf6), on the same weights.
+
+    python benchmarks/authors/diffsegmenter.py --clone DIR
+
+Their script for Pascal VOC at Stable Diffusion 1.5's sizes, with captions given in the place of BLIP's. It wants the package compel (2.0).
+Their unconditional half of a pass is not kept by them, and runs by itself here (their LOW_RESOURCE): the pair takes twice the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from _diffusion import note, schedule, stable_diffusion
+from _shared import Numbers, Rows, difference, picture, stand_in, theirs, unequal
+from torch import Tensor
+from torch.nn import functional as F
+
+from nerveseg import recipe as recipes
+from nerveseg.masks.decide import decide
+from nerveseg.segmenter import Segmenter
+from nerveseg.words.vocabulary import Vocabulary
+
+PROGRAM = "VCG-team/DiffSegmenter, 3878b39"
+CAPTIONS = {"cat": "lying on the grass", "plane": "flying over the water"}  # the second is read at "flying", too
+THRESHOLD = 0.5
+WHERE, CROSS = ("up", "mid", "down"), True
+SCRIPT = Path("open_vocabulary") / "voc12" / "ptp_stable_best.py"
+
+
+def rearrange(x: Tensor, pattern: str, h: int) -> Tensor:
+    """The two patterns of einops that are used."""
+    if pattern == "b n (h d) -> (b h) n d":
+        return x.unflatten(-1, (h, -1)).transpose(1, 2).flatten(0, 1)
+    return x.unflatten(0, (-1, h)).transpose(1, 2).flatten(2)
+
+
+def stand_ins() -> None:
+    """What the authors import and the numbers do not need."""
+    stand_in("einops", rearrange=rearrange)
+    stand_in("cv2", FONT_HERSHEY_SIMPLEX=0)
+    stand_in("IPython.display", display=None)
+    stand_in("tqdm.notebook", tqdm=None)
+
+
+def the_loop(script: Path) -> Any:
+    """The lines of their main block that make one map of what the U-Net left: from the loop over levels on."""
+    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+        for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
+            for at, line in enumerate(block if isinstance(block, list) else ()):
+                if isinstance(line, ast.For) and ast.unparse(line.iter) == "enumerate([8, 16, 32, 64])":
+                    until = next(i for i in range(at, len(block)) if ast.unparse(block[i]).startswith("att_map ="))
+                    return compile(ast.fix_missing_locations(ast.Module(block[at : until + 1], [])), str(script), "exec")
+    raise SystemExit(f"Got {script} without the loop over levels. Accepted is the commit that is named. Check it out.")
+
+
+def functions(script: Path, utils: Any, pipe: Any) -> dict[str, Any]:
+    """Their functions and classes, without what stands around them."""
+    wanted = (ast.FunctionDef, ast.ClassDef)
+    names = {"AttentionControl", "AttentionStore", "aggregate_all_attention", "run_and_display"}
+    kept = [node for node in ast.parse(script.read_text("utf-8")).body if isinstance(node, wanted) and node.name in names]
+    import abc
+    from typing import Optional
+
+    space: dict[str, Any] = {"abc": abc, "torch": torch, "Optional": Optional, "List": list, "ptp_utils": utils, "F": F}
+    space |= {"LOW_RESOURCE": True, "GUIDANCE_SCALE": 7.5, "ldm_stable": pipe}
+    exec(compile(ast.fix_missing_locations(ast.Module(kept, [])), str(script), "exec"), space)  # their own lines, from their own file
+    return space
+
+
+def their_maps(clone: Path, diffusion: Any, x_t: Tensor) -> Tensor:
+    """One 64 × 64 map a class, as their script leaves it before it is brought to the picture."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from visual_code import ptp_utils  # pyright: ignore[reportMissingImports]
+
+    tower = diffusion.text_tower()
+    pipe = SimpleNamespace(unet=diffusion.unet, text_encoder=tower.model, tokenizer=tower.tokenizer, device=torch.device("cpu"))
+    pipe.scheduler = schedule(DDIMScheduler)
+    space = functions(clone / SCRIPT, ptp_utils, pipe)
+    # One pass makes their average the thing itself; the copy of it would take gigabytes.
+    space["AttentionStore"].get_average_attention = lambda self: self.attention_store
+    controller = space["AttentionStore"]()
+    loop = the_loop(clone / SCRIPT)
+    attentions = [module for module in diffusion.unet.modules() if type(module).__name__ == "Attention"]
+    found = []
+    for name, caption in CAPTIONS.items():
+        prompt = [f"a photograph of {name}++ {caption}"]
+        controller.reset()
+        with contextlib.suppress(StopIteration):
+            space["run_and_display"](prompt, controller, latent=x_t, t=100, noise_sample_num=1)
+        space |= {"prompt": prompt, "weight": [0.3, 0.5, 0.1, 0.1], "out_atts": []}
+        space["cross_attention_maps"] = space["aggregate_all_attention"](prompt, controller, WHERE, CROSS, 0)
+        space["self_attention_maps"] = space["aggregate_all_attention"](prompt, controller, WHERE, not CROSS, 0)
+        exec(loop, space)  # their own lines, from their own file
+        found.append(space["att_map"].clone())
+        controller.reset()
+    for module in attentions:  # they put their own function in the place of each
+        module.__dict__.pop("forward", None)
+    return torch.stack(found)
+
+
+def main() -> None:
+    """Compare latents, maps and masks of two classes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clone", type=Path, required=True, help="a clone of the authors' repository")
+    parser.add_argument("--size", default="1.5", help="small-1.5: a narrow U-Net, to try the script out")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    torch.set_grad_enabled(False)
+    rows = Rows(PROGRAM)
+    stand_ins()
+    with tempfile.TemporaryDirectory() as folder:
+        text = " ".join(["a photograph of", *CAPTIONS, *CAPTIONS.values()])
+        diffusion = stable_diffusion(given.size, [text], Path(folder))
+    seen, draw = picture(375, 500, seed=4), Numbers(5)
+    noise, sample = draw.normal(1, 4, 64, 64), draw.normal(1, 4, 64, 64)
+    where = f"SD {given.size}, 375×500"
+
+    recipe = recipes.load("diffsegmenter")
+    columns, labels = [], list(CAPTIONS)
+    options = recipe.labels.options
+    source = recipe.labels.module
+    networks = {"diffusion": diffusion}
+    features = source.encode(source.look(seen, networks, options), networks, options, noise=noise, draw=sample)
+    segmenters = {name: recipe.changed({"labels.template": f"a photograph of {{}} {caption}"}) for name, caption in CAPTIONS.items()}
+    for name, own in segmenters.items():
+        words = Segmenter(own, networks, {}, torch.device("cpu"), torch.float32)._words(Vocabulary.parse([name]), None, own)
+        columns.append(source.score(features, words, networks, own.labels.options).values)
+    ours = torch.cat(columns, dim=1)
+
+    pixels = torch.from_numpy(seen.pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    image = F.interpolate(pixels, (512, 512), mode="bilinear", align_corners=False)
+    posterior = diffusion.vae.encode(2 * image - 1).latent_dist
+    x_0 = (posterior.mean + posterior.std * sample) * 0.18215  # what their sample() is, with its noise given
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    x_t = schedule(DDIMScheduler).add_noise(x_0, noise, torch.tensor(100))
+    rows.add("diffsegmenter", where, "latent at step 100", features.extra["noised"], x_t)
+    with theirs(given.clone), theirs(given.clone / "visual_code"):
+        maps = their_maps(given.clone, diffusion, x_t)
+    flat = maps.flatten(1).T
+    rows.put("diffsegmenter", where, "maps of two classes", difference(ours, (flat - flat.amin(0)) / (flat.amax(0) - flat.amin(0))))
+    full = F.interpolate(maps[None], size=seen.size, mode="bilinear", align_corners=False)[0]
+    low, high = full.amin((1, 2), keepdim=True), full.amax((1, 2), keepdim=True)
+    expected = torch.cat([torch.full((1, *seen.size), THRESHOLD), (full - low) / (high - low)]).argmax(0)
+    G = torch.cat([ours, (1 - ours.sum(1, keepdim=True)).clamp_min(0)], dim=1).T.unflatten(1, (64, 64))
+    found = decide(G, G, seen.size, background=True, rule=recipe.rule.name, options=recipe.rule.options)
+    order = torch.tensor([*range(1, len(labels) + 1), 0])
+    rows.put("diffsegmenter", where, f"pixels decided differently at {THRESHOLD}", unequal(order[found], expected))
+    note(f"{len(expected.unique())} labels, background {float((expected == 0).float().mean()):.2f}")
+    rows.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The harness: runs over data sets, reports, ablations, tuning, pseudo-masks."""

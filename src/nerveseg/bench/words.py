@@ -1,0 +1,77 @@
+"""What is asked of a data set's pictures: its classes as labels, its background as a background, and the way back from ids to classes.
+
+data = datasets.open("voc21", root)
+asked = ask(data)                                     # or ask(data, item), where not all classes are offered in all pictures
+result = segmenter(picture, asked.vocabulary, background=asked.background)
+guess = asked.guess(result.segmentation.numpy())      # ids as in the data set's masks
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64, UInt16
+
+from nerveseg.datasets import DataSet, Item
+from nerveseg.errors import DataError, LabelError, OptionError
+from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary
+
+__all__ = ["OFFERS", "Asked", "ask"]
+
+OFFERS = ("listed", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Words for a picture.
+
+    Attributes:
+        vocabulary: the labels.
+        background: what stands for the rest, or None.
+        ids: result id → class; C, the number of classes, where it is none of them.
+    """
+
+    vocabulary: Vocabulary
+    background: Background | None
+    ids: UInt16[np.ndarray, " k"]
+
+    def guess(self, segmentation: Int64[np.ndarray, "H W"]) -> UInt16[np.ndarray, "H W"]:
+        """A result's ids as those of the data set."""
+        return self.ids[segmentation]
+
+
+def ask(data: DataSet, item: Item | None = None, *, offer: str = "listed", misses: bool = False) -> Asked:
+    """Put a data set's classes into words.
+
+    Labels are the classes in the order of their ids. Where class 0 is the background its strings become the background of the question,
+    and its pixels class 0 again. Strings are taken as the list has them: one that stands in two classes is asked for twice, as the field
+    does.
+
+    Args:
+        data: the data set.
+        item: the picture; None asks for what is asked in all of them.
+        offer: ``"listed"``: the labels that the data set offers for this picture, where it does, in its order. ``"all"``: every class.
+        misses: ask for a background where the data set has none, too; its pixels are then none of the classes.
+
+    Raises:
+        OptionError: another offer. DataError: a list of names in which a class and the background share a word, or a class has none.
+    """
+    if offer not in OFFERS:
+        raise OptionError(f"Got the offer {offer!r}. Accepted are {', '.join(OFFERS)}. Choose one of them.")
+    listed = offer == "listed" and data.offered is not None and item is not None
+    offered = data.offered(item) if listed and data.offered is not None and item is not None else range(data.classes)
+    first = 1 if data.background else 0
+    classes = [index for index in offered if index >= first]
+    vocabulary = Vocabulary(tuple(data.names.labels[index] for index in classes))
+    words = data.names.labels[0].strings if data.background else (BACKGROUND,) if misses else ()
+    rest = 0 if data.background else data.classes
+    background = _background(data, vocabulary, words) if words else None
+    return Asked(vocabulary, background, np.array([*classes, *([rest] if background else [])], np.uint16))
+
+
+def _background(data: DataSet, vocabulary: Vocabulary, words: tuple[str, ...]) -> Background | None:
+    try:
+        return Background.parse(list(dict.fromkeys(words)), vocabulary)
+    except LabelError as error:
+        raise DataError(f"Got the names {data.names.origin} of {data.name} with a background that does not fit: {error}") from error

@@ -1,0 +1,173 @@
+"""``nerveseg bench run | merge``: recipes on data sets, one folder a run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
+from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
+from nerveseg.errors import OptionError
+
+if TYPE_CHECKING:
+    from nerveseg.bench.job import Job
+    from nerveseg.bench.run import Ran
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The harness: recipes on data sets, scored as the field does.", no_args_is_help=True)
+
+_SHOWN = 20  # bad pictures that are named on the terminal; the journal has all
+
+
+@app.command()
+@guarded
+def run(
+    *,
+    recipe: Annotated[list[str], typer.Option("--recipe", "-r", help="A recipe's name, file or folder; may be given more than once.")],
+    data: Annotated[list[str], typer.Option("--data", "-d", help="A data set (nerveseg datasets list); may be given more than once.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")] = None,
+    protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks, and how they are scored.")] = "sclip",
+    names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
+    split: Annotated[str | None, typer.Option(help="Left out: the one that scores are published on.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures of the list. Left out: all.")] = None,
+    seed: Seed = None,
+    offer: Annotated[
+        str, typer.Option(help="listed: the labels that the data set offers in a picture, where it does; all: every class.")
+    ] = "listed",
+    settings: Settings = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth picture from the Ith on, from 0; for several machines.")] = "0/1",
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker. Left out: all with one worker, else one.")] = None,
+    prefetch: Annotated[int, typer.Option(min=0, help="Pictures that each worker reads ahead.")] = 4,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on after a picture that cannot be used; exit 3 at the end.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the runs; one that is there goes on.")] = Path("nerveseg-bench"),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    offline: Offline = False,
+    low_memory: LowMemory = False,
+) -> None:
+    """Score recipes on data sets: mIoU and its relatives from one confusion matrix over all pictures.
+
+    Each recipe and data set gets the folder OUT/DATA-RECIPE: run.json, results.jsonl, metrics.json, confusion.csv, seconds.json. Stop it
+    and give the same command again, it goes on. Exits 0 if all went well, 1 if it failed, 2 for a wrong command, 3 if pictures were
+    skipped.
+    """
+    from nerveseg.bench import run as bench
+    from nerveseg.bench.job import Job
+    from nerveseg.cli._console import still
+    from nerveseg.cli._words import read_settings
+
+    part, knobs = _shard(shard), read_settings(settings or ())
+    jobs = [
+        Job(
+            recipe=one,
+            data=name.replace("-", "_"),
+            root=None if root is None else str(root),
+            split=split,
+            protocol=protocol,
+            class_names=names,
+            offer=offer,
+            limit=limit,
+            settings=knobs,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            offline=offline,
+            low_memory=low_memory,
+            threads=threads or (1 if workers > 1 else None),
+        )
+        for name in data
+        for one in recipe
+    ]
+    with waiting("reading recipes and lists"):
+        still()
+        places = bench.folders(jobs, out, shard=part)
+        counts = _counts(jobs, part)
+    ran: list[Ran] = []
+    with counting({str(place): count for place, count in zip(places, counts, strict=True)}) as said:
+        for job, place in zip(jobs, places, strict=True):
+            ran.append(
+                bench.run(
+                    job,
+                    place,
+                    shard=part,
+                    engine=engine,
+                    workers=workers,
+                    prefetch=prefetch,
+                    skip_bad=skip_bad,
+                    said=lambda done, _, name=str(place): said(name, done),
+                    command=shlex.join(["nerveseg", *sys.argv[1:]]),
+                )
+            )
+    _tell(ran, json=json)
+
+
+@app.command()
+@guarded
+def merge(
+    shards: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="The shards of one run, all of them.", show_default=False)],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the whole; it must be new or empty.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Put the shards of one run together: the same results as a run in one piece."""
+    from nerveseg.bench import run as bench
+
+    with waiting("reading the shards"):
+        found = bench.merge(shards, out)
+    _show([{"folder": str(out), **found}], json=json)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    first, _, second = text.partition("/")
+    if not (first.strip().isdigit() and second.strip().isdigit() and int(first) < int(second)):
+        raise OptionError(f"Got --shard {text!r}. Accepted is I/N with I from 0 to N − 1. Write the first of four as --shard 0/4.")
+    return int(first), int(second)
+
+
+def _counts(jobs: Sequence[Job], shard: tuple[int, int]) -> list[int]:
+    """Pictures of each run's shard; opening a data set also finds wrong names and folders before anything is loaded."""
+    return [len(job.open().items[: job.limit][shard[0] :: shard[1]]) for job in jobs]
+
+
+def _tell(ran: Sequence[Ran], *, json: bool) -> None:
+    """Show what came out, name what was skipped, and exit 3 if anything was."""
+    rows = [
+        {
+            "folder": str(one.folder),
+            "bad": [{"item": bad.item, "type": bad.type, "message": bad.message} for bad in one.summary.bad],
+            **(one.metrics or {}),
+        }
+        for one in ran
+    ]
+    _show(rows, json=json)
+    bad = [(one.folder, entry) for one in ran for entry in one.summary.bad]
+    for folder, entry in bad[:_SHOWN]:
+        note(f"{entry.item}: {entry.message}", style="red", lead=f"skipped in {folder}")
+    if len(bad) > _SHOWN:
+        note(f"{len(bad) - _SHOWN} more; the journals name them", style="red", lead="skipped")
+    if bad:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _show(rows: Sequence[Mapping[str, Any]], *, json: bool) -> None:
+    if json:
+        for row in rows:
+            json_line(dict(row))
+        return
+    from nerveseg.cli._results import plain_table
+
+    scores = {"mIoU": "miou", "pixel acc.": "pixel_accuracy", "mean acc.": "mean_accuracy", "fw IoU": "weighted_iou", "ECE": "ece"}
+    table = plain_table("run", "pictures", *scores, right=("pictures", *scores))
+    for row in rows:
+        cells = [f"{row[key]:.2f}" if row.get(key) is not None else "–" for key in scores.values()]
+        table.add_row(str(row["folder"]), str(row.get("pictures", "–")), *cells)
+    console().print(table)

@@ -1,0 +1,167 @@
+"""Files out of archives: only those that are asked for, only to where they may go, each whole or not at all."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from nerveseg.datasets._archives import Said
+from nerveseg.errors import DataError
+from nerveseg.writers.base import replacing
+
+__all__ = ["Where", "below", "unpack"]
+
+Where = Callable[[str], str | None]
+"""Name of a file in an archive → its path below the root, or None where it is not wanted."""
+
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file in an archive. ``open`` is None for what is no plain file: links and devices."""
+
+    name: str
+    bytes: int
+    open: Callable[[], IO[bytes]] | None
+    end: int  # bytes of the archive that are read when this one is
+
+
+def below(inside: str, into: str, *only: str) -> Where:
+    """Take the files below a folder of an archive to a folder of the root.
+
+    Args:
+        inside: folder in the archive, without the last slash.
+        into: folder below the root.
+        only: beginnings of the paths below ``inside`` that are wanted; none: all.
+
+    >>> where = below("VOCdevkit/VOC2012", "VOC", "JPEGImages/")
+    >>> where("VOCdevkit/VOC2012/JPEGImages/a.jpg"), where("VOCdevkit/VOC2012/Annotations/a.xml")
+    ('VOC/JPEGImages/a.jpg', None)
+    """
+
+    def where(name: str) -> str | None:
+        if not name.startswith(f"{inside}/"):
+            return None
+        rest = name.removeprefix(f"{inside}/")
+        return f"{into}/{rest}" if not only or rest.startswith(only) else None
+
+    return where
+
+
+def unpack(archive: Path, root: Path, where: Where, *, said: Said | None = None, again: bool = False) -> tuple[int, int]:
+    """Take files out of a .zip or .tar (also .gz, .bz2, .xz).
+
+    Files that are there with the size that they have in the archive are left, so that a second run goes on where the first ended.
+
+    Args:
+        archive: the file.
+        root: folder below which everything stays.
+        where: which files, and to where.
+        said: progress in bytes of the archive.
+        again: write files that are there, too.
+
+    Returns:
+        How many files were asked for, and how many of them were written.
+
+    Raises:
+        DataError: no archive, a damaged one, a link, or a name that leads out of the archive's own folder.
+    """
+    asked, written = 0, 0
+    total = archive.stat().st_size if archive.is_file() else 0
+    with _told(archive), _opened(archive) as members:
+        for member in members:
+            target = where(_plain(member.name, archive))
+            if target is not None:
+                asked += 1
+                written += _take(member, root / _plain(target, archive), archive, again=again)
+            if said is not None:
+                said(f"unpacking {archive.name}", min(member.end, total), total)
+    return asked, written
+
+
+def _take(member: _Member, path: Path, archive: Path, *, again: bool) -> bool:
+    if member.open is None:
+        raise DataError(
+            f"Got {archive} in which {member.name!r} is a link. Accepted are archives whose files are plain. Take it from its publisher."
+        )
+    if not again and path.is_file() and path.stat().st_size == member.bytes:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left = member.bytes
+    with replacing(path) as (draft,), member.open() as source, draft.open("wb") as out:
+        while left and (piece := source.read(min(_PIECE, left))):
+            out.write(piece)
+            left -= len(piece)
+        if left or source.read(1):
+            raise DataError(
+                f"Got {archive} in which {member.name!r} has another size than stated. Accepted is the whole file. Download it again."
+            )
+    return True
+
+
+def _plain(name: str, archive: Path) -> str:
+    """A name without a way out: relative, without .. and without a drive."""
+    path = PurePosixPath(name.removeprefix("./"))
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or (path.parts and ":" in path.parts[0]):
+        raise DataError(
+            f"Got {archive} in which a file is called {name!r}, which leads out of it. Accepted are names below its own folder. "
+            "Take the archive from its publisher."
+        )
+    return path.as_posix()
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[Iterator[_Member]]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            yield _in_zip(zipped)
+    else:
+        with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as tape:
+            yield _in_tar(tape, raw)
+
+
+def _in_zip(zipped: zipfile.ZipFile) -> Iterator[_Member]:
+    end = 0
+    for info in zipped.infolist():
+        end += info.compress_size
+        if info.is_dir():
+            continue
+        link = (info.external_attr >> 16) & 0o170000 == 0o120000
+        yield _Member(info.filename, info.file_size, None if link else lambda info=info: zipped.open(info), end)
+
+
+def _in_tar(tape: tarfile.TarFile, raw: IO[bytes]) -> Iterator[_Member]:
+    for info in tape:
+        if info.isdir():
+            continue
+        yield _Member(info.name, info.size, (lambda info=info: _file(tape, info)) if info.isreg() else None, raw.tell())
+        tape.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  not in typeshed; a list of every file that was read would grow; nothing is looked up by name
+
+
+def _file(tape: tarfile.TarFile, info: tarfile.TarInfo) -> Any:  # a reader that is no IO to a checker at run time
+    found = tape.extractfile(info)
+    if found is None:
+        raise tarfile.ReadError(f"{info.name} holds nothing")
+    return found
+
+
+@contextmanager
+def _told(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"Got no archive {archive}. Accepted is the file that is published. Give its folder as --from.") from error
+    except _DAMAGED as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"Got the archive {archive}, which is damaged or cut short ({error}). Accepted is a whole .zip or .tar. Download it again."
+        ) from error

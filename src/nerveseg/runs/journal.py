@@ -1,0 +1,149 @@
+"""The journal of a long job: one line an item, on disk before the next one counts as done.
+
+A process that is killed leaves at most one torn line, at the end. `read` passes over it, `Journal` cuts it off before it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from nerveseg.errors import OutputError, RunError
+from nerveseg.runs.worker import Outcome
+
+__all__ = ["NAME", "Journal", "Place", "entry", "index", "lines", "read"]
+
+NAME = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item's last line stands in the journal, in bytes, and whether it tells of an error."""
+
+    start: int
+    length: int
+    bad: bool
+
+
+def read(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """Read a job's journal, in the order of finishing: ``item``, ``result`` or ``error``, ``seconds``, ``at``.
+
+    An item that was tried again has several lines; the last one counts. A folder without a journal has no entries.
+
+    Raises:
+        RunError: a damaged line that is not the last one.
+    """
+    for found, _, _ in _entries(Path(folder) / NAME):
+        yield found
+
+
+def index(folder: str | Path) -> dict[str, Place]:
+    """Find each item's last line, so that results are read one at a time however long the journal is."""
+    found = _entries(Path(folder) / NAME)
+    return {line["item"]: Place(start, length, "error" in line) for line, start, length in found}  # a later line replaces an earlier one
+
+
+def entry(folder: str | Path, place: Place) -> dict[str, Any]:
+    """Read one line."""
+    with (Path(folder) / NAME).open("rb") as file:
+        file.seek(place.start)
+        return json.loads(file.read(place.length))
+
+
+def lines(folder: str | Path) -> Iterator[str]:
+    """Read a journal's whole lines as they stand there, newlines included."""
+    path = Path(folder) / NAME
+    if path.exists():
+        with path.open("rb") as file:
+            for _, start, length in _entries(path):
+                file.seek(start)
+                yield file.read(length).decode()
+
+
+class Journal:
+    """A journal open for writing, at its end; ``with`` closes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        end = 0
+        for _, start, length in _entries(self._path):
+            end = start + length
+        self._file: BinaryIO = self._path.open("ab")
+        if self._file.tell() > end:
+            self._file.truncate(end)
+            self._file.seek(end)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, outcome: Outcome) -> None:
+        """Append an outcome and wait until it is on disk.
+
+        Raises:
+            RunError: a result that is no JSON. OutputError: a full disk.
+        """
+        line = (_line(outcome) + "\n").encode()
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(
+                f"Got {self._path}, which cannot be written ({reason}). Accepted is a place with room. Make room, then start it again."
+            ) from error
+
+
+def _line(outcome: Outcome) -> str:
+    entry: dict[str, Any] = {"item": outcome.item}
+    if outcome.record is not None:
+        if "item" in outcome.record.result:
+            raise RunError(f"Got a result of {outcome.item!r} with the key 'item'. Accepted is any other key. Rename it.")
+        entry |= {"result": outcome.record.result, "seconds": {name: round(value, 6) for name, value in outcome.record.seconds.items()}}
+    else:
+        entry |= {"error": {"type": type(outcome.error).__name__, "message": str(outcome.error)}, "seconds": {}}
+    entry["at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+    try:
+        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RunError(
+            f"Got a result of {outcome.item!r} that is no JSON ({error}). Accepted are texts, finite numbers, lists and maps. Convert it."
+        ) from error
+
+
+def _entries(path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """Entries with where their lines start and how long they are, newline included; stops before a torn last line."""
+    if not path.exists():
+        return
+    start = 0
+    torn: int | None = None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if torn is not None:
+                raise RunError(f"Got {path} with the damaged line {torn}. Accepted is damage in the last line alone. Take the line out.")
+            entry = _parsed(line)
+            if entry is None:
+                torn = number
+                continue
+            yield entry, start, len(line)
+            start += len(line)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    complete = isinstance(entry, Mapping) and isinstance(entry.get("item"), str) and ("result" in entry) != ("error" in entry)
+    return dict(entry) if complete else None

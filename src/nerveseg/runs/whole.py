@@ -1,0 +1,36 @@
+"""Files that appear whole or not at all, also where the machine goes down in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from nerveseg.errors import OutputError
+
+__all__ = ["writing"]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[TextIO]:
+    """Give a file beside ``path``, which takes its place when the block ends well.
+
+    Raises:
+        OutputError: a full disk, no permission, a folder that is not there.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
