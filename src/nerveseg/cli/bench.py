@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nerveseg.cli import bench_report
 from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 from nerveseg.errors import OptionError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="The harness: recipes on data sets, scored as the field does.", no_args_is_help=True)
+app.command()(bench_report.report)
 
 _SHOWN = 20  # bad pictures that are named on the terminal; the journal has all
 

@@ -17,7 +17,9 @@ _FORMATS = ("md", "csv", "html", "png")
 
 @guarded
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs (nerveseg bench run).", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs (nerveseg bench run).", show_default=False)
+    ],
     *,
     format_: Annotated[
         str | None, typer.Option("--format", "-f", help="md, csv, html or png. Left out: by the ending of -o, else md.", show_default=False)
@@ -38,8 +40,8 @@ def report(
 ) -> None:
     """Make a report of finished runs: Table 1's shape, measures, intervals over pictures, classes, plots.
 
-    Scores are counted anew from each run's results.jsonl. Published rows are marked as such, with their source. A difference between runs over
-    other pictures, masks or classes is refused; other settings that matter are told in footnotes.
+    Scores are counted anew from each run's results.jsonl. Published rows are marked as such, with their source. A difference
+    between runs over other pictures, masks or classes is refused; other settings that matter are told in footnotes.
     """
     chosen = _format(format_, out)
     _check(chosen, out, overwrite=overwrite)

@@ -45,6 +45,7 @@ class Ablation:
         synonyms: file of other words for the classes, for ablations of names.
         cache: folder of encodings; None: networks are passed once a picture, and again in the next ablation.
         half: keep encodings in float16.
+        variants: in place of those of the ablation's file.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Ablation:
     synonyms: str | None = None
     cache: str | None = None
     half: bool = False
+    variants: tuple[Variant, ...] | None = None
 
     @property
     def module(self) -> ModuleType:
@@ -92,7 +94,7 @@ def plan(given: Ablation, *, command: str = "", shard: tuple[int, int] = (0, 1))
 class Worker:
     """Labels pictures by every variant; picklable until `start`.
 
-    A result line holds ``{"variants": {name: {rule: [[truth, guess, pixels], …]}}}``.
+    A result line holds ``{"variants": {name: {"about": {…}, "rules": {rule: [[truth, guess, pixels], …]}}}}``.
     """
 
     given: Ablation
@@ -119,7 +121,9 @@ class Worker:
             "segmenter": segmenter,
             "data": parts,
             "items": {f"{part}/{item.id}": (of, item) for part, of in parts.items() for item in of.items},
-            "variants": _solve.prepare(segmenter.recipe, self.given.module.variants(setting)),
+            "variants": _solve.prepare(
+                segmenter.recipe, self.given.module.variants(setting) if self.given.variants is None else self.given.variants
+            ),
         }
 
     def read(self, item: str) -> Any:
@@ -142,10 +146,11 @@ class Worker:
         found: dict[str, dict[str, Any]] = {}
         for prepared, solved in _solve.Solver(segmenter, encode, asked)(self._state["variants"]):
             words = asked(prepared.variant)
-            found[prepared.variant.name] = {
+            rules = {
                 label: count(mask, words.guess(ids), data.classes).tolist()
                 for label, ids in self._decided(solved, words, picture, prepared.recipe)
             }
+            found[prepared.variant.name] = {"about": _about(prepared.variant), "rules": rules}
         return Record({"variants": found})
 
     def stop(self) -> None:
@@ -163,8 +168,13 @@ class Worker:
         maps = [columns.T.unflatten(1, solved.grid) for columns in (solved.P, solved.G)]
         background = asked.background is not None
         for label, rule, options in _rules(recipe, choose=self.given.choose > 0):
-            ids = decide(*maps, picture.size, background=background, rule=rule, options=options, scale=solved.scale)
+            ids = decide(maps[0], maps[1], picture.size, background=background, rule=rule, options=options, scale=solved.scale)
             yield label, ids.cpu().numpy()
+
+
+def _about(variant: Variant) -> dict[str, Any]:
+    about = {"at": variant.at, "group": variant.group, "worst": variant.worst}
+    return {name: value for name, value in about.items() if value is not None and value is not False}
 
 
 def _rules(recipe: Recipe, *, choose: bool) -> Iterator[tuple[str, str, Any]]:

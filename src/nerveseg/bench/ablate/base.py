@@ -25,6 +25,7 @@ class Variant:
         once: P = S G in place of a walk.
         at: where it stands on the figure's axis; None: a bar.
         group: of the variants of one group the table shows the best, chosen on pictures that are not scored; None: a row of its own.
+        worst: the group shows its worst in place of its best.
         names: other names for the data set's classes; None: those that the data set was opened with.
     """
 
@@ -34,6 +35,7 @@ class Variant:
     once: bool = False
     at: float | None = None
     group: str | None = None
+    worst: bool = False
     names: ClassNames | None = None
 
 

@@ -18,5 +18,5 @@ def variants(given: Setting) -> tuple[Variant, ...]:
     """The truncated walk at the recipe's α, and the infinite one."""
     alpha = getattr(given.recipe.walk.options, "alpha", 0.9) if given.recipe.walk else 0.9
     short = {"walk.solver": "truncated", "walk.alpha": alpha}
-    rows = (Variant(f"{steps} steps", {**short, "walk.steps": steps}, at=steps) for steps in _STEPS)
+    rows = (Variant(f"{steps} step{'s' * (steps != 1)}", {**short, "walk.steps": steps}, at=steps) for steps in _STEPS)
     return (*CONTROLS, *rows, Variant(reference, {"walk.solver": "infinite", "walk.alpha": alpha}, at=2 * _STEPS[-1]))

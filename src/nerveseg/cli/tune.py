@@ -1,0 +1,73 @@
+"""``nerveseg tune``: a recipe's knobs on labelled pictures of one's own, with a check that refuses to call noise a gain."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nerveseg.cli._console import guarded, note
+from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
+
+__all__ = ["tune"]
+
+
+@guarded
+def tune(
+    *,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
+    data: Annotated[str, typer.Option("--data", "-d", help="A data set; 'folder' for images, masks and names.txt of your own.")] = "folder",
+    root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Pictures to tune on; best one that nothing is reported on.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures. Left out: all.")] = None,
+    names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
+    cache: Annotated[Path | None, typer.Option(help="Folder of encodings. Left out: in OUT.")] = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    workers: Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")] = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the rounds and recipe.toml; one that is there goes on.")] = Path(
+        "nerveseg-tune"
+    ),
+    device: Device = None,
+    dtype: Dtype = None,
+    offline: Offline = False,
+    low_memory: LowMemory = False,
+) -> None:
+    """Tune sharpness, head peakedness, α, β, kernel and decision rule on half of the pictures, and check on the other half.
+
+    OUT/recipe.toml is written only where the gain on the pictures that were not looked at is clear of 0.
+    """
+    from nerveseg.bench.job import Job
+    from nerveseg.bench.tune import tune as tuned
+    from nerveseg.cli._console import still
+    from nerveseg.cli._words import read_settings
+
+    still()
+    job = Job(
+        recipe=recipe,
+        data=data.replace("-", "_"),
+        root=None if root is None else str(root),
+        split=split,
+        class_names=names,
+        limit=limit,
+        settings=read_settings(settings or ()),
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+        low_memory=low_memory,
+        threads=1 if workers > 1 else None,
+    )
+    found = tuned(job, out, cache=None if cache is None else str(cache), workers=workers, command=shlex.join(["nerveseg", *sys.argv[1:]]))
+    gain = found.gain
+    said = f"{found.before:.1f} -> {found.after:.1f} mIoU, {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
+    typer.echo(f"{found.pictures[1]} pictures not looked at: {said}")
+    for name, value in found.settings.items():
+        typer.echo(f"{name} = {value}")
+    if found.real:
+        typer.echo(out / "recipe.toml")
+    else:
+        note("this is no gain that the other half confirms: no recipe was written", lead="held out")
