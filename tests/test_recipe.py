@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -158,3 +161,12 @@ def test_a_composed_recipe_cannot_be_changed_in_place():
         chosen.weights["clip"] = "other"
     with pytest.raises(AttributeError):
         chosen.name = "other"
+
+
+def test_every_process_writes_a_recipe_the_same_way():
+    code = "from nerveseg import recipe; print(recipe.load('mini').to_toml())"
+    texts = {
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        for seed in ("1", "2")
+    }
+    assert len(texts) == 1

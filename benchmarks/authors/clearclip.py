@@ -1,6 +1,6 @@
 """ClearCLIP against its authors' program, and the other methods that this program holds: plain CLIP, MaskCLIP, SCLIP, GEM.
 
-    python benchmarks/authors/clearclip.py --clone DIR
+    python benchmarks/authors/clearclip.py --clone DIR [--only NAME] [--size SIZE]
 
 DIR is a clone of github.com/mc-lan/ClearCLIP at 88a775ecf67f4bb9f72393077c48f6661bb49c49. Its OpenCLIP, its windows and its decision run in
 float32 on the CPU, on the weights and the pictures that ours runs on. Rows: tokens, logits at the picture's size, labels.
@@ -42,15 +42,18 @@ SYNONYMS = [1, 3, 1, 2, 7, 1, 1, 5]
 
 def main() -> None:
     """Run both, print the rows."""
-    given = _shared.arguments(__doc__)
+    given = _shared.arguments(__doc__, **{"--only": "of the methods, those whose name starts so", "--size": "B/16 or L/14 alone"})
     rows = _shared.Rows(PROGRAM)
     _family.stand_ins()
     _shared.stand_in("BLIP.models.blip_retrieval", blip_retrieval=None)
     with _shared.theirs(given.clone), _family.in_float32():
-        for size in ("B/16", "L/14"):
+        for size in (given.size,) if given.size else ("B/16", "L/14"):
             state = _shared.clip_state(size, given.seed)
-            several(rows, size, state)
+            if size == "B/16" and not given.only:
+                several(rows, size, state)
             for at, run in enumerate(RUNS if size == "B/16" else RUNS[:1]):
+                if not run[0].startswith(given.only or ""):
+                    continue
                 compare(given, rows, size, state, run, _family.SIZES[at % len(_family.SIZES)])
     rows.finish()
 
@@ -64,7 +67,7 @@ def several(rows: _shared.Rows, size: str, state: dict[str, torch.Tensor]) -> No
     seen = clip.vision(pixels, positions="bicubic-offset")
     for blocks in (2, 4):
         for ignored in (True, False):
-            options = clearclip.Options(blocks=blocks, residual=not ignored, ffn=not ignored)
+            options = clearclip.Options(last_blocks=blocks, residual=not ignored, ffn=not ignored)
             ours = clip.project(clearclip.summed(clip, seen, options))[1:]
             theirs = net.visual(pixels, "ClearCLIP", ignored, blocks)[0]
             kept = "left out" if ignored else "kept"

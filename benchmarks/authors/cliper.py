@@ -174,7 +174,7 @@ def compare_clip(rows: Rows, clone: Path, size: str, state: dict[str, Tensor], s
             "scores on the grid": difference(scores.values.T, expected["seg"].flatten(1)),
         }
         note(f"{size} {name} window {crop}: {found}")
-        worst = {what: max(value, worst.get(what, 0.0)) for what, value in found.items()}
+        worst |= {what: max(value, worst.get(what, 0.0)) for what, value in found.items()}
     sizes = f"CLIP {size}, {len(sets)} settings, pictures {', '.join(f'{h}×{w}' for h, w in PICTURES)}"
     for what, value in worst.items():
         if not windows or what.startswith("scores"):
@@ -206,7 +206,7 @@ def compare_diffusion(rows: Rows, clone: Path, size: str, state: dict[str, Tenso
                 f"pixels decided differently {label}": unequal(found[2], expected[2]),
             }
             note(f"{size} {name}: {each}, {len(expected[2].unique())} labels")
-            worst = {what: max(value, worst.get(what, 0.0)) for what, value in each.items()}
+            worst |= {what: max(value, worst.get(what, 0.0)) for what, value in each.items()}
     sizes = f"CLIP {size}, SD 2.1-base, {len(sets)} settings"
     for what, value in worst.items():
         rows.put("cliper", sizes, what, value)

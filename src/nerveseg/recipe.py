@@ -142,7 +142,7 @@ class Recipe:
     def to_toml(self) -> str:
         """Write the recipe out, every knob included, so that a run can be repeated from the text alone."""
         kept = {key: value for key, value in self.table.items() if key != "benchmarks"}
-        filled = {**kept, **{name: self._filled(name) for name in _TABLES}}
+        filled = {**kept, **{name: self._filled(name) for name in sorted(_TABLES)}}  # a set's own order changes from process to process
         heads = [f"{key} = {_value(value)}" for key, value in filled.items() if not isinstance(value, Mapping)]
         tables = [
             "\n".join([f"[{key}]", *(f"{inner} = {_value(value)}" for inner, value in table.items() if value is not None)])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from nerveseg.bench.job import Job, identity
 from nerveseg.bench.run import folders
 from nerveseg.bench.run import run as bench_run
 from nerveseg.bench.words import ask
+from nerveseg.bench.worker import Make, Scoring
 from nerveseg.datasets import IGNORE
 from nerveseg.errors import OptionError, RunError
 
@@ -105,7 +109,8 @@ def test_the_command_does_the_same_and_goes_on_where_it_is_given_again(run, tmp_
     assert (tmp_path / "out/embedded-mini/journal.jsonl").read_bytes() == before
     other = run(*COMMAND, "-o", "out", "--set", "walk.alpha=0.5")
     assert other.exit_code == 1
-    assert "recipe." in other.stderr
+    assert "walk.alpha" in other.stderr
+    assert "0.98" in other.stderr
 
 
 def test_a_run_that_is_killed_loses_nothing(tmp_path, whole):
@@ -200,6 +205,22 @@ def test_weights_beside_a_recipe_are_found_from_anywhere(tmp_path, monkeypatch):
 def test_the_folder_of_another_job_is_no_run(tmp_path):
     with pytest.raises(RunError):
         scored.read(tmp_path)
+
+
+def test_a_job_can_be_sent_to_another_process():
+    made = pickle.loads(pickle.dumps(Make(Job("mini", "embedded", settings={"walk.alpha": 0.5}))))()
+    assert isinstance(made, Scoring)
+
+
+def test_what_the_page_shows_runs(run, tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "harness.md").read_text("utf-8")
+    (command,) = re.findall(r"^```bash\nnerveseg (.+)\n```", text, re.MULTILINE)
+    result = run(*command.replace("--limit 20", "--limit 1").split())
+    assert result.exit_code == 0, result.stderr
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    space: dict[str, object] = {}
+    exec(compile(snippet.replace("limit=2", "limit=1"), "harness.md", "exec"), space)
+    assert space["ran"].metrics["pictures"] == 1
 
 
 # Bad data: seven pictures of ADE20K in miniature, five of them wrong.

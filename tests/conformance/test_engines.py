@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -23,20 +25,15 @@ def engine(request, errands, tmp_path_factory):
     if request.param != "ray":
         yield module
         return
-    if not _can_import("ray"):
+    if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Ray and what it imports
+        patch.setenv("PYTHONPATH", str(Path(errands.__file__).parent))  # the cluster's machines need what makes the workers
         for name, value in {**module._SETTINGS, **module._ALONE, "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}.items():
             patch.setenv(name, value)
         with module._cluster(module._library(module.Options()), 2, module.Options()):
             yield module
-
-
-def _can_import(name):
-    import importlib.util
-
-    return importlib.util.find_spec(name) is not None
 
 
 def go(module, make, items, *, workers=2, prefetch=2, stop=lambda: False):
@@ -70,9 +67,11 @@ def test_each_item_is_done_exactly_once(engine, errands, tmp_path, workers, pref
 
 
 def test_workers_share_the_items_and_end_well(engine, errands, tmp_path):
-    list(go(engine, errands.Errand(tmp_path, pause=0.1), [f"item {number}" for number in range(24)]))
+    list(go(engine, errands.Errand(tmp_path, together=2), _PLAIN))
     assert len(notes(tmp_path, "did")) == 2
-    assert [name.partition("-")[2] for name in notes(tmp_path, "stopped")] == [name.partition("-")[2] for name in notes(tmp_path, "started")]
+    assert [name.partition("-")[2] for name in notes(tmp_path, "stopped")] == [
+        name.partition("-")[2] for name in notes(tmp_path, "started")
+    ]
 
 
 def test_no_items_are_no_work(engine, errands, tmp_path):

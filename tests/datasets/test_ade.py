@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from nerveseg import datasets
-from nerveseg.datasets import IGNORE, _prepare, ade20k
+from nerveseg.datasets import IGNORE, _prepare, _verify, ade20k
 from nerveseg.errors import DataError
 
 
@@ -58,6 +58,12 @@ def test_from_the_archive_to_ids(tmp_path, archive):
     # the published numbers 1, 13, 100 and 150
     assert [data.names.names[index - 1] for index in (1, 13, 100, 150)] == ["wall", "person", "buffet", "flag"]
     assert [path.name for path in (tmp_path / "data/ADEChallengeData2016/images").iterdir()] == ["validation"]
+    report = _verify.verify(data, partial=True)
+    assert report.good
+    assert report.pixels.tolist() == [2] * 150
+    assert report.ignored == 2 * 2
+    (short,) = _verify.verify(data).problems
+    assert "Got 2 pictures in val of ade20k. Accepted are the 2,000" in short.message
 
 
 def test_the_other_split_and_mmsegs_folder(tmp_path, archive):
@@ -91,3 +97,13 @@ def test_an_archive_of_another_size_is_refused(tmp_path, archive, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"967,382,037 bytes that are published"):
         _prepare.prepare("ade20k", tmp_path / "data", archives_from=archive)
+
+
+def test_what_is_unpacked_whole_needs_no_archive(tmp_path, archive):
+    root = tmp_path / "data"
+    data = _prepare.prepare("ade20k", root, archives_from=archive)
+    again = _prepare.prepare("ade20k", root)
+    assert [item.id for item in again.items] == [item.id for item in data.items]
+    data.items[1].mask.unlink()
+    assert not ade20k.unpacked(root, "val")
+    assert not ade20k.unpacked(root, "train")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from nerveseg import datasets
-from nerveseg.datasets import IGNORE, _coco, _prepare, coco_object, coco_stuff
+from nerveseg.datasets import IGNORE, _coco, _prepare, _verify, coco_object, coco_stuff
 from nerveseg.errors import DataError
 
 
@@ -115,6 +115,10 @@ def test_stuff_from_the_archives_to_ids(tmp_path, archives):
     np.testing.assert_array_equal(data.mask(data.items[1]), data.mask(data.items[0])[::-1])  # the indexed map
     written = np.asarray(Image.open(data.items[0].mask))
     assert sorted(set(written.ravel().tolist())) == [*range(171), 255]
+    report = _verify.verify(data, partial=True)
+    assert report.good
+    assert report.pixels.tolist() == [2] * 171
+    assert report.ignored == 2 * 5
 
 
 def test_objects_from_the_archives_to_ids(tmp_path, archives):
@@ -123,6 +127,8 @@ def test_objects_from_the_archives_to_ids(tmp_path, archives):
     assert data.about["masks"] == "coco_stuff164k/annotations/val2017/*_instanceTrainIds.png"
     _check_object(data)  # both data sets live on one copy of pictures and maps; the second needs no archive
     _check_stuff(_prepare.prepare("coco_stuff", tmp_path / "data"))
+    (tmp_path / f"data/coco_stuff164k/annotations/val2017/{_IDS[1]}.png").unlink()  # as where unpacking was cut off
+    assert not coco_stuff.unpacked(tmp_path / "data", "val")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from nerveseg import datasets
-from nerveseg.datasets import IGNORE, _context, _prepare, classes, context59, context60
+from nerveseg.datasets import IGNORE, _context, _prepare, _verify, classes, context59, context60
 from nerveseg.errors import DataError
 
 # Numbers among the 459 labels, retyped from the data set's labels.txt by name, in another order than ours: VOC's twenty first.
@@ -112,6 +112,11 @@ def test_every_label_becomes_its_class_pixel_by_pixel(tmp_path, archives):
     assert (made / "ImageSets/SegmentationContext/val.txt").read_text().split() == list(_NAMES)
     assert not (made / "JPEGImages/2008_000008.jpg").exists()  # train's
     assert not (made / "Annotations").exists()
+    report = _verify.verify(sixty, partial=True)
+    assert report.good
+    assert report.absent == ()
+    assert report.pixels.sum() == sum(_maps()[stem].size for stem in _NAMES)
+    assert _verify.verify(nine, partial=True).ignored == report.pixels[0]
 
 
 def test_cliper_leaves_one_picture_out(tmp_path, archives):
@@ -145,6 +150,8 @@ def test_files_that_lie_unpacked_need_no_archive(tmp_path, archives):
     data = _prepare.prepare("context60", root, split="train")
     assert [item.id for item in data.items] == ["2008_000008"]
     assert (data.mask(data.items[0]) == _prepare.prepare("context60", root, split="train").mask(data.items[0])).all()
+    (root / "VOCdevkit/VOC2010/trainval/2009_000006.mat").unlink()
+    assert not context60.unpacked(root, "val")
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,12 @@ def test_cosines_reach_the_picture_then_softmax_synonyms_and_the_floor(segmenter
     assert cosines.shape[1:] == (64, 92)
     p = (F.interpolate(cosines[None], size=picture.size, mode="bilinear")[0] * options.scale).softmax(0)
     best = torch.stack([p[:2].amax(0), p[2], p[3], p[4:].amax(0)])  # max over synonyms, not normalised again
+    rule = segmenter.recipe.rule.options
+    won = torch.bincount(best.argmax(0).flatten(), minlength=4)[:3]
+    if rule.area:  # SCLIP's: labels with a tenth of the labelled pixels or less are taken out
+        best[:3][won <= rule.area * won.sum()] = 0
     wanted = best.argmax(0)
-    wanted[best.amax(0) < segmenter.recipe.rule.options.floor] = 3
+    wanted[best.amax(0) < rule.floor] = 3
     found = segmenter.decode(encoding, WORDS, background=REST).segmentation
     assert float((found == wanted).float().mean()) > 0.999
 
@@ -77,6 +81,12 @@ def test_settings_for_benchmarks_are_those_that_the_methods_print(name):
         "naclip": {"voc21": 0.1, "context60": 0.1, "coco-object": 0.1},
     }
     assert floors == printed.get(name.removesuffix("-pamr"), {})
+    areas = {data: chosen.for_benchmark(data).rule.options.area for data in floors}
+    assert {data: area for data, area in areas.items() if area} == ({"voc21": 0.1} if name == "sclip" else {})
+    if name == "naclip-pamr":  # its guide is the picture as CLIP sees it
+        for data in chosen.benchmarks:
+            here = chosen.for_benchmark(data)
+            assert here.refiner.options.guide_side == here.labels.options.short_side
     without = ("voc20", "context59", "coco-stuff", "ade20k", "cityscapes")
     assert not any(chosen.for_benchmark(data).rule.name == "floor" for data in without)
 

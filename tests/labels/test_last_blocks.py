@@ -89,7 +89,7 @@ def test_clearclip_is_self_attention_alone(clip, picture, pairing):
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("blocks", [2, 9])
 def test_clearclip_sums_several_last_blocks_each_on_its_own_input(clip, picture, blocks, kept):
-    options = opts(clearclip, blocks=blocks, residual=kept, ffn=kept)
+    options = opts(clearclip, last_blocks=blocks, residual=kept, ffn=kept)
     (view,) = clearclip.look(picture, {"clip": clip}, options)
     total = torch.zeros_like(view.activations.output)
     for b in range(max(0, 4 - blocks), 4):  # the checkpoint has four

@@ -19,6 +19,7 @@ class Errand:
     folder: Path
     pause: float = 0.0
     start: str = ""
+    together: int = 0  # workers that have to be there before the first item is done
 
     def __call__(self) -> Runner:
         return Runner(self)
@@ -47,12 +48,18 @@ class Runner:
             raise ZeroDivisionError(item)
         if item.startswith("deadly") or (item.startswith("accident") and self._first(item)):
             os.kill(os.getpid(), signal.SIGKILL)
+        self._wait_for_others()
         time.sleep(self._errand.pause)
         self._note("did")
         return Record({"text": read, "third": len(item) / 3, "sizes": [len(item), 2]}, {"errand": self._errand.pause})
 
     def stop(self) -> None:
         self._note("stopped")
+
+    def _wait_for_others(self) -> None:
+        deadline = time.monotonic() + 60
+        while len(list(self._errand.folder.glob("started-*"))) < self._errand.together and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _first(self, item: str) -> bool:
         place = self._errand.folder / f"first-{item}"

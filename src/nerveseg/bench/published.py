@@ -112,7 +112,12 @@ def _row(row: Mapping[str, Any], sources: Mapping[str, str], where: str) -> Publ
     texts = {key: row[key] for key in _TEXTS if key != "source"}
     rest = {key: row[key] for key in ("average", "trained", "note") if key in row}
     return Published(
-        **texts, source=sources[row["source"]], scores=dict(scores), certainties=dict(certainties), recipes=tuple(row.get("recipes", ())), **rest
+        **texts,
+        source=sources[row["source"]],
+        scores=dict(scores),
+        certainties=dict(certainties),
+        recipes=tuple(row.get("recipes", ())),
+        **rest,
     )
 
 

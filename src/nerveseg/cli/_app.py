@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nerveseg import __version__
-from nerveseg.cli import ablate, bench, datasets, demo, doctor, explain, recipes, refine, segment, tune, weights, world
+from nerveseg.cli import ablate, bench, datasets, demo, doctor, explain, names, recipes, refine, segment, tune, weights, world
 
 __all__ = ["app"]
 
@@ -45,6 +45,7 @@ app.add_typer(recipes.app, name="recipes")
 app.add_typer(weights.app, name="weights")
 app.add_typer(world.app, name="world")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(names.app, name="names")
 app.add_typer(bench.app, name="bench")
 app.command()(ablate.ablate)
 app.command()(tune.tune)

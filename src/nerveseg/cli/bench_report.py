@@ -48,7 +48,7 @@ def report(
     with waiting("reading"):
         from nerveseg.bench.report import build, to_csv, to_html, to_markdown
     total = len({place.resolve() for place in (*runs, *(against or ()))})
-    with counting({"runs": total}) as said:
+    with counting({"reading": total, "intervals": total}) as said:
         made = build(
             runs,
             against=against or (),
@@ -56,7 +56,7 @@ def report(
             published=published,
             draws=draws,
             seed=seed,
-            said=lambda done: said("runs", done),
+            said=said,
         )
     if chosen in ("html", "png"):
         with waiting("drawing"):

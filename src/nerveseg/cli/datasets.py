@@ -176,6 +176,8 @@ def _download(module: ModuleType) -> str:
     if any(archive.url is None for archive in wanted):
         return "by hand"
     known = sum(archive.bytes or 0 for archive in wanted) / 1e9
+    if not known:
+        return "not stated"
     return f"{known:.1f} GB" if all(archive.bytes for archive in wanted) else f"over {known:.1f} GB"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -21,6 +23,7 @@ Said = Callable[[str, int, int], None]
 """Progress: what is being done, how much of it is done, how much there is (0: not known)."""
 
 _PIECE = 1 << 20
+_CHUNK = 1 << 16  # what is lost at most where a connection is cut
 _TRIES = 4
 _WAIT = (10, 60)  # seconds to connect, and between two pieces
 
@@ -105,7 +108,8 @@ def download(archive: Archive, folder: Path, said: Said | None = None) -> Path:
         part.replace(output)  # pooch holds it to its digest and gives it its name
 
     try:
-        pooch.retrieve(archive.url, known, fname=archive.name, path=folder, downloader=cast(Any, fetch))
+        with _quiet(pooch.get_logger()):
+            pooch.retrieve(archive.url, known, fname=archive.name, path=folder, downloader=cast(Any, fetch))
         check(archive, target)
     except (RequestException, OSError) as error:
         raise DataError(
@@ -158,7 +162,7 @@ def _go_on(url: str, part: Path, stage: str, said: Said | None) -> None:
             mark.write_text(tag, "utf-8")
         total = had + int(answer.headers.get("Content-Length", 0))
         with part.open("ab" if had else "wb") as out:
-            for piece in answer.iter_content(_PIECE):
+            for piece in answer.iter_content(_CHUNK):
                 out.write(piece)
                 had += len(piece)
                 if said is not None:
@@ -177,6 +181,16 @@ def _tag(answer: Response) -> str | None:
 def _whole(answer: Response) -> int:
     text = answer.headers.get("Content-Range", "").rpartition("/")[2]
     return int(text) if text.isdigit() else -1
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it would print the digest of what has none, as advice
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _need_room(archive: Archive, folder: Path) -> None:

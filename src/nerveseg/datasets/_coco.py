@@ -176,9 +176,11 @@ def val_ids() -> tuple[str, ...]:
 
 
 def unpacked(root: Path, split: str) -> bool:
-    """Whether pictures and maps lie on disk."""
+    """Whether every picture has its map on disk, and every map its picture."""
     maps = first(root, split, raw({}, ""))
-    return maps is not None and any(_holds(root / place.format(_year(split)), ".jpg") for place in _PICTURE_PLACES)
+    places = (root / place.format(_year(split)) for place in _PICTURE_PLACES)
+    folder = next((place for place in places if _holds(place, ".jpg")), None)
+    return maps is not None and folder is not None and _ids(root / maps.folder.format(_year(split)), ".png") == _ids(folder, ".jpg")
 
 
 def convert(job: Job, values: Mapping[int, int], suffix: str) -> None:
@@ -194,9 +196,9 @@ def convert(job: Job, values: Mapping[int, int], suffix: str) -> None:
     source = first(job.root, job.split, raw(values, ""))
     if source is None:
         raise DataError(f"Got {job.root} without maps of {year}. Accepted are those of {_MAPS}. Give the folder of the archives as --from.")
-    maps = sorted(path for path in (job.root / source.folder.format(year)).iterdir() if _of(".png").fullmatch(path.name))
-    masks = job.root / _STUFF / "annotations" / year
-    job.masks([(path, masks / f"{path.stem}{suffix}") for path in maps], by_table("COCO-Stuff", values))
+    maps, masks = job.root / source.folder.format(year), job.root / _STUFF / "annotations" / year
+    pairs = [(maps / f"{each}.png", masks / f"{each}{suffix}") for each in sorted(_ids(maps, ".png"))]
+    job.masks(pairs, by_table("COCO-Stuff", values))
 
 
 def _year(split: str) -> str:
@@ -210,6 +212,11 @@ def _named(path: str, year: str, suffix: str) -> bool:
 def _holds(folder: Path, suffix: str) -> bool:
     pattern = _of(suffix)
     return folder.is_dir() and any(pattern.fullmatch(path.name) for path in folder.iterdir())
+
+
+def _ids(folder: Path, suffix: str) -> set[str]:
+    pattern = _of(suffix)
+    return {path.stem for path in folder.iterdir() if pattern.fullmatch(path.name)}
 
 
 @cache

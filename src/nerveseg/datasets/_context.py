@@ -97,9 +97,12 @@ def find(name: str, root: Path, split: str, protocol: str) -> tuple[Item, ...]:
 
 
 def unpacked(root: Path, split: str) -> bool:
-    """Whether pictures, list and maps of the 459 labels lie there, as ``tar xf`` leaves them in VOC2010."""
+    """Whether every picture of the list lies there with its map of the 459 labels, as ``tar xf`` leaves them in VOC2010."""
     home = _home(root)
-    return all(path.exists() for path in (home / "JPEGImages", home / _MAPS_IN, _list(home, split)))
+    if not (listed := _list(home, split)).is_file():
+        return False
+    files = ((home / "JPEGImages" / f"{stem}.jpg", home / _MAPS_IN / f"{stem}.mat") for stem in listed.read_text("utf-8").split())
+    return all(picture.is_file() and labels.is_file() for picture, labels in files)
 
 
 def convert(name: str, job: Job) -> None:

@@ -27,12 +27,11 @@ from PIL import Image
 from nerveseg import registry
 from nerveseg.datasets import open as open_data
 from nerveseg.datasets._archives import Archive, Said, check, download
-from nerveseg.datasets._unpack import Where, below, unpack
+from nerveseg.datasets._unpack import Where, below, unpack, whole
 from nerveseg.datasets.base import DataSet
 from nerveseg.errors import DataError
-from nerveseg.writers.base import replacing
 
-__all__ = ["Archive", "Job", "Said", "below", "Where", "needed", "prepare", "write_mask"]
+__all__ = ["Archive", "Job", "Said", "Where", "below", "needed", "prepare", "write_mask"]
 
 DOWNLOADS = "_archives"
 """Folder below the root for what is downloaded. It may be deleted when the layout is made."""
@@ -112,8 +111,7 @@ class Job:
 
     def write(self, path: Path, text: str) -> None:
         """Write a text file, whole or not at all; folders are made."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as (draft,):
+        with whole(path) as draft:
             draft.write_text(text, "utf-8")
 
 
@@ -123,13 +121,16 @@ def write_mask(path: Path, values: NDArray[Any]) -> None:
         raise DataError(
             f"Got a mask of shape {values.shape} and type {values.dtype} for {path}. Accepted is (H, W), uint8 or uint16. Convert it."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as (draft,):
+    with whole(path) as draft:
         Image.fromarray(values).save(draft, format="PNG")
 
 
 def needed(name: str, split: str | None = None) -> tuple[Archive, ...]:
-    """The archives of a split of a data set; none where nothing is downloaded or nothing can be prepared."""
+    """The archives of a split of a data set.
+
+    Raises:
+        RegistryError: no such data set. DataError: no such split, or a data set of which nothing is downloaded.
+    """
     module, split = _module(name, split)
     return tuple(archive for archive in module.archives if archive.serves(split))
 
@@ -162,11 +163,6 @@ def prepare(
         should be.
     """
     module, split = _module(name, split)
-    if not module.archives:
-        raise DataError(
-            f"Got {name}, of which nothing is downloaded. Accepted are data sets that have archives. Open it as it is; "
-            "`nerveseg datasets list` says which have."
-        )
     root = Path(root).expanduser()
     wanted = needed(name, split)
     unpacked = getattr(module, "unpacked", None)
@@ -181,6 +177,11 @@ def prepare(
 
 def _module(name: str, split: str | None) -> tuple[ModuleType, str]:
     module = registry.load("datasets", name)
+    if not module.archives:
+        raise DataError(
+            f"Got {name}, of which nothing is downloaded. Accepted are data sets that have archives. Use it as it is; "
+            "`nerveseg datasets list` says which have."
+        )
     chosen = module.splits[0] if split is None else split
     if chosen not in module.splits:
         raise DataError(f"Got the split {chosen!r} of {name}. Accepted are {', '.join(module.splits)}. Choose one of them.")

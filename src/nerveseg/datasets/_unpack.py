@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from nerveseg.datasets._archives import Said
-from nerveseg.errors import DataError
-from nerveseg.writers.base import replacing
+from nerveseg.errors import DataError, NerveSegError, OutputError
 
-__all__ = ["Where", "below", "unpack"]
+__all__ = ["Where", "below", "unpack", "whole"]
 
 Where = Callable[[str], str | None]
 """Name of a file in an archive → its path below the root, or None where it is not wanted."""
 
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError)
 _PIECE = 1 << 20
 
 
@@ -56,6 +56,32 @@ def below(inside: str, into: str, *only: str) -> Where:
     return where
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a draft beside a path, which takes its place at the end, or goes on any error; folders are made.
+
+    A draft has one name, so that a stop by force leaves at most one of it, and the next run writes over that.
+
+    Raises:
+        OutputError: no permission, a full disk, a file where a folder should be.
+    """
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        if error.errno is None:  # not the disk's: what is read into the draft is damaged
+            raise
+        reason = error.strerror or error
+        raise OutputError(
+            f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
 def unpack(archive: Path, root: Path, where: Where, *, said: Said | None = None, again: bool = False) -> tuple[int, int]:
     """Take files out of a .zip or .tar (also .gz, .bz2, .xz).
 
@@ -72,19 +98,22 @@ def unpack(archive: Path, root: Path, where: Where, *, said: Said | None = None,
         How many files were asked for, and how many of them were written.
 
     Raises:
-        DataError: no archive, a damaged one, a link, or a name that leads out of the archive's own folder.
+        DataError: no archive, a damaged one (what it gave in this call is taken away), a link, or a name that leads out of the archive's
+            own folder. OutputError: no place to write.
     """
-    asked, written = 0, 0
+    asked, made = 0, list[Path]()
     total = archive.stat().st_size if archive.is_file() else 0
-    with _told(archive), _opened(archive) as members:
+    with _told(archive, made), _opened(archive) as members:
         for member in members:
             target = where(_plain(member.name, archive))
             if target is not None:
                 asked += 1
-                written += _take(member, root / _plain(target, archive), archive, again=again)
+                path = root / _plain(target, archive)
+                if _take(member, path, archive, again=again):
+                    made.append(path)
             if said is not None:
                 said(f"unpacking {archive.name}", min(member.end, total), total)
-    return asked, written
+    return asked, len(made)
 
 
 def _take(member: _Member, path: Path, archive: Path, *, again: bool) -> bool:
@@ -94,9 +123,8 @@ def _take(member: _Member, path: Path, archive: Path, *, again: bool) -> bool:
         )
     if not again and path.is_file() and path.stat().st_size == member.bytes:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     left = member.bytes
-    with replacing(path) as (draft,), member.open() as source, draft.open("wb") as out:
+    with whole(path) as draft, member.open() as source, draft.open("wb") as out:
         while left and (piece := source.read(min(_PIECE, left))):
             out.write(piece)
             left -= len(piece)
@@ -139,11 +167,14 @@ def _in_zip(zipped: zipfile.ZipFile) -> Iterator[_Member]:
 
 
 def _in_tar(tape: tarfile.TarFile, raw: IO[bytes]) -> Iterator[_Member]:
+    # The list of every file that was read would grow without end, and nothing is looked up by name.
     for info in tape:
         if info.isdir():
             continue
         yield _Member(info.name, info.size, (lambda info=info: _file(tape, info)) if info.isreg() else None, raw.tell())
-        tape.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  not in typeshed; a list of every file that was read would grow; nothing is looked up by name
+        tape.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+    while tape.fileobj is not None and tape.fileobj.read(_PIECE):
+        pass  # to the checksum of what is compressed
 
 
 def _file(tape: tarfile.TarFile, info: tarfile.TarInfo) -> Any:  # a reader that is no IO to a checker at run time
@@ -154,14 +185,16 @@ def _file(tape: tarfile.TarFile, info: tarfile.TarInfo) -> Any:  # a reader that
 
 
 @contextmanager
-def _told(archive: Path) -> Iterator[None]:
+def _told(archive: Path, made: list[Path]) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise DataError(f"Got no archive {archive}. Accepted is the file that is published. Give its folder as --from.") from error
     except _DAMAGED as error:
-        if isinstance(error, DataError):
+        if isinstance(error, NerveSegError) or getattr(error, "errno", None) is not None:
             raise
+        for path in made:  # a stream's checksum comes at its end: the bytes that are wrong may be in any of them
+            path.unlink(missing_ok=True)
         raise DataError(
             f"Got the archive {archive}, which is damaged or cut short ({error}). Accepted is a whole .zip or .tar. Download it again."
         ) from error

@@ -62,9 +62,10 @@ def find(root: Path, split: str, protocol: str) -> tuple[Item, ...]:
 
 
 def unpacked(root: Path, split: str) -> bool:
-    """Whether the archive's files of a split lie there."""
+    """Whether every picture of a split lies there with its mask, and every mask with its picture."""
     home = next((root / place for place in (_HOME, f"ade/{_HOME}") if (root / place).is_dir()), root / _HOME)
-    return all((home / kind / _folder(split)).is_dir() for kind in ("images", "annotations"))
+    pictures, masks = ({path.stem for path in (home / kind / _folder(split)).glob("ADE_*")} for kind in ("images", "annotations"))
+    return bool(pictures) and pictures == masks
 
 
 def convert(job: Job) -> None:

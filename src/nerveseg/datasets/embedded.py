@@ -20,6 +20,7 @@ title = "The embedded world"
 url = ""
 licence = "Apache-2.0; drawn by this package"
 background = False
+count = len(NAMES)
 splits = ("test", "val", "train")
 protocols = ("sclip",)
 archives = ()

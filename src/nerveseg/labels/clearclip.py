@@ -46,7 +46,7 @@ class Options:
     )
     residual: bool = knob(default=False, doc="add the block's input.", source="ClearCLIP: off")
     ffn: bool = knob(default=False, doc="run the block's feed-forward part.", source="ClearCLIP: off")
-    blocks: int = knob(
+    last_blocks: int = knob(
         1,
         "last blocks whose outputs are summed; the network itself goes on as it is. More: earlier, coarser meaning is mixed in.",
         low=1,
@@ -65,7 +65,7 @@ def encode(views: Iterable[base.View], networks: base.Networks, options: Options
 def summed(clip: Clip, x: ClipActivations, options: Options) -> Float[Tensor, "m D"]:
     """The last blocks' outputs with their attention replaced, each on what entered it, summed."""
     y = torch.zeros_like(x.output)
-    for at in range(-min(options.blocks, len(x.inputs)), 0):
+    for at in range(-min(options.last_blocks, len(x.inputs)), 0):
         mixing = self_attention(clip, x.inputs[at], options.pairing, at)
         y = y + clip.last_block(x.inputs[at], mixing, residual=options.residual, ffn=options.ffn, at=at)
     return y

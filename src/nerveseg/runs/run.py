@@ -16,6 +16,7 @@ from nerveseg.errors import NerveSegError, OptionError, OutputError
 from nerveseg.runs import journal, results
 from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import Plan, prepare
+from nerveseg.runs.whole import clear
 from nerveseg.runs.worker import Make, Outcome
 
 __all__ = ["Bad", "Summary", "make_folder", "run"]
@@ -94,6 +95,7 @@ def run(
     make_folder(place)
     with _patience() as stopped:
         with locked(place):
+            clear(place)
             prepare(plan, place)
             with journal.Journal(place) as book:
                 before = journal.index(place)

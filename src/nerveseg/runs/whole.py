@@ -10,7 +10,7 @@ from typing import TextIO
 
 from nerveseg.errors import OutputError
 
-__all__ = ["writing"]
+__all__ = ["clear", "writing"]
 
 
 @contextmanager
@@ -33,4 +33,10 @@ def writing(path: Path) -> Iterator[TextIO]:
             f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
         ) from error
     finally:
+        draft.unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Delete the drafts that a killed process left; for whoever holds the folder alone."""
+    for draft in folder.glob(".*.part"):
         draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Bootstrap over pictures: how far a data set's mIoU, and the difference between two runs on the same pictures, is a matter of the pictures.
+"""Bootstrap over pictures: how far a data set's mIoU, or the difference of two runs on it, is a matter of the pictures.
 
 Each draw takes n pictures of n, with repetition, sums their pixels, and scores the sums as a data set is scored. Two runs are scored on the
 same draws, so what makes a picture hard for both cancels out.

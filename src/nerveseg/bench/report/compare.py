@@ -55,14 +55,14 @@ def compare(run: Run, against: Run, *, draws: int = DRAWS, seed: int = 0) -> Pai
     for what, one, other in _fields(run, against):
         if one != other:
             raise RunError(
-                f"Got {run.folder} with {what} {one} and {against.folder} with {what} {other}. Accepted for a paired difference are runs over "
-                "the same pictures, masks and classes. Choose two such runs."
+                f"Got {run.folder} with {what} {one} and {against.folder} with {what} {other}. "
+                "Accepted for a paired difference are runs over the same pictures, masks and classes. Choose two such runs."
             )
     tallies = against.tallies
     if run.items != against.items:
         place = {item: at for at, item in enumerate(against.items)}
         tallies = tallies.ordered(np.array([place[item] for item in run.items], np.int64))
-    if (run.tallies.true != tallies.true).nnz:
+    if (run.tallies.true - tallies.true).count_nonzero():
         raise RunError(
             f"Got {run.folder} and {against.folder}, whose masks differ. Accepted are runs over the same masks. "
             "Convert the data set once, and run both on it."
@@ -121,5 +121,8 @@ def changed(run: Run) -> tuple[str, ...]:
 def _flat(tables: object) -> dict[str, object]:
     rows = tables if isinstance(tables, dict) else {}
     return {
-        f"{name}.{knob}": value for name, table in rows.items() if isinstance(table, dict) and name != "benchmarks" for knob, value in table.items()
+        f"{name}.{knob}": value
+        for name, table in rows.items()
+        if isinstance(table, dict) and name != "benchmarks"
+        for knob, value in table.items()
     }

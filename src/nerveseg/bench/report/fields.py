@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
@@ -93,7 +94,7 @@ def build(
     published: str = "near",
     draws: int = DRAWS,
     seed: int = 0,
-    said: Callable[[int], None] = lambda _: None,
+    said: Callable[[str, int], None] = lambda *_: None,
 ) -> Report:
     """Read runs and make a report of them.
 
@@ -104,7 +105,7 @@ def build(
         published: one of `PUBLISHED`.
         draws: of the bootstrap.
         seed: of the draws.
-        said: called with how many runs were read, for a progress bar.
+        said: called with "reading" or "intervals" and how many runs are done, for progress bars.
 
     Raises:
         RunError: a run that cannot be read, the same one twice, or one that cannot be paired. OptionError: another word for ``published``.
@@ -118,14 +119,18 @@ def build(
     found: list[Run] = []
     for place in places:
         found.append(load(given[place]))
-        said(len(found))
+        said("reading", len(found))
     runs = tuple(found)
     others = {Path(folder).resolve() for folder in against}
     bases = tuple(run for run, place in zip(runs, places, strict=True) if place in others)
     _check_bases(runs, bases)
     keys = tuple(dict.fromkeys((run.data, run.split, run.protocol) for run in runs))
+    done = count(1)
     fields = tuple(
-        _field([run for run in runs if (run.data, run.split, run.protocol) == key], bases, draws, seed) for key in sorted(keys, key=_order)
+        _field(
+            [run for run in runs if (run.data, run.split, run.protocol) == key], bases, draws, seed, lambda: said("intervals", next(done))
+        )
+        for key in sorted(keys, key=_order)
     )
     return Report(
         runs=runs,
@@ -194,11 +199,15 @@ def _check_bases(runs: Sequence[Run], bases: Sequence[Run]) -> None:
             )
 
 
-def _field(runs: Sequence[Run], bases: Iterable[Run], draws: int, seed: int) -> Field:
-    intervals = tuple(interval(run.tallies, average=run.average, draws=draws, seed=seed) for run in runs)
+def _field(runs: Sequence[Run], bases: Iterable[Run], draws: int, seed: int, said: Callable[[], None]) -> Field:
     mine = [base for base in bases if base in runs]
-    paired = tuple(compare(run, base, draws=draws, seed=seed) for base in mine for run in runs if run not in mine)
-    return Field(tuple(runs), intervals, paired)
+    intervals, paired = [], []
+    for run in runs:
+        intervals.append(interval(run.tallies, average=run.average, draws=draws, seed=seed))
+        if run not in mine:
+            paired += [compare(run, base, draws=draws, seed=seed) for base in mine]
+        said()
+    return Field(tuple(runs), tuple(intervals), tuple(paired))
 
 
 def _order(key: tuple[str, str, str]) -> tuple[int, tuple[str, str, str]]:

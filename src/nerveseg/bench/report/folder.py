@@ -21,10 +21,13 @@ from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.errors import RunError
 from nerveseg.runs import plan, results
 
-__all__ = ["EMBEDDED", "Run", "load"]
+__all__ = ["BESIDE", "EMBEDDED", "Run", "load"]
 
 EMBEDDED = "embedded model"
 """What every result of the small pair that comes with the package is called: it says nothing of published checkpoints."""
+
+BESIDE = frozenset({"read", "waited", "work"})
+"""Times that the journal keeps beside those of the stages: reading ahead, waiting for it, and the whole of the work on a picture."""
 
 _POST = {"pamr": "PAMR", "crf": "CRF", "densecrf": "CRF", "none": "none"}
 
@@ -131,8 +134,9 @@ class Run:
 
     @property
     def pace(self) -> float:
-        """Seconds a picture, all stages; NaN where no journal is left."""
-        return sum(self.seconds.values()) if self.seconds else float("nan")
+        """Seconds of work on a picture, reading aside, which goes on ahead; NaN where no journal is left."""
+        inner = sum(taken for stage, taken in self.seconds.items() if stage not in BESIDE)
+        return self.seconds.get("work", inner) if self.seconds else float("nan")
 
 
 def load(folder: str | Path) -> Run:

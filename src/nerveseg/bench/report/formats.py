@@ -17,7 +17,7 @@ from nerveseg.bench.report.tables import tables
 
 __all__ = ["COLUMNS", "to_csv", "to_html", "to_markdown"]
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "kind", "system", "networks", "embedded", "post", "data", "split", "protocol", "names", "class", "measure", "value", "low", "high",
     "against", "pictures", "certainty", "source", "notes", "command", "recipe_digest", "folder",
 )  # fmt: skip
@@ -30,7 +30,8 @@ h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2.
 p { max-width: 60rem; color: var(--soft); margin: .3rem 0 .8rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--faint); }
-th { border-bottom: 2px solid var(--ink); white-space: nowrap; } .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+th { border-bottom: 2px solid var(--ink); white-space: nowrap; }
+.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .published { font-style: italic; color: var(--soft); } .strong { font-weight: 600; } tr.ours { background: var(--ours); }
 code { font-size: .85em; overflow-wrap: anywhere; } td.code { min-width: 16rem; } sup { color: var(--soft); }
 ol { list-style: none; padding: 0; font-size: .85rem; color: var(--soft); } img { max-width: 100%; height: auto; }
@@ -100,7 +101,7 @@ def _plain(text: str) -> str:
 def _html(table: Table) -> str:
     head = "".join(f"<th{_right(table, place)}>{_escaped(name)}</th>" for place, name in enumerate(table.head))
     rows = "\n".join(
-        f"<tr{' class="ours"' if row[0].style == 'strong' else ''}>"
+        ('<tr class="ours">' if row[0].style == "strong" else "<tr>")
         + "".join(_html_cell(cell, right=place in table.right) for place, cell in enumerate(row))
         + "</tr>"
         for row in table.rows
@@ -118,7 +119,8 @@ def _html_cell(cell: Cell, *, right: bool) -> str:
     names = " ".join(name for name in (cell.style, "n" if right else "") if name)
     text = f"<code>{_escaped(cell.text)}</code>" if cell.style == "code" else _escaped(cell.text)
     marks = f"<sup>{' '.join(cell.marks)}</sup>" if cell.marks else ""
-    return f"<td{f' class="{names}"' if names else ''}>{text}{marks}</td>"
+    named = f' class="{names}"' if names else ""
+    return f"<td{named}>{text}{marks}</td>"
 
 
 def _right(table: Table, place: int) -> str:

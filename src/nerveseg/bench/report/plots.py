@@ -57,11 +57,12 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class _Bars:
-    """IoU class by class of one run or two, classes chosen and in order, with the name of each."""
+    """IoU class by class of one run or two: the classes chosen and in order, their names, and the hues that the runs have above."""
 
     names: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
     title: str
+    hues: tuple[int, ...]
 
 
 def every(report: Report) -> tuple[tuple[str, bytes], ...]:
@@ -111,7 +112,8 @@ def _bytes(figure: Figure) -> bytes:
 
 def _draw(part: SubFigure, field: Field, report: Report, bars: _Bars, tall: float) -> None:
     shown = field.runs[:LINES]
-    more = f"   ·   {len(field.runs) - LINES} more runs are not drawn" if len(field.runs) > LINES else ""
+    left = len(field.runs) - LINES
+    more = f"   ·   {left} more run{'s are' if left > 1 else ' is'} not drawn" if left > 0 else ""
     pictures = " to ".join(str(count) for count in sorted({len(run.items) for run in field.runs})[:: max(1, len(field.runs) - 1)][:2])
     part.text(0.035, 1 - 0.28 / tall, field.title, size=13, weight="bold", va="center")
     part.text(0.985, 1 - 0.28 / tall, f"{pictures} pictures{more}", color=_SOFT, va="center", ha="right")
@@ -128,7 +130,7 @@ def _draw(part: SubFigure, field: Field, report: Report, bars: _Bars, tall: floa
 
 def _speed(axes: Axes, field: Field, shown: Sequence[Run], labels: Sequence[str]) -> None:
     axes.set_title("mIoU against seconds, with 95 % over pictures")
-    axes.set_xlabel("seconds a picture, all stages")
+    axes.set_xlabel("seconds of work on a picture")
     axes.set_ylabel("mIoU, %")
     timed = [place for place, run in enumerate(shown) if math.isfinite(run.pace) and run.pace > 0]
     if not timed:
@@ -151,12 +153,14 @@ def _speed(axes: Axes, field: Field, shown: Sequence[Run], labels: Sequence[str]
 
 
 def _log_ticks(axes: Axes, low: float, high: float) -> None:
-    """Plain numbers, 1, 2 and 5 of each power of ten, with half an octave of room."""
+    """Plain numbers, fewer of them on a longer axis, with half an octave of room."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     left, right = low / 1.6, high * 1.6
+    decades = math.log10(right / left)
+    steps = (1, 2, 5) if decades < 1.6 else (1, 3) if decades < 2.6 else (1,)
     powers = range(math.floor(math.log10(left)) - 1, math.ceil(math.log10(right)) + 1)
-    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5) if left <= step * 10.0**power <= right]
+    ticks = [step * 10.0**power for power in powers for step in steps if left <= step * 10.0**power <= right]
     axes.set_xlim(left, right)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -169,6 +173,8 @@ def _room(axes: Axes, lows: Sequence[float], highs: Sequence[float]) -> None:
     low, high = min(known), max(known)
     span = max(high - low, 4.0)
     axes.set_ylim(max(0.0, low - 0.2 * span), high + (0.25 + 0.13 * len(lows)) * span)
+    bottom, top = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= min(top, 100)])
 
 
 def _reliability(axes: Axes, shown: Sequence[Run], labels: Sequence[str]) -> None:
@@ -209,6 +215,7 @@ def _risk(axes: Axes, shown: Sequence[Run], labels: Sequence[str]) -> None:
 
 def _bars(field: Field, report: Report) -> _Bars:
     runs = two(field)
+    named = runs[0].classes
     iou = np.stack([run.metrics.iou for run in runs])
     known = np.flatnonzero(~np.isnan(iou).all(0))
     gap = np.nan_to_num(iou[0] - iou[-1]) if len(runs) > 1 else -np.nan_to_num(iou[0])
@@ -219,24 +226,26 @@ def _bars(field: Field, report: Report) -> _Bars:
         title += f": the {BARS} of {len(known)} classes " + ("in which the two differ most" if len(runs) > 1 else "that it knows least")
     order = chosen[np.argsort(-gap[chosen] if len(runs) > 1 else gap[chosen], kind="stable")]
     title += ", the first run's gains above, its losses below" if len(runs) > 1 else ""
-    names = tuple(_short(runs[0].classes[place], 36) for place in order) or ("no class",)
+    names = tuple(_short(named[place], 36) for place in order) or ("no class",)
     values = tuple(tuple(float(value) for value in np.nan_to_num(row[order])) or (0.0,) for row in iou)
-    return _Bars(names, values, title)
+    places = tuple(field.runs.index(run) for run in runs)
+    return _Bars(names, values, title, places if max(places) < LINES else tuple(range(len(runs))))
 
 
 def _classes(axes: Axes, bars: _Bars, labels: Sequence[str]) -> None:
     places = np.arange(len(bars.names))
+    end = min(100, max(20, 10 * math.ceil(max(map(max, bars.values)) / 10)))
     tall = 0.8 / len(bars.values)
     for row, (values, label) in enumerate(zip(bars.values, labels, strict=True)):
         at = places + (row - (len(bars.values) - 1) / 2) * tall
-        axes.barh(at, values, height=tall * 0.92, color=_HUES[row], label=label)
+        axes.barh(at, values, height=tall * 0.92, color=_HUES[bars.hues[row]], label=label)
         for where, value in zip(at, values, strict=True):
-            axes.text(value + 0.4, where, f"{value:.0f}", va="center", size=7, color=_SOFT)
+            axes.text(value + 0.004 * end, where, f"{value:.0f}", va="center", size=7, color=_SOFT)
     axes.set_yticks(places, bars.names)
     axes.tick_params(axis="y", length=0, labelcolor=_INK, labelsize=8.5)
     axes.set_ylim(len(bars.names) - 0.4, -0.6)
-    axes.set_xlim(0, 104)
-    axes.set_xticks(range(0, 101, 10))
+    axes.set_xlim(0, 1.04 * end)
+    axes.set_xticks(range(0, end + 1, 10 if end > 30 else 5))
     axes.grid(visible=True, axis="x", color=_FAINT, linewidth=0.6)
     axes.set_title(bars.title, pad=22)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)

@@ -69,6 +69,6 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def _letter(place: int) -> str:
-    """a … z, aa, ab …"""
+    """Letters a … z, then aa, ab …"""
     letters = string.ascii_lowercase
     return letters[place] if place < 26 else _letter(place // 26 - 1) + letters[place % 26]

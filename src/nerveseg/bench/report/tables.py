@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from nerveseg.bench.published import CERTAINTIES, Published
 from nerveseg.bench.report.bootstrap import Interval
 from nerveseg.bench.report.fields import BENCHMARKS, Field, Report, names_list, told
-from nerveseg.bench.report.folder import EMBEDDED, Run
+from nerveseg.bench.report.folder import BESIDE, EMBEDDED, Run
 from nerveseg.bench.report.table import Cell, Notes, Table, number
 
 __all__ = ["averages", "benchmarks", "classes", "columns", "differences", "grouped", "made", "measures", "tables"]
@@ -71,12 +71,13 @@ def benchmarks(report: Report) -> Table:
     first = next(run for run in report.runs if run.data in BENCHMARKS)
     rows = [_published_row(row, shown, means, first, notes) for row in report.published]
     for key, row in grouped(report).items():
-        name = f"{key[0]} [{key[2]}]" if len(key) > 2 else key[0]
+        called, _, *twin = key
+        name = f"{called} [{twin[0]}]" if twin else called
         rows.append(_our_row(report, name, row, shown, means, first, notes))
     head = ("System", "Networks", "Post.", *(BENCHMARKS[data] for data in shown), *means, "Source")
     about = (
-        f"mIoU in percent. Ours: protocol {first.protocol}, names list {first.identity['names']['origin']}, unless a footnote says otherwise. "
-        "An average stands where a row has all of its benchmarks. Post.: post-processing of masks."
+        f"mIoU in percent. Ours: protocol {first.protocol}, names list {names_list(first)}, unless a footnote says otherwise. An average "
+        "stands where a row has all of its benchmarks. Post.: post-processing of masks."
     )
     right = frozenset(range(3, 3 + len(shown) + len(means)))
     return Table("Benchmarks", head, tuple(rows), right, notes.listed, about)
@@ -89,7 +90,10 @@ def _published_row(row: Published, shown: Sequence[str], means: Mapping[str, Seq
         texts.append(f"{own}: not to be compared")
     texts += [row.note] if row.note else []
     scores = [
-        Cell(number(row.scores.get(data)), notes.marks([said] if data in row.scores and (said := CERTAINTIES[row.certainty_of(data)]) else []))
+        Cell(
+            number(row.scores.get(data)),
+            notes.marks([said] if data in row.scores and (said := CERTAINTIES[row.certainty_of(data)]) else []),
+        )
         for data in shown
     ]
     post = "not stated" if row.post == "not stated" else "–" if row.post == "none" else row.post
@@ -149,8 +153,9 @@ def measures(report: Report, field: Field) -> Table:
         )
     head = ("Recipe", "Post.", "mIoU [95 %]", "Pixel acc.", "Mean acc.", "fw IoU", "ECE", "Risk area", "Pictures", "s / picture")
     about = (
-        f"Percent. Intervals: {report.draws} bootstrap draws of pictures, seed {report.seed}. fw IoU: each class weighted by its pixels. ECE: "
-        "expected calibration error. Risk area: share of wrong pixels, averaged over coverage by confidence. Smaller is better for the last two."
+        f"Percent. Intervals: {report.draws} bootstrap draws of pictures, seed {report.seed}. fw IoU: each class weighted by its pixels. "
+        "ECE: expected calibration error. Risk area: share of wrong pixels, averaged over coverage by confidence; of both, less is better. "
+        "Seconds: of the work on a picture; reading goes on ahead and is not in them."
     )
     return Table(field.title, head, tuple(rows), frozenset(range(2, 10)), notes.listed, about)
 
@@ -211,7 +216,9 @@ def made(report: Report) -> Table:
     facts: Mapping[str, Callable[[Run], str]] = {
         "Names": lambda run: run.names,
         "Recipe digest": lambda run: str(run.identity["recipe"]["digest"])[:12],
-        "Weights": lambda run: "; ".join(f"{kind} {run.weights[kind]} {digest[:12]}" for kind, digest in run.identity["weights"].items()) or "–",
+        "Weights": lambda run: (
+            "; ".join(f"{kind} {run.weights[kind]} {digest[:12]}" for kind, digest in run.identity["weights"].items()) or "–"
+        ),
         "Precision": lambda run: str(run.identity.get("dtype", "–")),
         "Seed": lambda run: "the recipe's" if run.identity.get("seed") is None else str(run.identity["seed"]),
         "Seconds a picture": _stages,
@@ -227,13 +234,17 @@ def made(report: Report) -> Table:
         )
         for run in report.runs
     )
-    about = f"Rows called “{EMBEDDED}” ran on the small pair of networks that comes with the package; they say nothing of published checkpoints."
-    about = about if any(run.embedded for run in report.runs) else ""
+    called = f"Rows called “{EMBEDDED}” ran on the small pair of networks that comes with the package; they say nothing of published ones."
+    about = called if any(run.embedded for run in report.runs) else ""
     return Table("How each run was made", ("Recipe", "Data", "Command", *facts), rows, frozenset(), (), about)
 
 
 def _stages(run: Run) -> str:
-    return f"{run.pace:.2f}: " + ", ".join(f"{stage} {taken:.2f}" for stage, taken in run.seconds.items()) if run.seconds else "–"
+    if not run.seconds:
+        return "–"
+    inner = ", ".join(f"{stage} {taken:.2f}" for stage, taken in run.seconds.items() if stage not in BESIDE)
+    beside = ", ".join(f"{stage} {taken:.2f}" for stage, taken in run.seconds.items() if stage in BESIDE and stage != "work")
+    return f"{run.pace:.2f}" + (f": {inner}" if inner else "") + (f"; beside it {beside}" if beside else "")
 
 
 def _machine(run: Run) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -32,12 +33,12 @@ class Tallies:
     @property
     def pictures(self) -> int:
         """Pictures n."""
-        return self.both.shape[0]
+        return cast("tuple[int, int]", self.both.shape)[0]
 
     @property
     def classes(self) -> int:
         """Classes C."""
-        return self.both.shape[1]
+        return cast("tuple[int, int]", self.both.shape)[1]
 
     @property
     def union(self) -> csr_array:

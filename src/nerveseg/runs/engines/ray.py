@@ -43,7 +43,10 @@ _ALONE = {
 class Options:
     """Knobs of the Ray engine."""
 
-    address: str = knob("", "address of a running cluster, or 'auto' for the one this machine belongs to; empty: one of its own, here.")
+    address: str = knob(
+        "",
+        "address of a running cluster, or 'auto' for the one this machine belongs to; empty: $RAY_ADDRESS, or else one of its own, here.",
+    )
     cpus: float = knob(
         1.0, "cores that each worker asks for, and threads that its numeric libraries get. Larger: fewer at a time.", above=0
     )
@@ -145,20 +148,24 @@ def _cluster(ray: Any, workers: int, options: Options) -> Iterator[None]:
         yield
         return
     own = {"num_cpus": max(1, math.ceil(workers * options.cpus)), "object_store_memory": _STORE}
-    given = {"address": options.address} if options.address else {"address": "local", "include_dashboard": False, **own}
+    address = _address(options)
+    given = {"address": address} if address else {"address": "local", "include_dashboard": False, **own}
     try:
         with _signals_kept():
             ray.init(**given, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise RunError(
-            f"Got no Ray cluster at {options.address or 'this machine'} ({error}). Accepted is one that runs. Start it, "
-            "or leave the address out."
+            f"Got no Ray cluster at {address or 'this machine'} ({error}). Accepted is one that runs. Start it, or leave the address out."
         ) from error
     try:
         yield
     finally:
         with _signals_kept():
             ray.shutdown()
+
+
+def _address(options: Options) -> str:
+    return options.address or os.environ.get("RAY_ADDRESS", "")
 
 
 def _check_room(ray: Any, options: Options) -> None:
@@ -188,7 +195,7 @@ def _signals_kept() -> Iterator[None]:
 
 def _library(options: Options) -> Any:
     if "ray" not in sys.modules:  # which reads its environment when it is imported
-        for name, value in {**_SETTINGS, **({} if options.address else _ALONE)}.items():
+        for name, value in {**_SETTINGS, **({} if _address(options) else _ALONE)}.items():
             os.environ.setdefault(name, value)
     try:
         return importlib.import_module("ray")

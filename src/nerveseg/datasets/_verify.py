@@ -1,0 +1,177 @@
+"""Whether a data set on disk is what it should be: every file read, every id counted, every wrong file named with what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nerveseg import registry
+from nerveseg.datasets._archives import Said
+from nerveseg.datasets._layout import advice
+from nerveseg.datasets.base import IGNORE, DataSet, Item
+from nerveseg.errors import DataError
+
+__all__ = ["Problem", "Report", "verify"]
+
+_AHEAD = 4  # items in work a thread
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with an item, or with the whole (item is None)."""
+
+    item: str | None
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `verify` found.
+
+    Attributes:
+        data: what was read.
+        files: picture files of the split.
+        published: how many there are in the published split; None: not known.
+        problems: in the order of the list.
+        pixels: of each class, (C,), int64.
+        items: with at least one pixel of the class, (C,), int64.
+        ignored: pixels that no score counts.
+        turned: items whose picture carries an EXIF orientation, and whether their mask follows the stored pixels.
+    """
+
+    data: DataSet
+    files: int
+    published: int | None
+    problems: tuple[Problem, ...]
+    pixels: NDArray[np.int64]
+    items: NDArray[np.int64]
+    ignored: int
+    turned: tuple[tuple[str, bool], ...]
+
+    @property
+    def good(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes without a pixel. In a whole published split there is none."""
+        return tuple(name for name, count in zip(self.data.names.names, self.pixels, strict=True) if not count)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    item: str
+    problem: str | None = None
+    counts: NDArray[np.int64] | None = None
+    ignored: int = 0
+    turned: bool | None = None
+
+
+def verify(data: DataSet, *, workers: int = 4, quick: bool = False, partial: bool = False, said: Said | None = None) -> Report:
+    """Read a split whole.
+
+    Args:
+        data: an opened split.
+        workers: threads. More: faster, until the disk or the cores are busy.
+        quick: read the pictures' heads alone: sizes are compared, but a damaged picture is not found.
+        partial: a part of the split was meant: its files are not counted against the published number.
+        said: progress.
+
+    Returns:
+        What was found. No picture and no mask is kept.
+    """
+    problems: list[Problem] = []
+    turned: list[tuple[str, bool]] = []
+    ignored = 0
+    pixels, items = np.zeros(data.classes, np.int64), np.zeros(data.classes, np.int64)
+    for done, one in enumerate(_each(data, workers, quick=quick), 1):
+        if one.counts is not None:
+            pixels += one.counts
+            items += one.counts > 0
+        if one.problem is not None:
+            problems.append(Problem(one.item, one.problem))
+        if one.turned is not None:
+            turned.append((one.item, one.turned))
+        ignored += one.ignored
+        if said is not None:
+            said(f"reading {data.name}", done, len(data))
+    files = len({item.picture for item in data.items}) if data.draw is None else len(data)
+    published = None if partial else _published(data)
+    if published is not None and files != published:
+        problems.insert(0, Problem(None, _miscount(data, files, published)))
+    return Report(data, files, published, tuple(problems), pixels, items, ignored, tuple(turned))
+
+
+def _each(data: DataSet, workers: int, *, quick: bool) -> Iterator[_Seen]:
+    """What is seen of each item, in order; a bounded number of them is in work."""
+    left = iter(data.items)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            waiting = [pool.submit(_see, data, item, quick=quick) for item in islice(left, workers * _AHEAD)]
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting.extend(pool.submit(_see, data, item, quick=quick) for item in islice(left, 1))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _see(data: DataSet, item: Item, *, quick: bool) -> _Seen:
+    try:
+        mask = data.mask(item) if quick else data.read(item)[1]
+        turned = _turned(item) if data.draw is None else None
+        if quick and data.draw is None:
+            _same_size(item)
+    except DataError as error:
+        return _Seen(item.id, str(error))
+    counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)
+    return _Seen(item.id, None, counts[: data.classes].astype(np.int64), int(counts[IGNORE]), turned)
+
+
+def _turned(item: Item) -> bool | None:
+    """None: no EXIF orientation. True: the mask has the size of the stored pixels."""
+    if item.picture is None or item.mask is None:
+        return None
+    with Image.open(item.picture) as picture:
+        if picture.getexif().get(_ORIENTATION, 1) not in range(2, 9):
+            return None
+        size = picture.size
+    with Image.open(item.mask) as mask:
+        return size == mask.size
+
+
+def _same_size(item: Item) -> None:
+    if item.picture is None or item.mask is None:
+        return
+    try:
+        with Image.open(item.picture) as picture, Image.open(item.mask) as mask:
+            sizes, size = (picture.size, picture.size[::-1]), mask.size
+            turned = picture.getexif().get(_ORIENTATION, 1) in range(5, 9)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"Got {item.picture}, which cannot be read ({error}). Accepted is a whole picture. Copy it again.") from error
+    if size != sizes[0] and not (turned and size == sizes[1]):
+        raise DataError(
+            f"Got {item.picture} of {sizes[0][::-1]} pixels (height, width) and its mask {item.mask} of {size[::-1]}. "
+            "Accepted are equal sizes. Take both files from the same release."
+        )
+
+
+def _published(data: DataSet) -> int | None:
+    known = getattr(registry.load("datasets", data.name), "published", None)
+    return None if known is None else known(data.protocol).get(data.split)
+
+
+def _miscount(data: DataSet, files: int, published: int) -> str:
+    made = advice(data.name, data.root, data.split) if data.root is not None else "Complete it"
+    return (
+        f"Got {files:,} pictures in {data.split} of {data.name}. Accepted are the {published:,} that are published. "
+        f"{made}; where a part of it is meant, say so with --partial."
+    )
