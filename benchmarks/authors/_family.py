@@ -218,13 +218,21 @@ class Sample:
 def network_picture(picture: Picture, short: int) -> Tensor:
     """What MMSegmentation gives their network."""
     size = _windows.kept_ratio(picture.size, short)
-    try:
-        from cv2 import INTER_LINEAR, resize
-    except ImportError:
+    opencv = _opencv()
+    if opencv is None:
         pixels = _windows.bilinear(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1), size)
     else:
-        pixels = torch.from_numpy(resize(picture.pixels, (size[1], size[0]), interpolation=INTER_LINEAR)).permute(2, 0, 1)
+        found = opencv.resize(picture.pixels, (size[1], size[0]), interpolation=opencv.INTER_LINEAR)
+        pixels = torch.from_numpy(found).permute(2, 0, 1)
     return (pixels[None].float() - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+
+
+def _opencv() -> Any:
+    try:
+        found = importlib.import_module("cv2")
+    except ImportError:
+        return None
+    return found if hasattr(found, "resize") else None  # a stand-in has nothing
 
 
 def run_theirs(program: Any, picture: Picture, short: int) -> tuple[Tensor, Tensor, Tensor]:

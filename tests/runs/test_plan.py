@@ -75,7 +75,7 @@ def test_another_plan_is_refused_by_the_first_key_that_differs(tmp_path, other, 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "results.jsonl").touch()
-    with pytest.raises(RunError, match="but no run.json"):
+    with pytest.raises(RunError, match=r"but no run\.json"):
         plan.prepare(Plan(_ITEMS, {}), tmp_path)
 
 

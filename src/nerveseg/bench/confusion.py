@@ -111,7 +111,7 @@ def count(truth: UInt16[np.ndarray, "H W"], guess: UInt16[np.ndarray, "H W"], cl
     return _summed(true[kept], guessed[kept], pixels[kept], classes + 1)
 
 
-def total(pictures: Iterable[Int64[np.ndarray, "m 3"]], classes: int) -> Confusion:
+def total(pictures: Iterable[Int64[np.ndarray, "_ 3"]], classes: int) -> Confusion:
     """Sum pictures up, one at a time.
 
     Args:

@@ -98,8 +98,8 @@ def _classes(rest: str, known: Mapping[str, int], data: DataSet, where: str) -> 
         numbers = {int(word) + first for word in words}
         if max(numbers) >= data.classes:
             raise DataError(
-                f"Got the number {max(numbers) - first} in {where}. Accepted are 0 to {data.classes - first - 1}, the classes of {data.name} "
-                "without its background. Number them from 0."
+                f"Got the number {max(numbers) - first} in {where}. Accepted are 0 to {data.classes - first - 1}, the classes of "
+                f"{data.name} without its background. Number them from 0."
             )
         return tuple(sorted(numbers))
     parts = [part.strip() for part in rest.split(";") if part.strip()]
@@ -151,7 +151,9 @@ class Tagger:
         return tuple(self.ids[c] for c, score in enumerate(scores.tolist()) if score > edge or c == best)
 
     @classmethod
-    def load(cls, recipe: Recipe, data: DataSet, *, threshold: float | None, device: str | None, dtype: str | None, offline: bool) -> Tagger:
+    def load(
+        cls, recipe: Recipe, data: DataSet, *, threshold: float | None, device: str | None, dtype: str | None, offline: bool
+    ) -> Tagger:
         """Load the CLIP of a recipe and encode the classes of a data set.
 
         Args:

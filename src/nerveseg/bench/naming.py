@@ -154,7 +154,9 @@ def tower(recipe: str | Path | Recipe, *, device: str | None = None, dtype: str 
         return backbones.load(kind, folder.path, device=place, dtype=precision), chosen
 
 
-def check(names: ClassNames, network: Any, *, templates: str | Sequence[str], against: ClassNames | None = None, near: float = NEAR) -> Report:
+def check(
+    names: ClassNames, network: Any, *, templates: str | Sequence[str], against: ClassNames | None = None, near: float = NEAR
+) -> Report:
     """Look through a list of names.
 
     Args:
@@ -297,9 +299,7 @@ def _against(
             yield Finding("off sense", names.names[place], string, name, told[j][1], max(0.0, float(apart[i, j])), own)
 
 
-def _spreads(
-    names: ClassNames, owned: Sequence[tuple[int, str]], owners: np.ndarray, apart: Float[np.ndarray, "s s"]
-) -> list[Spread]:
+def _spreads(names: ClassNames, owned: Sequence[tuple[int, str]], owners: np.ndarray, apart: Float[np.ndarray, "s s"]) -> list[Spread]:
     found: list[Spread] = []
     for place, label in enumerate(names.labels):
         mine = np.flatnonzero(owners == place)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nerveseg.cli import bench_report
+from nerveseg.cli import bench_report, bench_wsss
 from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 from nerveseg.errors import OptionError
@@ -23,6 +23,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="The harness: recipes on data sets, scored as the field does.", no_args_is_help=True)
 app.command()(bench_report.report)
+app.command()(bench_wsss.wsss)
 
 _SHOWN = 20  # bad pictures that are named on the terminal; the journal has all
 

@@ -27,6 +27,7 @@ IGNORE = 65535
 UNKNOWN = 65534
 """What a stored value becomes that the data set does not define: the file is not what it should be."""
 
+_MEND = "Take the published file, or make it anew with `nerveseg datasets prepare` and --again; in a folder of your own, mend it."
 _LYING = 5  # EXIF orientations from here on swap height and width
 
 PROTOCOLS = ("sclip", "cliper")
@@ -138,14 +139,14 @@ class DataSet:
         if item.box is not None:
             values = _cut(values, item.box, path)
         if int(values.max(initial=0)) >= len(self.table):
-            raise DataError(f"Got {path} with the value {int(values.max())}. Accepted are 0 to {len(self.table) - 1}. Convert it anew.")
+            raise DataError(f"Got {path} with the value {int(values.max())}. Accepted are 0 to {len(self.table) - 1}. {_MEND}")
         ids = self.table[values]
         if (ids == UNKNOWN).any():
             wrong = int(values[ids == UNKNOWN].min())
             known = np.flatnonzero(self.table != UNKNOWN)
             raise DataError(
                 f"Got {path} with the value {wrong}, which is no class of {self.name}. Accepted are values from {known.min()} to "
-                f"{known.max()} that the data set defines. Run `nerveseg datasets verify`, or convert it anew."
+                f"{known.max()} that the data set defines. {_MEND}"
             )
         return ids
 
