@@ -221,7 +221,7 @@ def table(found: dict[str, dict[str, float]], given: argparse.Namespace) -> str:
     read, counted = (found[name]["seconds"] for name in ("reading a mask from its PNG", "label map → confusion"))
     ours, plain = (found[name]["seconds"] for name in ("soft scores → label map", "… a loop over classes"))
     said = (
-        f"{given.classes} classes, {WIDTH} × {HEIGHT}, scores on {GRID} × {GRID}, {given.threads} threads, the fastest of {given.repeat} "
+        f"{given.classes} classes, {WIDTH} × {HEIGHT}, scores on {GRID} × {GRID}, threads: {given.threads}, the fastest of {given.repeat} "
         f"runs. Confusion takes {counted / read:.2f} times as long as reading the PNG (wanted: at most 1); a decision {ours / plain:.2f} "
         "times as long as the loop (wanted: at most 0.5 s and 200 MiB). Last row: ms a map, and MiB gained from the 100th to the "
         f"{given.maps}th."

@@ -88,6 +88,13 @@ def _cityscapes(root, protocol):
     write_pair(picture, mask, [*range(19), 255], size=(1024, 2048))
 
 
+def _folder(root, protocol):
+    root.mkdir(exist_ok=True)
+    (root / "names.txt").write_text("background\ncat; kitten\ndog\n")
+    for stem in STEMS:
+        write_pair(root / f"images/{stem}.jpg", root / f"masks/{stem}.png", [0, 1, 2, 255])
+
+
 LAYOUTS = {
     "ade20k": _ade,
     "cityscapes": _cityscapes,
@@ -96,6 +103,7 @@ LAYOUTS = {
     "context59": _context,
     "context60": _context,
     "embedded": lambda root, protocol: None,
+    "folder": _folder,
     "voc20": _voc,
     "voc21": _voc,
 }

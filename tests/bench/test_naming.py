@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -99,12 +101,12 @@ def test_words_that_were_not_trained_on_cut_ones_and_strings_in_two_classes(repo
     found = naming.check(classes.read("long", tmp_path / "long.txt"), mini_clip, templates="none")
     assert [one.name[:3] for one in _of(found, "cut")] == ["cat"]
     assert len(_of(found, "no background")) == 1
-    assert report.strings == 10
+    assert report.strings == 11
 
 
 def test_what_names_are_meant_to_be_comes_from_another_list(mini_clip, tmp_path):
     (tmp_path / "mine.txt").write_text("background\ndog\ngrass\nhorse\n")
-    (tmp_path / "meant.txt").write_text("dog\nhorse\nhorse; pony\n".replace("\nhorse\n", "\ngrass\n"))
+    (tmp_path / "meant.txt").write_text("dog\ngrass\nhorse; pony\n")
     mine, meant = (classes.read("x", tmp_path / name) for name in ("mine.txt", "meant.txt"))
     assert _of(naming.check(mine, mini_clip, templates="none", against=meant), "off sense") == []
     (tmp_path / "turned.txt").write_text("dog\nhorse\ngrass\n")
@@ -137,7 +139,8 @@ def test_lists_that_ship_by_name_and_files():
         naming.names_of("voc21:nothing")
     with pytest.raises(DataError, match="cannot be read"):
         naming.names_of("nowhere.txt")
-    with pytest.raises(DataError, match="with a list that ships"):
+    assert len(naming.names_of("embedded")) == len(naming.names_of("embedded:synonyms")) == 112
+    with pytest.raises(DataError, match="no folder"):
         naming.names_of("folder")
 
 
@@ -154,6 +157,16 @@ def test_only_the_text_towers_network_is_loaded(monkeypatch):
     assert kinds == ["clip"]
 
 
+def test_what_the_page_shows_runs(run):
+    text = (Path(__file__).parents[2] / "docs" / "names.md").read_text("utf-8")
+    commands = re.findall(r"^nerveseg (names .+)$", text, re.MULTILINE)
+    assert len(commands) >= 2
+    for command in commands:
+        result = run(*command.split())
+        assert result.exit_code == 0, result.stderr
+    assert "rabbit" in run(*commands[0].split()).stdout
+
+
 def test_the_command(run, tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text(LIST)
@@ -163,7 +176,7 @@ def test_the_command(run, tmp_path):
         assert word in result.stdout
     assert path.read_text() == LIST
     said = json.loads(run("names", "check", path, "--json", "--against", path).stdout)
-    assert (said["recipe"], said["classes"], said["strings"]) == ("mini", 6, 10)
+    assert (said["recipe"], said["classes"], said["strings"]) == ("mini", 6, 11)
     assert {one["kind"] for one in said["findings"]} <= set(naming.KINDS)
     assert run("names", "check", "nowhere.txt").exit_code == 1
     assert run("names", "check", path, "--recipe", "nerve-iseg").exit_code == 2

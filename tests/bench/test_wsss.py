@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from nerveseg.datasets import IGNORE, Item
 from nerveseg.errors import DataError, OptionError, RunError
 from nerveseg.labels import tagclip
 from nerveseg.masks.palette import voc_palette
+from nerveseg.world.names import NAMES
 
 JOB = Job("mini", "embedded", split="train", limit=3, threads=1)
 GIVEN = PseudoMasks(JOB, abstain=0.7, soft=True)
@@ -274,6 +278,58 @@ def test_the_papers_recipe_runs_on_the_embedded_pair(voc, tmp_path):
     soft = load_file(made.folder / "scores" / "2007_000001.safetensors")
     assert soft["ids"].tolist() == [1, 15, 0]
     assert tuple(soft["scores"].shape) == (3, 32, 40)
+
+
+# The page, and the student.
+
+
+def test_what_the_page_shows_runs(run):
+    text = (Path(__file__).parents[2] / "docs" / "pseudo-masks.md").read_text("utf-8")
+    (command,) = re.findall(r"^```bash\nnerveseg (.+)\n```", text, re.MULTILINE)
+    result = run(*command.replace("--limit 20", "--limit 1").split(), *(f"--set={knob}={value}" for knob, value in QUICK.items()))
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def student():
+    path = Path(__file__).parents[2] / "examples" / "student.py"
+    spec = importlib.util.spec_from_file_location("student", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_students_classes_are_stuffs_and_kinds_of_things(student):
+    named = ["dog", "ladybug", "apple", "sunflower", "car", "ship", "chair", "candle", "grass", "road"]
+    ids = np.array([[*(NAMES.index(name) for name in named), 255]])
+    wanted = ["animal", "animal", "food", "food", "vehicle", "vehicle", "object", "object", "grass", "road"]
+    found = student.grouped(ids.astype(np.uint8))[0].tolist()
+    assert [student.CLASSES[index] for index in found[:-1]] == wanted
+    assert found[-1] == 255
+
+
+def test_a_student_learns_what_its_masks_say(student):
+    """Left half one class, right half another, told by colour; 255 is no target."""
+    picture = np.zeros((72, 72, 3), np.uint8)
+    picture[:, 36:] = 200
+    mask = np.where(np.arange(72)[None] < 36, 3, 7).repeat(72, 0).astype(np.uint8)
+    mask[:8] = 255
+    learnt = student.train([(picture, mask)], steps=30, seed=0)
+    with torch.inference_mode():
+        guess = learnt(student.scaled(picture[None]))[0].argmax(0).numpy()
+    assert (guess[8:] == mask[8:]).mean() > 0.9
+    again = student.train([(picture, mask)], steps=2, seed=0)
+    other = student.train([(picture, mask)], steps=2, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_masks_are_scored_where_they_say_something(student):
+    truth = np.array([[0, 0, 5, 5]], np.uint8)
+    told = np.array([[0, 255, 5, 0]], np.uint8)
+    picture = np.zeros((1, 4, 3), np.uint8)
+    found = student.agreement([(picture, told)], [(picture, truth)])
+    assert found.true.toarray().sum() == 3
+    assert found.both.toarray()[0, [0, 5]].tolist() == [1, 1]
 
 
 # Bad input.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nerveseg import runs
-from nerveseg.errors import MissingExtra
+from nerveseg.errors import MissingExtra, RunError
 from nerveseg.runs import Plan
 
 _HERE = Path(__file__).parent
@@ -43,6 +43,14 @@ def test_without_ray_the_command_that_installs_it_is_told(errands, tmp_path, mon
     outcomes = module.execute(errands.Errand(tmp_path), ("a",), workers=1, prefetch=0, options=module.Options(), stop=lambda: False)
     with pytest.raises(MissingExtra, match=r"pip install 'nerveseg\[ray\]'"):
         next(outcomes)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_at_which_nobody_answers_is_told_at_once(address):
+    module = importlib.import_module("nerveseg.runs.engines.ray")
+    with pytest.raises(RunError, match=f"no Ray cluster at {address}"):
+        module._check_there(address)
+    module._check_there("auto")
 
 
 @pytest.mark.slow

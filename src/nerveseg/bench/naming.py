@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg import backbones, registry
+from nerveseg import backbones, datasets, registry
 from nerveseg import recipe as recipes
 from nerveseg.datasets import classes
 from nerveseg.datasets.classes import ClassNames
@@ -120,8 +120,8 @@ def names_of(given: str) -> ClassNames:
     """
     data, _, origin = given.partition(":")
     if data in registry.names("datasets") and not Path(given).exists():
-        if not classes.lists(data):
-            raise DataError(f"Got {given!r}. Accepted are data sets with a list that ships. Give the path of a file.")
+        if not classes.lists(data):  # drawn ones hold their own names
+            return datasets.open(data, class_names=origin or "official").names
         module = registry.load("datasets", data)
         return classes.read(data, origin or "official", count=module.count, background=module.background)
     found = classes.read("a check", given)

@@ -200,7 +200,7 @@ def _collect(folder: str | Path, classes: int) -> tuple[dict[str, dict[str, _Col
 def _shown(
     found: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]], best: Mapping[str, tuple[float, str]]
 ) -> Iterator[tuple[str, str]]:
-    """(title, variant) of every row: of a group its best, or its worst where it says so, by the pictures that rules are chosen on."""
+    """(title, variant) of every row: of a group its best, or its worst and then all where it says so, by the pictures of the choice."""
     done: set[str] = set()
     for name in found:
         group = about[name].get("group")
@@ -211,6 +211,8 @@ def _shown(
             members = [other for other in found if about[other].get("group") == group]
             pick = min if about[name].get("worst") else max
             yield group, pick(members, key=lambda one: best[one][0])
+            if about[name].get("worst"):
+                yield from ((other, other) for other in members)
 
 
 def _miou(tallies: Tallies, average: str) -> float:

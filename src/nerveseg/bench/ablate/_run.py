@@ -19,6 +19,7 @@ from nerveseg.bench.confusion import count
 from nerveseg.bench.job import Job, about, identity
 from nerveseg.bench.words import Asked, ask
 from nerveseg.datasets import DataSet, Item
+from nerveseg.datasets.classes import has_synonyms, read
 from nerveseg.errors import OptionError
 from nerveseg.masks.decide import decide
 from nerveseg.picture import Picture
@@ -86,7 +87,7 @@ def plan(given: Ablation, *, command: str = "", shard: tuple[int, int] = (0, 1))
     if choosing is not None:
         items = [f"{CHOOSE}/{item.id}" for item in choosing.open().items[: choosing.limit]] + items
     rules = [rule.label for rule in RULES]
-    mine = {"ablation": given.kind, "choose": given.choose, "rules": rules, "half": given.half, "synonyms": given.synonyms}
+    mine = {"ablation": given.kind, "choose": given.choose, "rules": rules, "half": given.half, "synonyms": _digest(given)}
     return Plan(tuple(items), {**identity(given.job, data), **mine, "kind": "nerveseg-ablate-1"}, about(given.job, command=command), shard)
 
 
@@ -170,6 +171,14 @@ class Worker:
         for label, rule, options in _rules(recipe, choose=self.given.choose > 0):
             ids = decide(maps[0], maps[1], picture.size, background=background, rule=rule, options=options, scale=solved.scale)
             yield label, ids.cpu().numpy()
+
+
+def _digest(given: Ablation) -> str | None:
+    """Of the words that an ablation of names draws from, whether they ship or come from a file."""
+    if given.kind != "names":
+        return None
+    path = given.synonyms or ("synonyms" if has_synonyms(given.job.data) else None)
+    return None if path is None else read(given.job.data, path).digest
 
 
 def _about(variant: Variant) -> dict[str, Any]:

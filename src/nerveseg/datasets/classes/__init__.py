@@ -2,6 +2,9 @@
 
 A file has one class a line in the order of ids, ``;`` parts the strings of one class, the first is its name; ``#`` starts a comment.
 Files of others are read too: where no line has a ``;``, ``,`` parts the strings.
+
+``DATA.synonyms.txt`` is no list to score with but other words for the same classes, after the name of each: what tells how much a score
+hangs on names. It is read as the list "synonyms".
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from pathlib import Path
 from nerveseg.errors import DataError
 from nerveseg.words.vocabulary import BACKGROUND, Label
 
-__all__ = ["ClassNames", "lists", "read"]
+__all__ = ["SYNONYMS", "ClassNames", "has_synonyms", "lists", "read"]
+
+SYNONYMS = "synonyms"
+"""What the file of other words for a data set's classes is called."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,12 @@ def lists(data: str) -> tuple[str, ...]:
     """The lists that ship for a data set, "official" first."""
     found = sorted(path.name for path in files(__name__).iterdir() if path.name.startswith(f"{data}.") and path.name.endswith(".txt"))
     origins = [name.removeprefix(f"{data}.").removesuffix(".txt") for name in found]
-    return tuple(sorted(origins, key=lambda origin: (origin != "official", origin)))
+    return tuple(sorted((origin for origin in origins if origin != SYNONYMS), key=lambda origin: (origin != "official", origin)))
+
+
+def has_synonyms(data: str) -> bool:
+    """Whether other words for a data set's classes ship."""
+    return files(__name__).joinpath(f"{data}.{SYNONYMS}.txt").is_file()
 
 
 def read(data: str, names: str | Path = "official", *, count: int | None = None, background: bool = False) -> ClassNames:
@@ -64,7 +75,7 @@ def read(data: str, names: str | Path = "official", *, count: int | None = None,
     Raises:
         DataError: no such list, a file that cannot be read, or with another number of classes, or a name twice.
     """
-    if str(names) in lists(data):
+    if str(names) in lists(data) or (str(names) == SYNONYMS and has_synonyms(data)):
         origin, text = str(names), files(__name__).joinpath(f"{data}.{names}.txt").read_text("utf-8")
     else:
         origin, text = str(names), _text(Path(names), data)

@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -149,14 +150,13 @@ def _cluster(ray: Any, workers: int, options: Options) -> Iterator[None]:
         return
     own = {"num_cpus": max(1, math.ceil(workers * options.cpus)), "object_store_memory": _STORE}
     address = _address(options)
+    _check_there(address)
     given = {"address": address} if address else {"address": "local", "include_dashboard": False, **own}
     try:
         with _signals_kept():
             ray.init(**given, log_to_driver=False, configure_logging=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise RunError(
-            f"Got no Ray cluster at {address or 'this machine'} ({error}). Accepted is one that runs. Start it, or leave the address out."
-        ) from error
+        raise _no_cluster(address, error) from error
     try:
         yield
     finally:
@@ -166,6 +166,24 @@ def _cluster(ray: Any, workers: int, options: Options) -> Iterator[None]:
 
 def _address(options: Options) -> str:
     return options.address or os.environ.get("RAY_ADDRESS", "")
+
+
+def _check_there(address: str) -> None:
+    """Ray takes minutes to find that nobody answers; a connection of our own takes seconds."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # "auto", a name of its own kind, or none
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=_PATIENCE):
+            return
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> RunError:
+    return RunError(
+        f"Got no Ray cluster at {address or 'this machine'} ({error}). Accepted is one that runs. Start it, or leave the address out."
+    )
 
 
 def _check_room(ray: Any, options: Options) -> None:
