@@ -151,3 +151,22 @@ def test_another_job_s_folder_is_refused(ran, tmp_path):
     (tmp_path / "items.jsonl").write_bytes((folder / "items.jsonl").read_bytes())
     with pytest.raises(RunError, match="another kind of job"):
         _report.outcome(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cliper", "iseg"])
+def test_without_a_choice_of_rules_a_variant_decides_as_its_recipe_does(name, data, tmp_path):
+    from nerveseg.world.compare import carried
+
+    recipe = carried(name)
+    segmenter = Segmenter.from_pretrained(recipe, device="cpu")
+    picture, mask = data.read(data.items[0])
+    asked = ask(data, data.items[0])
+    given = _run.Ablation("affinity", JOB, choose=0, variants=(Variant("plain"),))
+    worker = _run.Worker(given)
+    state = {"segmenter": segmenter, "items": {"score/x": (data, data.items[0])}, "variants": _solve.prepare(recipe, given.variants)}
+    worker._state.update(state)
+    ((_, rules),) = worker.work("score/x", (picture, mask)).result["variants"].items()
+    ((_, found),) = rules["rules"].items()
+    result = segmenter(picture, asked.vocabulary, background=asked.background)
+    guess = asked.guess(result.segmentation.numpy())
+    assert found == _run.count(mask, guess, data.classes).tolist()

@@ -22,6 +22,7 @@ from nerveseg.datasets import DataSet, Item
 from nerveseg.datasets.classes import has_synonyms, read
 from nerveseg.errors import OptionError
 from nerveseg.masks.decide import decide
+from nerveseg.masks.upsample import resample
 from nerveseg.picture import Picture
 from nerveseg.recipe import Recipe
 from nerveseg.runs.plan import Plan
@@ -169,7 +170,10 @@ class Worker:
         maps = [columns.T.unflatten(1, solved.grid) for columns in (solved.P, solved.G)]
         background = asked.background is not None
         for label, rule, options in _rules(recipe, choose=self.given.choose > 0):
-            ids = decide(maps[0], maps[1], picture.size, background=background, rule=rule, options=options, scale=solved.scale)
+            through = getattr(options, "through", 0)
+            P = resample(maps[0], (through, through)) if through else maps[0]
+            G = solved.own if solved.own is not None and rule == recipe.rule.name else maps[1]
+            ids = decide(P, G, picture.size, background=background, rule=rule, options=options, scale=solved.scale)
             yield label, ids.cpu().numpy()
 
 

@@ -46,12 +46,14 @@ class Solved:
         G: before it.
         grid: (h, w) of both.
         scale: m, see `Labelling.scale`.
+        own: G on the label source's own grid, see `Labelling.own`.
     """
 
     P: Float[Tensor, "n k"]
     G: Float[Tensor, "n k"]
     grid: tuple[int, int]
     scale: float
+    own: Float[Tensor, "k g v"] | None = None
 
 
 def prepare(recipe: Recipe, variants: Sequence[Variant]) -> tuple[Prepared, ...]:
@@ -85,25 +87,32 @@ class Solver:
         encoding: Encoding = self._once(["encoding", given.encoded], lambda: self.encode(recipe))
         asked = self.asked(variant)
         words = "as they are" if variant.names is None else variant.names.digest
-        named = ["G", given.encoded, words, _tables(recipe, "labels", "calibration")]
+        # Of [masks] only the grid of the class score is the labels' part.
+        named = ["G", given.encoded, words, _tables(recipe, "labels", "calibration"), getattr(recipe.rule.options, "score_grid", "walk")]
         start: Labelling = self._once(named, lambda: self._labels(encoding, recipe, asked))
+        if encoding.heads is None and recipe.walk is not None and not variant.once:
+            # Heads, if any, come with the words, from the label source itself: nothing is shared.
+            inside = self._segmenter(recipe).label(encoding, asked.vocabulary, asked.background, recipe=recipe)
+            return Solved(inside.P, inside.G, inside.grid, inside.scale, inside.own)
         if encoding.heads is None or recipe.walk is None:
-            return Solved(start.G, start.G, start.grid, start.scale)
+            return Solved(start.G, start.G, start.grid, start.scale, start.own)
         heads = _some(encoding.heads, variant.heads)
         if recipe.walk.module.needs == "heads" and not variant.once:
             P = recipe.walk.module.solve(heads, start.G, recipe.walk.options).probabilities
-            return Solved(P, start.G, start.grid, start.scale)
+            return Solved(P, start.G, start.grid, start.scale, start.own)
         graph = ["S", *named, list(variant.heads or ()), _tables(recipe, "transition", "kernel")]
         S: Transition = self._once(
             graph, lambda: transition.build(heads, start.G, options=recipe.transition, kernel_options=recipe.kernel.options)
         )
         P = S @ start.G if variant.once else recipe.walk.module.solve(S, start.G, recipe.walk.options).probabilities
-        return Solved(P, start.G, start.grid, start.scale)
+        return Solved(P, start.G, start.grid, start.scale, start.own)
 
     def _labels(self, encoding: Encoding, recipe: Recipe, asked: Asked) -> Labelling:
         alone = recipe.changed({"walk.solver": "none"})
-        segmenter = dataclasses.replace(self.segmenter, recipe=recipe)
-        return segmenter.label(encoding, asked.vocabulary, asked.background, recipe=alone)
+        return self._segmenter(recipe).label(encoding, asked.vocabulary, asked.background, recipe=alone)
+
+    def _segmenter(self, recipe: Recipe) -> Segmenter:
+        return dataclasses.replace(self.segmenter, recipe=recipe)
 
     def _once(self, what: list[Any], make: Callable[[], Any]) -> Any:
         name = json.dumps(what, sort_keys=True, default=str)
