@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers.utils import logging
 
 from nerveseg import __version__, datasets, registry
 from nerveseg import recipe as recipes
@@ -17,7 +21,7 @@ from nerveseg.bench.protocol import Protocol, protocol
 from nerveseg.bench.words import ask
 from nerveseg.datasets import DataSet
 from nerveseg.recipe import Recipe
-from nerveseg.segmenter import at_home, device_and_dtype
+from nerveseg.segmenter import Segmenter, at_home, device_and_dtype
 from nerveseg.weights.locate import locate
 
 __all__ = ["KIND", "Job", "about", "identity"]
@@ -94,6 +98,15 @@ class Job:
         """The same with weights that can be found from anywhere."""
         return at_home(self.recipe, self.compose())
 
+    def load(self) -> Segmenter:
+        """Load the networks where the job says, and keep to its threads: what every worker does first."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        with _without_bars():
+            return Segmenter.from_pretrained(
+                self.placed(), device=self.device, dtype=self.dtype, offline=self.offline, low_memory=self.low_memory
+            )
+
 
 def identity(job: Job, data: DataSet) -> dict[str, Any]:
     """What must be equal for results to belong together; reads the weights for their digests (seconds a gigabyte)."""
@@ -153,3 +166,15 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the libraries' bars away while weights are read: several workers would draw theirs into one another."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -26,7 +26,7 @@ from nerveseg.errors import RunError
 from nerveseg.runs import journal, plan, results
 from nerveseg.runs.whole import writing
 
-__all__ = ["Scored", "classes_of", "confusions", "finish", "read", "seconds"]
+__all__ = ["Scored", "classes_of", "confusions", "finish", "percent", "read", "seconds"]
 
 _DIGITS = 10  # of percents: more than anybody reads, fewer than two machines' sums differ in
 
@@ -144,23 +144,23 @@ def _summary(scored: Scored) -> dict[str, Any]:
     counts = zip(scored.confusion.both.tolist(), scored.confusion.true.tolist(), scored.confusion.guessed.tolist(), strict=True)
     return {
         "pixels": int(scored.confusion.table.sum()),
-        "miou": _percent(own.miou),
-        "miou_by_average": {average: _percent(metrics(scored.confusion, average).miou) for average in AVERAGES},
-        "pixel_accuracy": _percent(own.pixel_accuracy),
-        "mean_accuracy": _percent(own.mean_accuracy),
-        "weighted_iou": _percent(own.weighted_iou),
-        "ece": _percent(100 * scored.calibration.ece),
-        "risk_area": _percent(100 * scored.calibration.risk_area),
+        "miou": percent(own.miou),
+        "miou_by_average": {average: percent(metrics(scored.confusion, average).miou) for average in AVERAGES},
+        "pixel_accuracy": percent(own.pixel_accuracy),
+        "mean_accuracy": percent(own.mean_accuracy),
+        "weighted_iou": percent(own.weighted_iou),
+        "ece": percent(100 * scored.calibration.ece),
+        "risk_area": percent(100 * scored.calibration.risk_area),
         "risk_coverage": [
-            {"confidence": edge, "coverage": _percent(100 * coverage), "risk": _percent(100 * risk)}
+            {"confidence": edge, "coverage": percent(100 * coverage), "risk": percent(100 * risk)}
             for edge, coverage, risk in scored.calibration.risk_coverage
         ],
         "classes": [
             {
                 "id": index,
                 "name": name,
-                "iou": _percent(iou),
-                "accuracy": _percent(accuracy),
+                "iou": percent(iou),
+                "accuracy": percent(accuracy),
                 "both": both,
                 "true": true,
                 "guessed": guessed,
@@ -172,7 +172,8 @@ def _summary(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _percent(value: float) -> float | None:
+def percent(value: float) -> float | None:
+    """A score as files have it: None where there is none."""
     return None if math.isnan(value) else round(float(value), _DIGITS)
 
 

@@ -20,7 +20,7 @@ from nerveseg import registry, runs
 from nerveseg.bench.ablate._run import SCORE, Ablation, Worker
 from nerveseg.bench.ablate.base import RULES, Variant
 from nerveseg.bench.job import Job, about, identity
-from nerveseg.bench.report.bootstrap import Interval, difference, scores
+from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.datasets import DataSet
 from nerveseg.errors import DataError
@@ -123,7 +123,7 @@ def tune(
             continue
         found = bench.measure(f"round-{number}", candidates, seen)
         for variant, rule in itertools.product(candidates, RULES):
-            score = _miou(found[variant.name][rule.label], bench.average)
+            score = miou(found[variant.name][rule.label], average=bench.average)
             if score > looked:
                 looked, settings = score, {**variant.settings, "masks.rule": rule.name, **{f"masks.{k}": v for k, v in rule.knobs.items()}}
     as_it_was = bench.measure("check-before", [Variant("as it was")], unseen, own_rule=True)["as it was"]
@@ -132,7 +132,13 @@ def tune(
     gain = difference(after, before, average=bench.average)
     changed = recipe.changed(settings)
     result = Tuned(
-        settings, gain, _miou(before, bench.average), _miou(after, bench.average), looked, (len(seen), len(unseen)), changed.to_toml()
+        settings,
+        gain,
+        miou(before, average=bench.average),
+        miou(after, average=bench.average),
+        looked,
+        (len(seen), len(unseen)),
+        changed.to_toml(),
     )
     if result.real:
         with writing(Path(folder) / "recipe.toml") as file:
@@ -196,10 +202,6 @@ def _for_kernel(settings: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     sharp = getattr(registry.load("kernels", settings["transition.kernel"]), "sharpness", None)
     share = settings.get("transition.neighbours", recipe.transition.neighbours)
     return {**settings, "transition.neighbours": share if sharp else None}
-
-
-def _miou(tallies: Tallies, average: str) -> float:
-    return float(scores(tallies, np.ones((1, tallies.pictures)), average=average)[0])
 
 
 def _comment(result: Tuned, job: Job) -> str:

@@ -17,7 +17,7 @@ from nerveseg.datasets import DataSet, Item
 from nerveseg.errors import DataError, LabelError, OptionError
 from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary
 
-__all__ = ["OFFERS", "Asked", "ask"]
+__all__ = ["OFFERS", "Asked", "ask", "background_of"]
 
 OFFERS = ("listed", "all")
 
@@ -66,11 +66,12 @@ def ask(data: DataSet, item: Item | None = None, *, offer: str = "listed", misse
     vocabulary = Vocabulary(tuple(data.names.labels[index] for index in classes))
     words = data.names.labels[0].strings if data.background else (BACKGROUND,) if misses else ()
     rest = 0 if data.background else data.classes
-    background = _background(data, vocabulary, words) if words else None
+    background = background_of(data, vocabulary, words) if words else None
     return Asked(vocabulary, background, np.array([*classes, *([rest] if background else [])], np.uint16))
 
 
-def _background(data: DataSet, vocabulary: Vocabulary, words: tuple[str, ...]) -> Background | None:
+def background_of(data: DataSet, vocabulary: Vocabulary, words: tuple[str, ...]) -> Background | None:
+    """The background asked for by some words, beside the labels; raises `DataError` where they do not fit the data set's names."""
     try:
         return Background.parse(list(dict.fromkeys(words)), vocabulary)
     except LabelError as error:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-from transformers.utils import logging
 
 from nerveseg.bench import calibration, confusion
 from nerveseg.bench.job import Job
@@ -50,14 +45,9 @@ class Scoring:
     def start(self) -> None:
         """Open the data set and load the networks."""
         job = self._job
-        if job.threads is not None:
-            torch.set_num_threads(job.threads)
         self._data = job.open()
         self._items = {item.id: item for item in self._data.items}
-        with _without_bars():
-            self._segmenter = Segmenter.from_pretrained(
-                job.placed(), device=job.device, dtype=job.dtype, offline=job.offline, low_memory=job.low_memory
-            )
+        self._segmenter = job.load()
         if self._data.offered is None or job.offer == "all":
             self._asked = ask(self._data, offer=job.offer, misses=job.rules.misses)
 
@@ -100,15 +90,3 @@ def line(result: Segmentation, asked: Asked, truth: Mask, classes: int) -> dict[
         "confusion": confusion.count(truth, guess, classes).tolist(),
         "calibration": [list(row) for row in calibration.bins(confidence, guess == truth, truth != IGNORE)],
     }
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep the libraries' bars away while weights are read: several workers would draw theirs into one another."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

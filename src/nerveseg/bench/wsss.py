@@ -30,10 +30,11 @@ from nerveseg.bench.confusion import Confusion, count, metrics
 from nerveseg.bench.image_labels import Tagger
 from nerveseg.bench.job import Job, about, identity
 from nerveseg.bench.protocol import protocol
-from nerveseg.bench.words import Asked
+from nerveseg.bench.scored import percent
+from nerveseg.bench.words import Asked, background_of
 from nerveseg.datasets import IGNORE, DataSet, Item
 from nerveseg.datasets.base import Mask
-from nerveseg.errors import DataError, LabelError, OptionError, RunError
+from nerveseg.errors import DataError, OptionError, RunError
 from nerveseg.masks.palette import voc_palette
 from nerveseg.picture import Picture
 from nerveseg.recipe import Recipe
@@ -43,7 +44,7 @@ from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Record
 from nerveseg.segmenter import Segmenter
 from nerveseg.words.prompts import clean
-from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary
+from nerveseg.words.vocabulary import BACKGROUND, Vocabulary
 from nerveseg.writers.base import replacing
 
 __all__ = ["KIND", "UNSURE", "Made", "PseudoMasks", "Worker", "ask", "finish", "folder_of", "run"]
@@ -54,7 +55,6 @@ KIND = "nerveseg-wsss-1"
 UNSURE = 255
 """Value of a pixel that training should leave out."""
 
-_DIGITS = 10
 _SIZE = 16  # digits of a picture's digest that a line keeps
 
 
@@ -204,11 +204,7 @@ def ask(data: DataSet, classes: tuple[int, ...], recipe: Recipe) -> Asked:
         words = tuple(part.strip() for part in own.split(",") if part.strip())
     taken = {clean(string).casefold() for label in vocabulary for string in (label.name, *label.strings)}
     words = tuple(dict.fromkeys(word for word in words if clean(word).casefold() not in taken)) or (BACKGROUND,)
-    try:
-        background = Background.parse(list(words), vocabulary)
-    except LabelError as error:
-        raise DataError(f"Got the names {data.names.origin} of {data.name} with a background that does not fit: {error}") from error
-    return Asked(vocabulary, background, np.array([*classes, 0], np.uint16))
+    return Asked(vocabulary, background_of(data, vocabulary, words), np.array([*classes, 0], np.uint16))
 
 
 @dataclass(eq=False)
@@ -226,12 +222,7 @@ class Worker:
     def start(self) -> None:
         """Open the data, load the networks."""
         given, job = self.given, self.given.job
-        if job.threads is not None:
-            torch.set_num_threads(job.threads)
-        data = job.open()
-        segmenter = Segmenter.from_pretrained(
-            job.placed(), device=job.device, dtype=job.dtype, offline=job.offline, low_memory=job.low_memory
-        )
+        data, segmenter = job.open(), job.load()
         items = data.items[: job.limit]
         known: Mapping[str, tuple[int, ...]] = {}
         tagger: Tagger | None = None
@@ -370,7 +361,7 @@ def finish(folder: str | Path) -> dict[str, Any]:
         "pictures": sums.pictures,
         "without_labels": sums.empty,
         "missing": len(found.mine) - sums.pictures,
-        "unsure": _percent(100 * sums.unsure / sums.pixels if sums.pixels else math.nan),
+        "unsure": percent(100 * sums.unsure / sums.pixels if sums.pixels else math.nan),
     }
     if sums.scored:
         content |= _scores(sums, said)
@@ -384,17 +375,13 @@ def _scores(sums: _Sums, said: Mapping[str, Any]) -> dict[str, Any]:
     sure, whole = (metrics(Confusion(sums.tables[part]), average) for part in ("sure", "confusion"))
     rows = zip(said["names"]["classes"], sure.iou.tolist(), whole.iou.tolist(), strict=True)
     return {
-        "miou": _percent(sure.miou),
-        "miou_all": _percent(whole.miou),
-        "pixel_accuracy": _percent(sure.pixel_accuracy),
-        "pixel_accuracy_all": _percent(whole.pixel_accuracy),
-        "label_precision": _percent(100 * sums.both / sums.told if sums.told else math.nan),
-        "label_recall": _percent(100 * sums.both / sums.true if sums.true else math.nan),
+        "miou": percent(sure.miou),
+        "miou_all": percent(whole.miou),
+        "pixel_accuracy": percent(sure.pixel_accuracy),
+        "pixel_accuracy_all": percent(whole.pixel_accuracy),
+        "label_precision": percent(100 * sums.both / sums.told if sums.told else math.nan),
+        "label_recall": percent(100 * sums.both / sums.true if sums.true else math.nan),
         "classes": [
-            {"id": index, "name": name, "iou": _percent(one), "iou_all": _percent(other)} for index, (name, one, other) in enumerate(rows)
+            {"id": index, "name": name, "iou": percent(one), "iou_all": percent(other)} for index, (name, one, other) in enumerate(rows)
         ],
     }
-
-
-def _percent(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), _DIGITS)

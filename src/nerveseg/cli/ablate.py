@@ -52,26 +52,26 @@ def ablate(
     """
     from nerveseg.bench.ablate._jobs import TABLE, run
     from nerveseg.bench.ablate._run import Ablation
-    from nerveseg.bench.job import Job
     from nerveseg.cli._console import still
-    from nerveseg.cli._words import read_settings
+    from nerveseg.cli._jobs import job_of
 
     still()
-    job = Job(
+    job = job_of(
         recipe=recipe,
-        data=data.replace("-", "_"),
-        root=None if root is None else str(root),
+        data=data,
+        root=root,
         split=split,
         protocol=protocol,
         class_names=names,
         limit=limit,
-        settings=read_settings(settings or ()),
+        settings=settings,
         seed=seed,
         device=device,
         dtype=dtype,
         offline=offline,
         low_memory=low_memory,
-        threads=threads or (1 if workers > 1 else None),
+        workers=workers,
+        threads=threads,
     )
     given = Ablation(kind, job, choose, choose_split, _text(synonyms), _text(cache), half)
     place = out / f"{given.kind}-{job.data}-{job.compose().name}"

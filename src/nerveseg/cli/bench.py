@@ -64,28 +64,28 @@ def run(
     skipped.
     """
     from nerveseg.bench import run as bench
-    from nerveseg.bench.job import Job
     from nerveseg.cli._console import still
-    from nerveseg.cli._words import read_settings
+    from nerveseg.cli._jobs import job_of
 
-    part, knobs = _shard(shard), read_settings(settings or ())
+    part = _shard(shard)
     jobs = [
-        Job(
+        job_of(
             recipe=one,
-            data=name.replace("-", "_"),
-            root=None if root is None else str(root),
+            data=name,
+            root=root,
             split=split,
             protocol=protocol,
             class_names=names,
             offer=offer,
             limit=limit,
-            settings=knobs,
+            settings=settings,
             seed=seed,
             device=device,
             dtype=dtype,
             offline=offline,
             low_memory=low_memory,
-            threads=threads or (1 if workers > 1 else None),
+            workers=workers,
+            threads=threads,
         )
         for name in data
         for one in recipe

@@ -64,28 +64,28 @@ def wsss(
     """
     from nerveseg import registry
     from nerveseg.bench import wsss as pseudo
-    from nerveseg.bench.job import Job
     from nerveseg.cli._console import still
-    from nerveseg.cli._words import read_settings
+    from nerveseg.cli._jobs import job_of
 
     still()
     name = data.replace("-", "_")
     module = registry.load("datasets", name)
-    job = Job(
+    job = job_of(
         recipe=recipe,
         data=name,
-        root=None if root is None else str(root),
+        root=root,
         split=split or ("train" if "train" in module.splits else None),
         protocol=protocol or ("cliper" if "cliper" in module.protocols else module.protocols[0]),
         class_names=names,
         limit=limit,
-        settings=read_settings(settings or ()),
+        settings=settings,
         seed=seed,
         device=device,
         dtype=dtype,
         offline=offline,
         low_memory=low_memory,
-        threads=threads or (1 if workers > 1 else None),
+        workers=workers,
+        threads=threads,
     )
     given = pseudo.PseudoMasks(job, labels, abstain, soft, score, tagger, tag_threshold)
     with waiting("reading recipes and lists"):

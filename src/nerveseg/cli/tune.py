@@ -40,26 +40,25 @@ def tune(
 
     OUT/recipe.toml is written only where the gain on the pictures that were not looked at is clear of 0.
     """
-    from nerveseg.bench.job import Job
     from nerveseg.bench.tune import tune as tuned
     from nerveseg.cli._console import still
-    from nerveseg.cli._words import read_settings
+    from nerveseg.cli._jobs import job_of
 
     still()
-    job = Job(
+    job = job_of(
         recipe=recipe,
-        data=data.replace("-", "_"),
-        root=None if root is None else str(root),
+        data=data,
+        root=root,
         split=split,
         class_names=names,
         limit=limit,
-        settings=read_settings(settings or ()),
+        settings=settings,
         seed=seed,
         device=device,
         dtype=dtype,
         offline=offline,
         low_memory=low_memory,
-        threads=1 if workers > 1 else None,
+        workers=workers,
     )
     found = tuned(job, out, cache=None if cache is None else str(cache), workers=workers, command=shlex.join(["nerveseg", *sys.argv[1:]]))
     gain = found.gain

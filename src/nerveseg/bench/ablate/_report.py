@@ -13,7 +13,7 @@ import numpy as np
 from nerveseg import registry
 from nerveseg.bench.ablate._run import CHOOSE, SCORE
 from nerveseg.bench.protocol import protocol
-from nerveseg.bench.report.bootstrap import Interval, difference, scores
+from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.errors import RunError
 from nerveseg.runs import plan, results
@@ -99,7 +99,7 @@ def outcome(folder: str | Path) -> Outcome:
     judged = CHOOSE if CHOOSE in pictures else SCORE  # without pictures to choose on each variant has one rule
     best: dict[str, tuple[float, str]] = {}
     for name, rules in found.items():
-        marks = {rule: _miou(kept.tallies(judged), average) for rule, kept in rules.items()}
+        marks = {rule: miou(kept.tallies(judged), average=average) for rule, kept in rules.items()}
         rule = max(marks, key=lambda one: -math.inf if math.isnan(marks[one]) else marks[one])
         best[name] = (marks[rule], rule)
     shown = list(_shown(found, about, best))
@@ -108,7 +108,9 @@ def outcome(folder: str | Path) -> Outcome:
     for title, variant in shown:
         own = tallies[title]
         gain = None if title == module.reference else difference(own, tallies[module.reference], average=average)
-        rows.append(Row(title, "" if title == variant else variant, best[variant][1], _miou(own, average), gain, about[variant].get("at")))
+        rows.append(
+            Row(title, "" if title == variant else variant, best[variant][1], miou(own, average=average), gain, about[variant].get("at"))
+        )
     command = str(made.about.get("command", ""))
     return Outcome(identity["ablation"], identity, tuple(rows), module.reference, pictures.get(CHOOSE, 0), pictures[SCORE], command)
 
@@ -213,7 +215,3 @@ def _shown(
             yield group, pick(members, key=lambda one: best[one][0])
             if about[name].get("worst"):
                 yield from ((other, other) for other in members)
-
-
-def _miou(tallies: Tallies, average: str) -> float:
-    return float(scores(tallies, np.ones((1, tallies.pictures)), average=average)[0])

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from nerveseg import registry
 from nerveseg.bench.ablate import _solve
 from nerveseg.bench.ablate.base import RULES, Rule, Setting, Variant
@@ -109,14 +107,10 @@ class Worker:
     def start(self) -> None:
         """Open the data, load the networks, compose every variant's recipe."""
         job = self.given.job
-        if job.threads is not None:
-            torch.set_num_threads(job.threads)
         data = job.open()
         choosing = self.given.choosing(data)
         parts = {SCORE: data} if choosing is None else {SCORE: data, CHOOSE: choosing.open()}
-        segmenter = Segmenter.from_pretrained(
-            job.placed(), device=job.device, dtype=job.dtype, offline=job.offline, low_memory=job.low_memory
-        )
+        segmenter = job.load()
         first = self._kept(segmenter).encode(data.read(data.items[0])[0])
         setting = Setting(segmenter.recipe, segmenter.networks, first.heads.count if first.heads else 0, data, _path(self.given.synonyms))
         self._state = {

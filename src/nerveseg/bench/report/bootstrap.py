@@ -17,7 +17,7 @@ from nerveseg.bench.confusion import AVERAGES
 from nerveseg.bench.report.tallies import Tallies
 from nerveseg.errors import OptionError, ShapeError
 
-__all__ = ["DRAWS", "Interval", "difference", "interval", "scores"]
+__all__ = ["DRAWS", "Interval", "difference", "interval", "miou", "scores"]
 
 DRAWS = 2000
 """Draws; the ends of a 95 % interval move by about 2 % of its width from seed to seed."""
@@ -86,6 +86,11 @@ def difference(one: Tallies, other: Tallies, *, average: str = "union", draws: i
 def scores(tallies: Tallies, weights: Float64[np.ndarray, "d n"], *, average: str = "union") -> Float64[np.ndarray, " d"]:
     """Data-set mIoU in percent, each picture counted as often as its weight says; NaN where nothing is left to score."""
     return _scored(_parts(tallies, average), weights, average)
+
+
+def miou(tallies: Tallies, *, average: str = "union") -> float:
+    """Data-set mIoU in percent, each picture once."""
+    return float(scores(tallies, np.ones((1, tallies.pictures)), average=average)[0])
 
 
 def _parts(tallies: Tallies, average: str) -> tuple[csr_array, ...]:
