@@ -23,6 +23,7 @@ _ROWS = (
     ("backbones",),
     ("labels", "graph"),
     ("masks",),
+    ("clicks",),
     ("segmentation",),
     ("writers",),
     ("recipe",),

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from nerveseg.backbones.place import device_and_dtype
 from nerveseg.errors import LabelError, OptionError, PictureError, RecipeError, WeightsNotFound
 from nerveseg.masks.decide import decide
 from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
-from nerveseg.segmenter import Segmenter, UntrainedWord, device_and_dtype
+from nerveseg.segmenter import Segmenter, UntrainedWord
 from nerveseg.words.vocabulary import Vocabulary
 from nerveseg.world import scenes
 from nerveseg.world.names import NAMES, STUFF, THINGS

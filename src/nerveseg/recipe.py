@@ -29,7 +29,7 @@ from typing import Any
 from nerveseg import registry
 from nerveseg.errors import OptionError, RecipeError, RegistryError
 
-__all__ = ["BENCHMARKS", "Recipe", "Stage", "load", "names", "raw"]
+__all__ = ["BENCHMARKS", "Recipe", "Stage", "at_home", "beside", "load", "names", "raw"]
 
 _STAGES = {
     "labels": ("source", "labels", "maskclip"),
@@ -318,6 +318,21 @@ def _check_masks(rule: str, inner: Mapping[str, Any], fields: set[str]) -> None:
             near = difflib.get_close_matches(key, sorted({*fields, *own}), n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
             raise OptionError(f"Got masks.{key} with the rule {rule!r}. Accepted are {', '.join(sorted({*fields, *own}))}. {hint}")
+
+
+def at_home(recipe: str | Path, chosen: Recipe) -> Recipe:
+    """The recipe that was read from ``recipe`` with the weights that lie beside that file named by full paths: it can go anywhere."""
+    found = {kind: beside(recipe, reference) for kind, reference in chosen.weights.items()}
+    return chosen.changed({f"weights.{kind}": str(Path(path).resolve()) for kind, path in found.items() if path != chosen.weights[kind]})
+
+
+def beside(recipe: str | Path | Recipe, reference: str) -> str:
+    """Weights named relative to a recipe's own folder, so that a folder with recipe and checkpoints can be moved as one."""
+    if isinstance(recipe, Recipe):
+        return reference
+    home = Path(recipe) if Path(recipe).is_dir() else Path(recipe).parent
+    inside = home / reference
+    return str(inside) if Path(recipe).suffix in (".toml", "") and reference.startswith("./") and inside.is_dir() else reference
 
 
 def _some(stage: Stage | None) -> Stage:

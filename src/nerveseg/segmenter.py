@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,11 +21,12 @@ from torch import Tensor
 
 from nerveseg import backbones, transition
 from nerveseg import recipe as recipes
-from nerveseg.backbones import texts
 from nerveseg.backbones.memory import enough
+from nerveseg.backbones.place import device_and_dtype
 from nerveseg.backbones.together import answered
 from nerveseg.backbones.turns import InTurns
 from nerveseg.errors import OptionError, RecipeError
+from nerveseg.labels._asking import Ask, Texts, UntrainedWord
 from nerveseg.labels.base import Features, Logits, Scores, Words
 from nerveseg.masks.upsample import resample
 from nerveseg.picture import Picture, load
@@ -35,17 +35,9 @@ from nerveseg.segmentation import Segmentation, WalkInfo
 from nerveseg.transition import Heads, Transition
 from nerveseg.walk import Walk
 from nerveseg.weights.locate import Folder, locate
-from nerveseg.words import prompts
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
-__all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord", "at_home", "device_and_dtype"]
-
-_VOCABULARIES_KEPT = 8
-_WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights for their digest
-
-
-class UntrainedWord(UserWarning):
-    """A word that the recipe's CLIP was not trained on, so that its label means little, or a string that was cut."""
+__all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +144,8 @@ class Segmenter:
             needed = ", ".join(chosen.needs)
             raise RecipeError(f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Needed are {needed}. Add it to [weights].")
         folders = {
-            name: locate(_beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name) for name in chosen.needs
+            name: locate(recipes.beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name)
+            for name in chosen.needs
         }
         lower = "Use low_memory, dtype = 'float16', or a recipe of smaller networks."
         with enough("these networks", lower), torch.random.fork_rng(devices=[]):  # from_pretrained draws weights, then reads them
@@ -349,6 +342,10 @@ class Segmenter:
         # Heads that come from a file lie on the CPU.
         return heads if heads.queries.device.type == self.device.type else heads.to(self.device)
 
+    def _words(self, vocabulary: Vocabulary, background: Background | None, recipe: Recipe) -> Words:
+        texts = Texts(self.networks, self.folders, self.device, self.dtype, self._texts)
+        return texts.words(vocabulary, background, Ask(recipe.labels.module.embeds, recipe.templates, recipe.name))
+
     def _for_decode(self, encoding: Encoding, settings: Mapping[str, Any] | None) -> Recipe:
         recipe = encoding.recipe.changed(settings or {})
         for dotted in settings or {}:
@@ -360,64 +357,6 @@ class Segmenter:
                     "Give it to Segmenter.from_pretrained and encode again."
                 )
         return recipe
-
-    def _words(self, vocabulary: Vocabulary, background: Background | None, recipe: Recipe) -> Words:
-        strings = tuple(string for label in vocabulary for string in label.strings)
-        groups = tuple(place for place, label in enumerate(vocabulary) for _ in label.strings)
-        others = tuple(background.strings) if background else ()
-        rows = self._vectors(strings, others, recipe)
-        return Words(strings, groups, others, rows[: len(strings)], rows[len(strings) :])
-
-    def _vectors(self, strings: tuple[str, ...], others: tuple[str, ...], recipe: Recipe) -> Float[Tensor, "s E"]:
-        tower = recipe.labels.module.embeds
-        if tower is None:
-            return torch.zeros(len(strings) + len(others), 0, device=self.device)
-        key = (tower, recipe.templates, *strings, "\0", *others)
-        if key not in self._texts:
-            templates = prompts.template_set(recipe.templates)
-            self._say(self.networks[tower], strings, templates)
-            while len(self._texts) >= _VOCABULARIES_KEPT:
-                self._texts.pop(next(iter(self._texts)))
-            self._texts[key] = self._embedded(tower, [*strings, *others], templates)
-        return self._texts[key]
-
-    def _embedded(self, tower: str, strings: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "s E"]:
-        network = self.networks[tower]
-        if len(strings) * len(templates) < _WORTH_KEEPING or tower not in self.folders:
-            return network.text(strings, templates)
-        key = texts.name(f"{self.folders[tower].digest} {self.dtype}", templates, strings)
-        rows = texts.read(key)
-        if rows is None:
-            rows = network.text(strings, templates)
-            texts.write(key, rows)
-        return rows.to(self.device)
-
-    def _say(self, tower: Any, strings: Sequence[str], templates: Sequence[str]) -> None:
-        for word in tower.unknown(strings):
-            warnings.warn(f"{word!r} is a word that the CLIP of {self.recipe.name!r} was not trained on", UntrainedWord, stacklevel=2)
-        for word in tower.truncated(strings, templates):
-            short = word if len(word) < 40 else word[:37] + "…"
-            warnings.warn(f"{short!r} is longer than CLIP reads; its end was cut", UntrainedWord, stacklevel=2)
-
-
-def device_and_dtype(device: str | torch.device | None, dtype: str | torch.dtype | None) -> tuple[torch.device, torch.dtype]:
-    """Choose where and how precisely the networks run.
-
-    Raises:
-        OptionError: a device that is not there, or a dtype other than float32, float16, bfloat16.
-    """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"Got device = {str(device)!r}. Accepted is a device of this machine. Leave it out to have it chosen.") from error
-    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    kind = (torch.float16 if place.type == "cuda" else torch.float32) if dtype is None else known.get(str(dtype).removeprefix("torch."))
-    if kind is None:
-        raise OptionError(f"Got dtype = {str(dtype)!r}. Accepted are {', '.join(known)}. Choose one of them.")
-    return place, kind
 
 
 class _Watch:
@@ -473,18 +412,3 @@ def _replaced(options: Any, **knobs: Any) -> Any:
     changed = dataclasses.replace(options, **knobs)
     check(changed, "graph")
     return changed
-
-
-def at_home(recipe: str | Path, chosen: Recipe) -> Recipe:
-    """The recipe that was read from ``recipe`` with the weights that lie beside that file named by full paths: it can go anywhere."""
-    found = {kind: _beside(recipe, reference) for kind, reference in chosen.weights.items()}
-    return chosen.changed({f"weights.{kind}": str(Path(path).resolve()) for kind, path in found.items() if path != chosen.weights[kind]})
-
-
-def _beside(recipe: str | Path | Recipe, reference: str) -> str:
-    """Weights named relative to a recipe's own folder, so that a folder with recipe and checkpoints can be moved as one."""
-    if isinstance(recipe, Recipe):
-        return reference
-    home = Path(recipe) if Path(recipe).is_dir() else Path(recipe).parent
-    inside = home / reference
-    return str(inside) if Path(recipe).suffix in (".toml", "") and reference.startswith("./") and inside.is_dir() else reference

@@ -18,14 +18,14 @@ import torch
 
 from nerveseg import backbones
 from nerveseg import recipe as recipes
+from nerveseg.backbones.place import device_and_dtype
 from nerveseg.datasets import IGNORE, DataSet, Item
 from nerveseg.datasets.base import Mask
 from nerveseg.errors import DataError, OptionError
 from nerveseg.labels import tagclip
 from nerveseg.labels.base import Words
 from nerveseg.picture import Picture
-from nerveseg.recipe import Recipe
-from nerveseg.segmenter import at_home, device_and_dtype
+from nerveseg.recipe import Recipe, at_home
 from nerveseg.weights.locate import Folder, locate
 from nerveseg.words.prompts import clean, template_set
 

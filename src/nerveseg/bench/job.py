@@ -17,11 +17,12 @@ from transformers.utils import logging
 
 from nerveseg import __version__, datasets, registry
 from nerveseg import recipe as recipes
+from nerveseg.backbones.place import device_and_dtype
 from nerveseg.bench.protocol import Protocol, protocol
 from nerveseg.bench.words import ask
 from nerveseg.datasets import DataSet
-from nerveseg.recipe import Recipe
-from nerveseg.segmenter import Segmenter, at_home, device_and_dtype
+from nerveseg.recipe import Recipe, at_home
+from nerveseg.segmenter import Segmenter
 from nerveseg.weights.locate import locate
 
 __all__ = ["KIND", "Job", "about", "identity"]
@@ -89,7 +90,7 @@ class Job:
     def compose(self) -> Recipe:
         """The recipe with its settings for this benchmark, then with those of the job, then with its seed wherever there is noise.
 
-        Weights that lie beside a recipe's file stay named as they are there; `nerveseg.segmenter.at_home` finds them.
+        Weights that lie beside a recipe's file stay named as they are there; `nerveseg.recipe.at_home` finds them.
         """
         chosen = recipes.load(self.recipe).for_benchmark(self.data.replace("_", "-")).changed(self.settings)
         return chosen if self.seed is None else chosen.changed(_seeds(chosen, self.seed))

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from nerveseg import backbones, datasets, registry
 from nerveseg import recipe as recipes
+from nerveseg.backbones.place import device_and_dtype
 from nerveseg.datasets import classes
 from nerveseg.datasets.classes import ClassNames
 from nerveseg.errors import DataError, OptionError
-from nerveseg.recipe import Recipe
-from nerveseg.segmenter import at_home, device_and_dtype
+from nerveseg.recipe import Recipe, at_home
 from nerveseg.weights.locate import locate
 from nerveseg.words.prompts import clean, template_set
 from nerveseg.words.vocabulary import BACKGROUND, BACKGROUND_WORDS, Label

@@ -1,0 +1,101 @@
+"""The words of one decode as label sources are told them: strings, classes, and the vectors of the recipe's text tower."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.backbones import texts
+from nerveseg.labels.base import Words
+from nerveseg.weights.locate import Folder
+from nerveseg.words import prompts
+from nerveseg.words.vocabulary import Background, Vocabulary
+
+__all__ = ["Ask", "Texts", "UntrainedWord"]
+
+_VOCABULARIES_KEPT = 8
+_WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights for their digest
+
+
+class UntrainedWord(UserWarning):
+    """A word that the recipe's CLIP was not trained on, so that its label means little, or a string that was cut."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a recipe asks.
+
+    Attributes:
+        tower: backbone whose text tower embeds the words; None where the label source reads strings.
+        templates: name of the sentences around each word.
+        recipe: its name, for warnings.
+    """
+
+    tower: str | None
+    templates: str
+    recipe: str
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Text towers, and the vectors of the vocabularies that were asked last.
+
+    Attributes:
+        networks: backbone → network.
+        folders: backbone → where its weights came from.
+        device: where vectors go.
+        dtype: of the networks.
+        kept: vectors by tower, templates and strings; shared by all that answer from the same networks.
+    """
+
+    networks: Mapping[str, Any]
+    folders: Mapping[str, Folder]
+    device: torch.device
+    dtype: torch.dtype
+    kept: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    def words(self, vocabulary: Vocabulary, background: Background | None, ask: Ask) -> Words:
+        """Words and their vectors; a warning for each word that the tower was not trained on or cuts."""
+        strings = tuple(string for label in vocabulary for string in label.strings)
+        groups = tuple(place for place, label in enumerate(vocabulary) for _ in label.strings)
+        others = tuple(background.strings) if background else ()
+        rows = self._vectors(strings, others, ask)
+        return Words(strings, groups, others, rows[: len(strings)], rows[len(strings) :])
+
+    def _vectors(self, strings: tuple[str, ...], others: tuple[str, ...], ask: Ask) -> Float[Tensor, "s E"]:
+        tower = ask.tower
+        if tower is None:
+            return torch.zeros(len(strings) + len(others), 0, device=self.device)
+        key = (tower, ask.templates, *strings, "\0", *others)
+        if key not in self.kept:
+            templates = prompts.template_set(ask.templates)
+            _say(self.networks[tower], strings, templates, ask.recipe)
+            while len(self.kept) >= _VOCABULARIES_KEPT:
+                self.kept.pop(next(iter(self.kept)))
+            self.kept[key] = self._embedded(tower, [*strings, *others], templates)
+        return self.kept[key]
+
+    def _embedded(self, tower: str, strings: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "s E"]:
+        network = self.networks[tower]
+        if len(strings) * len(templates) < _WORTH_KEEPING or tower not in self.folders:
+            return network.text(strings, templates)
+        key = texts.name(f"{self.folders[tower].digest} {self.dtype}", templates, strings)
+        rows = texts.read(key)
+        if rows is None:
+            rows = network.text(strings, templates)
+            texts.write(key, rows)
+        return rows.to(self.device)
+
+
+def _say(tower: Any, strings: Sequence[str], templates: Sequence[str], recipe: str) -> None:
+    for word in tower.unknown(strings):
+        warnings.warn(f"{word!r} is a word that the CLIP of {recipe!r} was not trained on", UntrainedWord, stacklevel=2)
+    for word in tower.truncated(strings, templates):
+        short = word if len(word) < 40 else word[:37] + "…"
+        warnings.warn(f"{short!r} is longer than CLIP reads; its end was cut", UntrainedWord, stacklevel=2)
