@@ -31,6 +31,15 @@ def test_a_label_source_is_compared_with_itself_under_the_walk(source):
     assert alone.rule.name == walked.rule.name == "argmax"
 
 
+def test_what_was_measured_is_kept(tmp_path, monkeypatch):
+    first = compare.measure("recipe", "maskclip", 2, keep=tmp_path)
+    monkeypatch.setattr(compare.Segmenter, "from_pretrained", None)  # nothing is measured again
+    again = compare.measure("recipe", "maskclip", 2, keep=tmp_path)
+    np.testing.assert_array_equal(first.counts.both, again.counts.both)
+    assert (first.seconds, first.peak) == (again.seconds, again.peak)
+    assert compare.measure("recipe", "maskclip", 1, keep=tmp_path).counts.both.shape[0] == 1
+
+
 def test_one_scene_is_measured():
     found = compare.measure("recipe", "mini", 1)
     assert found.counts.both.shape[0] == 1
@@ -50,5 +59,5 @@ def test_the_tables_are_sorted_and_carry_intervals():
 
     found = {("recipe", "a"): result(5), ("recipe", "b"): result(8), ("alone", "x"): result(5), ("walked", "x"): result(8)}
     text = compare.tables(found)
-    assert text.index("| b | 66.7 |") < text.index("| a | 33.3 |")
+    assert text.index("| b | 66.7 [66.7, 66.7] |") < text.index("| a | 33.3 [33.3, 33.3] |")
     assert "| x | 33.3 | 66.7 | +33.3 [+33.3, +33.3] |" in text

@@ -127,6 +127,7 @@ def run(
     skip_bad: bool = False,
     said: Callable[[int, int], None] | None = None,
     command: str = "",
+    engine_options: Mapping[str, Any] | None = None,
 ) -> Made:
     """Make the masks, or go on where the folder's run was stopped.
 
@@ -139,6 +140,7 @@ def run(
         skip_bad: go on after a picture that cannot be used.
         said: called as ``said(done, of)``.
         command: for ``run.json``.
+        engine_options: knobs of the engine.
 
     Raises:
         DataError: pictures, masks or labels. OptionError, RunError, WeightsNotFound and the other errors of loading.
@@ -153,7 +155,15 @@ def run(
     )
     place = Path(folder)
     summary = runs.run(
-        made, Worker(given, str(place)), place, engine=engine, workers=workers, prefetch=prefetch, skip_bad=skip_bad, said=said
+        made,
+        Worker(given, str(place)),
+        place,
+        engine=engine,
+        workers=workers,
+        prefetch=prefetch,
+        skip_bad=skip_bad,
+        said=said,
+        engine_options=engine_options,
     )
     with writing(place / "names.txt") as file:
         file.writelines(f"{'; '.join(dict.fromkeys((label.name, *label.strings)))}\n" for label in data.names.labels)

@@ -1,15 +1,29 @@
-"""What the verbs that run a recipe on a data set share: the job that their options make."""
+"""What the verbs that run a recipe on a data set share: options, and the job that they make."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from nerveseg.bench.job import Job
 
-__all__ = ["job_of"]
+__all__ = ["Engine", "EngineKnobs", "Limit", "Names", "Prefetch", "Root", "SkipBad", "Threads", "Workers", "job_of"]
+
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")]
+Names = Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="The first so many pictures of the list. Left out: all.")]
+Engine = Annotated[str, typer.Option(help="local or ray.")]
+EngineKnobs = Annotated[
+    list[str] | None, typer.Option("--engine-set", metavar="KNOB=VALUE", help="Change a knob of the engine: address=auto, for ray.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each worker. Left out: all with one worker, else one.")]
+Prefetch = Annotated[int, typer.Option(min=0, help="Pictures that each worker reads ahead.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on after a picture that cannot be used; exit 3 at the end.")]
 
 
 def job_of(*, data: str, root: Path | None, settings: Sequence[str] | None, workers: int, threads: int | None = None, **given: Any) -> Job:

@@ -40,7 +40,7 @@ def read_background(text: str, vocabulary: Vocabulary) -> Background | None:
     return background
 
 
-def read_settings(given: Sequence[str]) -> dict[str, Any]:
+def read_settings(given: Sequence[str], option: str = "--set", example: str = "walk.alpha=0.9") -> dict[str, Any]:
     """``walk.alpha=0.9`` → ``{"walk.alpha": 0.9}``. Values are TOML's; a bare word is a string, ``null`` is None.
 
     >>> read_settings(["walk.alpha=0.9", "graph.layers=[-1, -2]", "walk.solver=none"])
@@ -50,9 +50,9 @@ def read_settings(given: Sequence[str]) -> dict[str, Any]:
     for entry in given:
         name, equals, value = (part.strip() for part in entry.partition("="))
         if not (name and equals and value):
-            raise OptionError(f"Got --set {entry!r}. Accepted is TABLE.KNOB=VALUE. Write it as --set walk.alpha=0.9.")
+            raise OptionError(f"Got {option} {entry!r}. Accepted is KNOB=VALUE. Write it as {option} {example}.")
         if name in settings:
-            raise OptionError(f"Got --set {name} twice. Accepted is one value a knob. Take one out.")
+            raise OptionError(f"Got {option} {name} twice. Accepted is one value a knob. Take one out.")
         settings[name] = _value(value)
     return settings
 

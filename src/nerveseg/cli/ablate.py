@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import SOME_FAILED, counting, guarded, note
+from nerveseg.cli._jobs import Engine, EngineKnobs, Names, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
 __all__ = ["ablate"]
@@ -21,9 +22,9 @@ def ablate(
     *,
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
     data: Annotated[str, typer.Option("--data", "-d", help="A data set (nerveseg datasets list).")] = "embedded",
-    root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")] = None,
+    root: Root = None,
     protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks, and how they are scored.")] = "sclip",
-    names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
+    names: Names = "official",
     split: Annotated[str | None, typer.Option(help="That is scored. Left out: the one that scores are published on.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures of it. Left out: all.")] = None,
     choose: Annotated[
@@ -35,10 +36,11 @@ def ablate(
     half: Annotated[bool, typer.Option("--half", help="Keep encodings in float16.")] = False,
     seed: Seed = None,
     settings: Settings = None,
-    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker. Left out: all with one worker, else one.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on after a picture that cannot be used; exit 3 at the end.")] = False,
+    engine: Engine = "local",
+    engine_knobs: EngineKnobs = None,
+    workers: Workers = 1,
+    threads: Threads = None,
+    skip_bad: SkipBad = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for ablations; one that is there goes on.")] = Path("nerveseg-ablate"),
     device: Device = None,
     dtype: Dtype = None,
@@ -54,6 +56,7 @@ def ablate(
     from nerveseg.bench.ablate._run import Ablation
     from nerveseg.cli._console import still
     from nerveseg.cli._jobs import job_of
+    from nerveseg.cli._words import read_settings
 
     still()
     job = job_of(
@@ -81,6 +84,7 @@ def ablate(
             given,
             place,
             engine=engine,
+            engine_options=read_settings(engine_knobs or (), "--engine-set", "address=auto"),
             workers=workers,
             skip_bad=skip_bad,
             said=lambda done, _: said(str(place), done),

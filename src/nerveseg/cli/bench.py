@@ -12,6 +12,7 @@ import typer
 
 from nerveseg.cli import bench_report, bench_wsss
 from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
+from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, Prefetch, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 from nerveseg.errors import OptionError
 
@@ -34,22 +35,23 @@ def run(
     *,
     recipe: Annotated[list[str], typer.Option("--recipe", "-r", help="A recipe's name, file or folder; may be given more than once.")],
     data: Annotated[list[str], typer.Option("--data", "-d", help="A data set (nerveseg datasets list); may be given more than once.")],
-    root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")] = None,
+    root: Root = None,
     protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks, and how they are scored.")] = "sclip",
-    names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
+    names: Names = "official",
     split: Annotated[str | None, typer.Option(help="Left out: the one that scores are published on.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures of the list. Left out: all.")] = None,
+    limit: Limit = None,
     seed: Seed = None,
     offer: Annotated[
         str, typer.Option(help="listed: the labels that the data set offers in a picture, where it does; all: every class.")
     ] = "listed",
     settings: Settings = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth picture from the Ith on, from 0; for several machines.")] = "0/1",
-    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker. Left out: all with one worker, else one.")] = None,
-    prefetch: Annotated[int, typer.Option(min=0, help="Pictures that each worker reads ahead.")] = 4,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on after a picture that cannot be used; exit 3 at the end.")] = False,
+    engine: Engine = "local",
+    engine_knobs: EngineKnobs = None,
+    workers: Workers = 1,
+    threads: Threads = None,
+    prefetch: Prefetch = 4,
+    skip_bad: SkipBad = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the runs; one that is there goes on.")] = Path("nerveseg-bench"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
     device: Device = None,
@@ -66,6 +68,7 @@ def run(
     from nerveseg.bench import run as bench
     from nerveseg.cli._console import still
     from nerveseg.cli._jobs import job_of
+    from nerveseg.cli._words import read_settings
 
     part = _shard(shard)
     jobs = [
@@ -103,6 +106,7 @@ def run(
                     place,
                     shard=part,
                     engine=engine,
+                    engine_options=read_settings(engine_knobs or (), "--engine-set", "address=auto"),
                     workers=workers,
                     prefetch=prefetch,
                     skip_bad=skip_bad,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
+from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, Prefetch, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
 __all__ = ["wsss"]
@@ -23,12 +24,12 @@ def wsss(
     *,
     data: Annotated[str, typer.Option("--data", "-d", help="A data set (nerveseg datasets list).")],
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "nerve-iseg",
-    root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")] = None,
+    root: Root = None,
     split: Annotated[str | None, typer.Option(help="Left out: train, where the data set has it.")] = None,
     protocol: Annotated[
         str | None, typer.Option(help="sclip or cliper: which masks, and how they are scored. Left out: cliper, where the data set has it.")
     ] = None,
-    names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
+    names: Names = "official",
     labels: Annotated[
         str, typer.Option(metavar="masks|tagger|FILE", help="Which classes are in a picture: its mask, TagCLIP or a file says.")
     ] = "masks",
@@ -41,14 +42,15 @@ def wsss(
     ] = 0.0,
     soft: Annotated[bool, typer.Option("--soft", help="Also write scores, float16, a file a picture.")] = False,
     score: Annotated[bool, typer.Option("--score/--no-score", help="Compare with the true masks.")] = True,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures of the list. Left out: all.")] = None,
+    limit: Limit = None,
     seed: Seed = None,
     settings: Settings = None,
-    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker. Left out: all with one worker, else one.")] = None,
-    prefetch: Annotated[int, typer.Option(min=0, help="Pictures that each worker reads ahead.")] = 4,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on after a picture that cannot be used; exit 3 at the end.")] = False,
+    engine: Engine = "local",
+    engine_knobs: EngineKnobs = None,
+    workers: Workers = 1,
+    threads: Threads = None,
+    prefetch: Prefetch = 4,
+    skip_bad: SkipBad = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the masks; one that is there goes on.")] = Path("nerveseg-wsss"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     device: Device = None,
@@ -66,6 +68,7 @@ def wsss(
     from nerveseg.bench import wsss as pseudo
     from nerveseg.cli._console import still
     from nerveseg.cli._jobs import job_of
+    from nerveseg.cli._words import read_settings
 
     still()
     name = data.replace("-", "_")
@@ -96,6 +99,7 @@ def wsss(
             given,
             place,
             engine=engine,
+            engine_options=read_settings(engine_knobs or (), "--engine-set", "address=auto"),
             workers=workers,
             prefetch=prefetch,
             skip_bad=skip_bad,

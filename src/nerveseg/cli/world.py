@@ -96,12 +96,16 @@ def compare(
     *,
     scenes: Annotated[int, typer.Option(min=1, help="Test scenes.")] = 200,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File for the tables.")] = None,
+    part: Annotated[str | None, typer.Option(help="recipes or sources. Left out: both.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Recipes at a time; seconds are comparable only at 1.")] = 1,
+    keep: Annotated[Path | None, typer.Option(help="Folder of what was measured so far; the same command goes on there.")] = None,
 ) -> None:
     """Measure every recipe that the embedded pair can carry, and the walk on top of every label source."""
+    if part not in (None, "recipes", "sources"):
+        raise OptionError(f"Got --part {part!r}. Accepted are recipes and sources. Leave it out for both.")
     from nerveseg.world import compare as measured
 
-    text = measured.run(scenes, workers=workers, said=lambda name: note(name, style="cyan", lead="measured"))
+    text = measured.run(scenes, part=part, workers=workers, keep=keep, said=lambda name: note(name, style="cyan", lead="measured"))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ runs in a process of its own, so that its peak of memory is its own.
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import statistics
 import sys
@@ -15,10 +16,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nerveseg import recipe as recipes
 from nerveseg import registry
@@ -36,6 +39,8 @@ _WEIGHTS = {"clip": "embedded:clip", "diffusion": "embedded:diffusion"}
 _KNOBS: Mapping[str, Any] = {"short_side": 0, "window": 0, "scale": 20.0, "size": 160, "fit": "aspect", "t": 20}
 # Layers and heads that are named by their place in Stable Diffusion have none in a U-Net of two levels: all of them, then.
 _ATTENTION: Mapping[str, Any] = {"layers": (), "heads": (), "own": (-1,), "tokens": "all"}
+_OFTEN = 25  # scenes between two times that what was measured is kept
+_DIGITS = 12  # of a recipe's digest
 _RECIPES = "mini"  # whose graph, transition and walk stand for NERVE's
 
 
@@ -93,7 +98,7 @@ def with_walk(source: str) -> Recipe:
     return alone.changed({f"{part}.{knob}": value for part, table in tables.items() for knob, value in table.items()})
 
 
-def measure(kind: str, name: str, count: int, split: str = "test") -> Result:
+def measure(kind: str, name: str, count: int, split: str = "test", keep: Path | None = None) -> Result:
     """Run one recipe over scenes of a split, in this process, on one thread.
 
     Args:
@@ -101,40 +106,76 @@ def measure(kind: str, name: str, count: int, split: str = "test") -> Result:
         name: of the recipe or the label source.
         count: scenes.
         split: of the embedded world.
+        keep: folder of what was measured so far; a scene that is there is not measured again.
     """
     torch.set_num_threads(1)
     chosen = {"recipe": carried, "alone": without_walk, "walked": with_walk}[kind](name)
     if chosen is None:
         raise RecipeError(f"Got the recipe {name!r}, which needs more than the embedded pair. Accepted is one that does not. Leave it out.")
-    segmenter = Segmenter.from_pretrained(chosen, device="cpu")
-    rows, seconds = [], []
-    for index in range(count):
-        scene = scenes.render(split, index)
-        labels = labels_of(scene, split, index)
-        shot = load(scene.picture.copy())
-        started = time.perf_counter()
-        result = segmenter(shot, labels)
-        seconds.append(time.perf_counter() - started)
-        rows.append(counted(np.array([NAMES.index(name) for name in labels])[result.segmentation.numpy()], scene.mask))
+    digest = hashlib.sha256(f"{split} {chosen.to_toml()}".encode()).hexdigest()[:_DIGITS]
+    kept = None if keep is None else keep / f"{kind}-{name}-{digest}.npz"
+    rows, seconds, peak = _read(kept)
+    if len(rows) < count:
+        segmenter = Segmenter.from_pretrained(chosen, device="cpu")
+        for index in range(len(rows), count):
+            scene = scenes.render(split, index)
+            labels = labels_of(scene, split, index)
+            shot = load(scene.picture.copy())
+            started = time.perf_counter()
+            result = segmenter(shot, labels)
+            seconds.append(time.perf_counter() - started)
+            rows.append(counted(np.array([NAMES.index(name) for name in labels])[result.segmentation.numpy()], scene.mask))
+            if kept is not None and (index % _OFTEN == _OFTEN - 1 or index == count - 1):
+                _write(kept, rows, seconds, max(peak, _peak()))
+        peak = max(peak, _peak())
+    return Result(Counts(*np.moveaxis(np.stack(rows[:count]), 1, 0)), statistics.median(seconds[:count]), peak)
+
+
+def _read(kept: Path | None) -> tuple[list[NDArray[np.int64]], list[float], float]:
+    if kept is None or not kept.is_file():
+        return [], [], 0.0
+    with np.load(kept) as file:
+        return list(file["rows"]), file["seconds"].tolist(), float(file["peak"])
+
+
+def _write(kept: Path, rows: list[NDArray[np.int64]], seconds: list[float], peak: float) -> None:
+    draft = kept.with_suffix(".part.npz")
+    np.savez_compressed(draft, rows=np.stack(rows), seconds=np.array(seconds), peak=np.array(peak))
+    draft.replace(kept)
+
+
+def _peak() -> float:
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return Result(Counts(*np.moveaxis(np.stack(rows), 1, 0)), statistics.median(seconds), peak)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def run(count: int = 200, *, workers: int = 1, said: Callable[[str], None] = lambda _: None) -> str:
-    """Measure everything and give both tables, in Markdown.
+def run(
+    count: int = 200,
+    *,
+    part: str | None = None,
+    workers: int = 1,
+    keep: Path | None = None,
+    said: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Measure and give the tables, in Markdown.
 
     Args:
         count: test scenes.
+        part: "recipes" or "sources"; None: both.
         workers: recipes at a time, one process each; seconds are comparable only at 1.
+        keep: folder of what was measured so far, made if it is not there: the same call goes on there.
         said: called with each recipe's name when it is done.
     """
-    sources = [name for name in registry.names("labels") if suits(name)]
-    jobs = [("recipe", name) for name in recipes.names() if carried(name) is not None]
-    jobs += [(kind, source) for source in sources for kind in ("alone", "walked")]
+    jobs: list[tuple[str, str]] = []
+    if part != "sources":
+        jobs += [("recipe", name) for name in recipes.names() if carried(name) is not None]
+    if part != "recipes":
+        jobs += [(kind, source) for source in registry.names("labels") if suits(source) for kind in ("alone", "walked")]
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
     found: dict[tuple[str, str], Result] = {}
     with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
-        waiting = {job: pool.submit(measure, *job, count) for job in jobs}
+        waiting = {job: pool.submit(measure, *job, count, keep=keep) for job in jobs}
         for job, future in waiting.items():
             found[job] = future.result()
             said(" ".join(job))
@@ -149,14 +190,18 @@ def suits(source: str) -> bool:
 
 def tables(found: Mapping[tuple[str, str], Result]) -> str:
     """Recipes by mIoU, then label sources by mIoU under the walk, in Markdown."""
-    return "\n".join([*_recipes_table(found), "", *_sources_table(found), ""])
+    parts = {"recipe": _recipes_table, "walked": _sources_table}
+    return "\n".join(line for kind, make in parts.items() if any(one == kind for one, _ in found) for line in [*make(found), ""])
 
 
 def _recipes_table(found: Mapping[tuple[str, str], Result]) -> list[str]:
     rows = {name: result for (kind, name), result in found.items() if kind == "recipe"}
-    lines = ["| recipe on the embedded pair | mIoU | seconds a picture | peak MiB |", "|---|---|---|---|"]
-    best = sorted(rows, key=lambda name: -miou(rows[name].counts))
-    return lines + [f"| {name} | {miou(rows[name].counts):.1f} | {rows[name].seconds:.2f} | {rows[name].peak:.0f} |" for name in best]
+    lines = ["| recipe on the embedded pair | mIoU, 95 % | seconds a picture | peak MiB |", "|---|---|---|---|"]
+    for name in sorted(rows, key=lambda name: -miou(rows[name].counts)):
+        low, high = interval(rows[name].counts)
+        mean = f"{miou(rows[name].counts):.1f} [{low:.1f}, {high:.1f}]"
+        lines.append(f"| {name} | {mean} | {rows[name].seconds:.2f} | {rows[name].peak:.0f} |")
+    return lines
 
 
 def _sources_table(found: Mapping[tuple[str, str], Result]) -> list[str]:

@@ -169,13 +169,13 @@ def miou(counts: Counts, weights: NDArray[np.float64] | None = None) -> float:
     return float(100 * np.mean(both[union > 0] / union[union > 0]))
 
 
-def interval(one: Counts, other: Counts, draws: int = _DRAWS) -> tuple[float, float]:
-    """Paired 95 % bootstrap interval of mIoU(one) − mIoU(other) over scenes."""
+def interval(one: Counts, other: Counts | None = None, draws: int = _DRAWS) -> tuple[float, float]:
+    """95 % bootstrap interval over scenes, of mIoU(one), or, paired, of mIoU(one) − mIoU(other)."""
     rng = np.random.default_rng(0)
     count = len(one.both)
     weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
-    differences = [miou(one, w) - miou(other, w) for w in weights]
-    low, high = np.percentile(differences, (2.5, 97.5))
+    found = [miou(one, w) - (0.0 if other is None else miou(other, w)) for w in weights]
+    low, high = np.percentile(found, (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nerveseg import runs
 from nerveseg.bench.ablate import _report, _run
@@ -25,6 +26,7 @@ def run(
     skip_bad: bool = False,
     said: Callable[[int, int], None] | None = None,
     command: str = "",
+    engine_options: Mapping[str, Any] | None = None,
 ) -> runs.Summary:
     """Measure every variant on every picture, or go on where the folder's run was stopped.
 
@@ -37,12 +39,15 @@ def run(
         skip_bad: go on after pictures that cannot be used.
         said: called as ``said(done, all)``.
         command: for the record.
+        engine_options: knobs of the engine.
 
     Returns:
         How far it came; once nothing is left, ``table.md`` and ``figure.png`` are there too.
     """
     plan = _run.plan(given, command=command, shard=shard)
-    summary = runs.run(plan, _run.Worker(given), folder, engine=engine, workers=workers, skip_bad=skip_bad, said=said)
+    summary = runs.run(
+        plan, _run.Worker(given), folder, engine=engine, workers=workers, skip_bad=skip_bad, said=said, engine_options=engine_options
+    )
     if summary.left == 0 and shard[1] == 1:
         write(folder)
     return summary
