@@ -27,6 +27,7 @@ _ROWS = (
     ("segmentation",),
     ("writers",),
     ("recipe",),
+    ("deciding",),
     ("segmenter",),
     ("refinement",),
     ("world",),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nerveseg import errors, transition, walk
+    from nerveseg.clicks.seed import Seed
     from nerveseg.errors import LabelError, NerveSegError, OptionError, PictureError, RecipeError, WeightsNotFound
     from nerveseg.picture.load import Picture, load
     from nerveseg.recipe import Recipe
@@ -31,6 +32,7 @@ __all__ = [
     "PictureError",
     "Recipe",
     "RecipeError",
+    "Seed",
     "Segmentation",
     "Segmenter",
     "UntrainedWord",
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("errors", "transition", "walk")
 _HOMES = {
+    "clicks.seed": ("Seed",),
     "errors": ("LabelError", "NerveSegError", "OptionError", "PictureError", "RecipeError", "WeightsNotFound"),
     "picture.load": ("Picture", "load"),
     "recipe": ("Recipe",),

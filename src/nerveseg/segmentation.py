@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -268,11 +269,18 @@ class Segmentation:
         names = [label.name for label in self.labels]
         return with_legend(image, names, list(self.shares().values()), background=self.background)
 
+    @property
+    def stem(self) -> str:
+        """The picture's name without folders and ending: what its files in a collection are called."""
+        stem = Path(self.picture.name).stem.replace("\0", "")
+        return stem if stem.strip(".") else "picture"
+
     def save(self, path: str | Path, format: str | None = None, **options: Any) -> tuple[Path, ...]:
         """Write the result; files appear whole or not at all, an older file of the name is replaced.
 
         Args:
-            path: where to; its folder must exist.
+            path: where to; its folder must exist. For a collection (``coco``, ``voc``, …) the collection's own folder, made if it is not
+                there; the picture is then all it holds (`nerveseg.writers.save_all` writes many).
             format: a name in the registry kind ``writers``; None chooses by the path's ending (``.overlay.png`` before ``.png``).
             options: the writer's knobs.
 
@@ -280,11 +288,18 @@ class Segmentation:
             The files written.
 
         Raises:
-            OutputError: an ending that no format has, too many labels for the format, or a path that cannot be written.
+            OutputError: an ending that no format has, too many labels for the format, a path that cannot be written, or a collection of
+                other pictures there.
         """
         path = Path(path)
-        writer = registry.load("writers", format or _format_of(path))
-        return writer.write(self, path, registry.options(writer.Options, options, f"writers.{format or _format_of(path)}"))
+        name = format or _format_of(path)
+        writer = registry.load("writers", name)
+        chosen = registry.options(writer.Options, options, f"writers.{name}")
+        if not hasattr(writer, "part"):
+            return writer.write(self, path, chosen)
+        _check_alone(path, self.stem)
+        part = writer.part(self, path, self.stem, chosen)
+        return (*writer.finish([part], path, chosen), *(path / file for file in part["files"]))
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         if self.refined is not None:
@@ -324,10 +339,27 @@ def _sharper(logits: Logits, picture: Picture, refiner: str, options: Any) -> Lo
     return replace(logits, maps=_refine(maps, picture, refiner, options))
 
 
+def _check_alone(folder: Path, stem: str) -> None:
+    """Make the folder; refuse one whose record names other pictures, which one picture would put out."""
+    try:
+        folder.mkdir(exist_ok=True)
+        note = folder / "run.json"
+        held = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise OutputError(f"Got the folder {folder} ({error}). Accepted is a new or an empty folder. Choose another.") from error
+    held = held if isinstance(held, dict) else {}
+    others = [picture["stem"] for picture in held.get("pictures", []) if picture["stem"] != stem]
+    if others:
+        raise OutputError(
+            f"Got the folder {folder}, which holds {len(others)} other pictures, as {others[0]}. Accepted is a new folder for one picture. "
+            "Choose another, or write all of them with nerveseg.writers.save_all."
+        )
+
+
 def _format_of(path: Path) -> str:
     found = {registry.load("writers", name).suffix: name for name in registry.names("writers")}
-    fits = [suffix for suffix in found if path.name.lower().endswith(suffix) and len(path.name) > len(suffix)]
+    fits = [suffix for suffix in found if suffix and path.name.lower().endswith(suffix) and len(path.name) > len(suffix)]
     if not fits:
-        accepted = ", ".join(sorted(found))
+        accepted = ", ".join(sorted(filter(None, found)))
         raise OutputError(f"Got the path {path}. Accepted endings are {accepted}. Change the ending, or name the format.")
     return found[max(fits, key=len)]

@@ -7,10 +7,9 @@ decode:  words → scores → G → S → P → label map                       
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,21 +18,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg import backbones, transition
+from nerveseg import backbones, clicks, transition
 from nerveseg import recipe as recipes
 from nerveseg.backbones.memory import enough
 from nerveseg.backbones.place import device_and_dtype
 from nerveseg.backbones.together import answered
 from nerveseg.backbones.turns import InTurns
+from nerveseg.clicks import Correction, Seed
+from nerveseg.deciding import Digests, Labelling, Watch, decided, logits_of
 from nerveseg.errors import OptionError, RecipeError
+from nerveseg.labels import _tiles
 from nerveseg.labels._asking import Ask, Texts, UntrainedWord
-from nerveseg.labels.base import Features, Logits, Scores, Words
-from nerveseg.masks.upsample import resample
-from nerveseg.picture import Picture, load
+from nerveseg.labels._visual import token_vectors
+from nerveseg.labels.base import Features, Scores, Words
+from nerveseg.picture import Picture, load, tiles
 from nerveseg.recipe import Recipe
-from nerveseg.segmentation import Segmentation, WalkInfo
-from nerveseg.transition import Heads, Transition
-from nerveseg.walk import Walk
+from nerveseg.segmentation import Segmentation
+from nerveseg.transition import Heads, TiledHeads, Transition
 from nerveseg.weights.locate import Folder, locate
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
@@ -47,14 +48,14 @@ class Encoding:
     Attributes:
         picture: what was encoded.
         features: the label source's part.
-        heads: the graph's part; None where the recipe has no graph.
+        heads: the graph's part, that of each tile where there are tiles; None where the recipe has no graph.
         recipe: the recipe it was made by.
         seconds: stage → seconds.
     """
 
     picture: Picture
     features: Features
-    heads: Heads | None
+    heads: Heads | TiledHeads | None
     recipe: Recipe
     seconds: Mapping[str, float]
 
@@ -62,34 +63,6 @@ class Encoding:
     def bytes(self) -> int:
         """Memory it holds, the picture included."""
         return self.features.bytes + (self.heads.bytes if self.heads else 0) + self.picture.pixels.nbytes
-
-
-@dataclass(frozen=True, eq=False)
-class Labelling:
-    """The token-grid half of a decode: G, S and P, for those who want to look inside.
-
-    Attributes:
-        G: (n, k) rows that walked: the labels in the caller's order, then ``rest``.
-        S: the transition; None where nothing walks.
-        walk: P and its bound; None where nothing walks.
-        grid: (h, w), h·w = n.
-        logits: what is upsampled in place of P, where the recipe does so.
-        scale: m, what the label source's scores were divided by to become G; 1 where a calibration gave them a scale of its own.
-        own: G as maps on the label source's own grid, where the rule looks there for class scores and it is not the walk's.
-    """
-
-    G: Float[Tensor, "n k"]
-    S: Transition | None
-    walk: Walk | None
-    grid: tuple[int, int]
-    logits: Logits | None = None
-    scale: float = 1.0
-    own: Float[Tensor, "k g v"] | None = None
-
-    @property
-    def P(self) -> Float[Tensor, "n k"]:
-        """Probabilities after the walk; G where nothing walks."""
-        return self.G if self.walk is None else self.walk.probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,17 +156,36 @@ class Segmenter:
         seed: int | None = None,
         noise: Float[Tensor, "1 c h w"] | None = None,
         features: Features | None = None,
+        tile: int | None = None,
+        overlap: float = tiles.OVERLAP,
     ) -> Encoding:
         """Pass a picture through the networks, once for any words.
 
         Args:
             picture: as in `__call__`, or a `Picture`.
             seed: of the diffusion noise, the label source's and the graph's; None takes the recipe's.
-            noise: the noise itself, of the latents' shape, for both.
+            noise: the noise itself, of the latents' shape, for both; with tiles of one tile's, the same in each.
             features: the label source's part, where it is there already; the source then looks at nothing.
+            tile: for big pictures: side in pixels of tiles, each of which the networks see as they see a whole picture; one walk goes over
+                all of them. Smaller: finer, more passes, and what a network takes from far away is lost. None: the picture as a whole,
+                as is a picture of one tile. What is read from files is read for the whole picture.
+            overlap: share of a tile's side that its neighbour has, too, 0 … below 1. Larger: smoother, more tiles.
+
+        Raises:
+            OptionError: ``tile`` or ``overlap`` out of range.
         """
         loaded, watch = self._read(picture)
-        return self._encode(loaded, watch, backbones.shared(self.networks, self.recipe.needs_twice), seed, noise, features)
+        found: Mapping[str, Any] = {}
+        if tile is not None:
+            looks: dict[str, Any] = {}  # what is there already, or is read from files, is of the whole picture
+            if features is None and self.recipe.labels.module.needs:
+                looks["label network"] = partial(self._features, seed=seed, noise=noise)
+            if self.recipe.graph is not None and self.recipe.graph.module.needs:
+                looks["graph network"] = partial(self._heads, seed=seed, noise=noise)
+            with enough(), torch.inference_mode():
+                loaded, found = _tiles.seen(loaded, tile, overlap, looks, self.networks, self.recipe.needs_twice, watch)
+        shared = backbones.shared(self.networks, self.recipe.needs_twice)
+        return self._encode(loaded, watch, shared, seed, noise, found.get("label network", features), found.get("graph network"))
 
     def encode_many(self, pictures: Sequence[Any], *, seeds: Sequence[int | None] | None = None) -> list[Encoding]:
         """Encode pictures together: passes of one network over pictures that it sees at one size are one pass.
@@ -223,70 +215,141 @@ class Segmenter:
                         lambda item, networks: self._heads(item[0], networks, item[1], None),
                     ],
                 )
-        return [self._encode(*one, shared, seed, None, None) for one, shared, seed in zip(read, ready, own, strict=True)]
+        return [self._encode(*one, shared, seed, None, None, None) for one, shared, seed in zip(read, ready, own, strict=True)]
 
-    def _read(self, picture: Any) -> tuple[Picture, _Watch]:
-        watch = _Watch()
+    def _read(self, picture: Any) -> tuple[Picture, Watch]:
+        watch = Watch()
         with watch("read"):
             return (picture if isinstance(picture, Picture) else load(picture)), watch
 
     def _encode(
         self,
         loaded: Picture,
-        watch: _Watch,
+        watch: Watch,
         shared: Mapping[str, Any],
         seed: int | None,
         noise: Float[Tensor, "1 c h w"] | None,
         features: Features | None,
+        heads: Heads | TiledHeads | None,
     ) -> Encoding:
         with enough(), torch.inference_mode():
             with watch("label network"):
                 kept = self._features(loaded, shared, seed, noise) if features is None else features
             with watch("graph network"):
-                heads = self._heads(loaded, shared, seed, noise)
+                heads = self._heads(loaded, shared, seed, noise) if heads is None else heads
         return Encoding(loaded, kept, heads, self.recipe, watch.seconds)
 
-    def decode(self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None) -> Segmentation:
+    def decode(
+        self,
+        encoding: Encoding,
+        labels: Any,
+        *,
+        background: Any = None,
+        seeds: Sequence[Seed] = (),
+        settings: Mapping[str, Any] | None = None,
+    ) -> Segmentation:
         """Label an encoded picture: no network pass but for words not met before.
 
         Args:
             encoding: from `encode`.
             labels: as in `__call__`.
             background: as in `__call__`.
-            settings: knobs by dotted name for this call; those of [weights] and [graph] belong to `encode` and are refused.
+            seeds: pixels whose labels are known, later ones win; a label that is not among the words is new, by its seeds alone.
+            settings: knobs by dotted name for this call; those of [weights] and [graph] belong to `encode` and are refused. Those of
+                seeds are ``clicks.alpha`` and so on, see `nerveseg.clicks.Options`.
 
         Raises:
-            LabelError: words that cannot become labels. OptionError: a knob.
+            LabelError: words that cannot become labels. OptionError: a knob, or a seed.
+        """
+        vocabulary = Vocabulary.parse(labels)
+        beside = Background.parse(background, vocabulary)
+        knobs, others = clicks.parted(settings)
+        recipe, watch = self._for_decode(encoding, others), Watch()
+        if seeds:
+            with enough(), torch.inference_mode():
+                ground = self._ground(encoding, vocabulary, beside, recipe, knobs, watch)
+                found = clicks.solved(ground, seeds)
+                return self._decided(encoding, beside, recipe, watch, found)
+        need_background(vocabulary, beside)
+        with enough(), torch.inference_mode():
+            inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
+            return self._decided(encoding, beside, recipe, watch, clicks.Solved(vocabulary, inside, inside.P, inside.walk))
+
+    def correct(
+        self, encoding: Encoding, labels: Any, *, background: Any = None, settings: Mapping[str, Any] | None = None
+    ) -> Correction[Segmentation]:
+        """Begin to correct a labelling by hand; `Correction.add` then takes a seed at a time.
+
+        Args:
+            encoding: from `encode`.
+            labels: as in `__call__`.
+            background: as in `__call__`.
+            settings: as in `decode`.
+
+        Returns:
+            A correction without a seed, whose ``result`` is that of `decode`.
         """
         vocabulary = Vocabulary.parse(labels)
         beside = Background.parse(background, vocabulary)
         need_background(vocabulary, beside)
-        recipe = self._for_decode(encoding, settings)
-        watch = _Watch()
+        knobs, others = clicks.parted(settings)
+        recipe, watch = self._for_decode(encoding, others), Watch()
         with enough(), torch.inference_mode():
-            inside = self.label(encoding, vocabulary, beside, recipe=recipe, watch=watch)
-            maps = [columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G)]
-            through = getattr(recipe.rule.options, "through", 0)
-            with watch("decide"):
-                result = Segmentation.build(
-                    resample(maps[0], (through, through)) if through else maps[0],
-                    maps[1] if inside.own is None else inside.own,
-                    vocabulary,
-                    encoding.picture,
-                    background=beside,
-                    rule=recipe.rule.name,
-                    options=recipe.rule.options,
-                    refiner=recipe.refiner.name,
-                    refiner_options=recipe.refiner.options,
-                    min_area=recipe.min_area,
-                    logits=inside.logits,
-                    background_map=recipe.background,
-                    scale=inside.scale,
-                    recipe=recipe.name,
-                    walk=_info(inside),
-                    weights=_Digests(self.folders),
-                )
-        return dataclasses.replace(result, seconds=MappingProxyType({**encoding.seconds, **watch.seconds}))
+            ground = self._ground(encoding, vocabulary, beside, recipe, knobs, watch, often=True)
+            start = clicks.Solved(vocabulary, ground.inside, ground.P, ground.inside.walk)
+            return Correction(ground, start, self._decided(encoding, beside, recipe, watch, start), (), watch.seconds)
+
+    def _ground(
+        self,
+        encoding: Encoding,
+        vocabulary: Vocabulary,
+        background: Background | None,
+        recipe: Recipe,
+        knobs: clicks.Options,
+        watch: Watch,
+        *,
+        often: bool = False,
+    ) -> clicks.Ground[Segmentation]:
+        """What stays over clicks, and how the rest is made anew."""
+        inside = self.label(encoding, vocabulary, background, recipe=recipe, watch=watch)
+        words, source, heads, S = self._words(vocabulary, background, recipe), recipe.labels, inside.heads, inside.S
+        if S is None and heads is not None:
+            S = transition.build(heads, inside.G, options=recipe.transition, kernel_options=recipe.kernel.options)
+
+        def score(asked: Words, labels: int) -> Labelling:
+            return dataclasses.replace(self._scored(encoding, asked, recipe, labels), S=inside.S)
+
+        def again(made: Labelling) -> Tensor:
+            if recipe.walk is None or heads is None:
+                return made.G
+            return recipe.walk.module.solve(heads, made.G, recipe.walk.options).probabilities
+
+        ground = clicks.Ground(
+            vocabulary=vocabulary,
+            background=background,
+            words=words,
+            size=encoding.picture.size,
+            grid=inside.grid,
+            P=inside.P,
+            inside=inside,
+            walk=inside.walk,
+            S=S,
+            walk_alpha=None if inside.S is None or recipe.walk is None else recipe.walk.options.alpha,
+            Z=token_vectors(source.module, encoding.features, words.vectors.shape[1]),
+            source_grid=encoding.features.grid,
+            score=score,
+            again=again,
+            decide=lambda found: self._decided(encoding, background, recipe, Watch(), found),
+            options=knobs,
+        )
+        with watch("clicks"):
+            return clicks.prepare(ground, often=often)
+
+    def _decided(
+        self, encoding: Encoding, background: Background | None, recipe: Recipe, watch: Watch, found: clicks.Solved
+    ) -> Segmentation:
+        result = decided(found, encoding.picture, background, recipe, Digests(self.folders), watch)
+        return dataclasses.replace(result, seconds=MappingProxyType({**encoding.seconds, **result.seconds}))
 
     def label(
         self,
@@ -295,29 +358,41 @@ class Segmenter:
         background: Background | None = None,
         *,
         recipe: Recipe | None = None,
-        watch: _Watch | None = None,
+        watch: Watch | None = None,
     ) -> Labelling:
         """Words and an encoding → G, S and P on the token grid; what `decode` decides from."""
-        chosen, clock = recipe or encoding.recipe, watch or _Watch()
+        chosen, clock = recipe or encoding.recipe, watch or Watch()
         with torch.inference_mode():
             with clock("words"):
                 words = self._words(vocabulary, background, chosen)
             with clock("labels"):
-                scores = chosen.labels.module.score(encoding.features, words, self.networks, chosen.labels.options)
-                heads = encoding.heads or scores.heads
-                grid = heads.grid if heads else scores.grid
-                G = chosen.calibration.module.calibrate(scores.to_G(grid).to(self.device), chosen.calibration.options, rest=True)
-                scale = scores.divisor(grid) if chosen.calibration.name == "none" else 1.0
-                own = self._own(scores, grid, scale, chosen)
+                inside = self._scored(encoding, words, chosen, len(vocabulary))
+            heads, G = inside.heads, inside.G
             if heads is None or chosen.walk is None:
-                return Labelling(G, None, None, grid, _logits(scores, chosen), scale)
+                return inside
             S: Transition | None = None
             if chosen.walk.module.needs == "S":
                 with clock("transition"):
                     S = transition.build(heads, G, options=chosen.transition, kernel_options=chosen.kernel.options)
             with clock("walk"):
                 walk = chosen.walk.module.solve(heads if S is None else S, G, chosen.walk.options)
-        return Labelling(G, S, walk, grid, scale=scale, own=own)
+        return dataclasses.replace(inside, S=S, walk=walk)
+
+    def _scored(self, encoding: Encoding, words: Words, recipe: Recipe, labels: int) -> Labelling:
+        """G and what else there is before a walk; labels past those that have words get columns of zeros."""
+        source, early = recipe.labels, recipe.upsample == "logits"
+        scores = _tiles.score(source.module, encoding.features, words, self.networks, source.options, logits=early)
+        heads = encoding.heads or scores.heads
+        grid = heads.grid if heads else scores.grid
+        rows = recipe.calibration.module.calibrate(scores.to_G(grid).to(self.device), recipe.calibration.options, rest=True)
+        G = clicks.wider(rows, labels + 1)
+        scale = scores.divisor(grid) if recipe.calibration.name == "none" else 1.0
+        if heads is None or recipe.walk is None:
+            return Labelling(G, None, None, grid, logits_of(scores, recipe), scale, heads=heads)
+        own = self._own(scores, grid, scale, recipe)
+        if own is not None:
+            own = clicks.wider(own.flatten(1).T, labels + 1).T.unflatten(1, scores.grid)
+        return Labelling(G, None, None, grid, scale=scale, own=own, heads=heads)
 
     def _own(self, scores: Scores, grid: tuple[int, int], scale: float, recipe: Recipe) -> Float[Tensor, "k g v"] | None:
         if scores.grid == grid or getattr(recipe.rule.options, "score_grid", "walk") == "walk":
@@ -357,53 +432,6 @@ class Segmenter:
                     "Give it to Segmenter.from_pretrained and encode again."
                 )
         return recipe
-
-
-class _Watch:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
-
-
-class _Digests(Mapping[str, str]):
-    """Backbone → digest of its weights, read when somebody asks: a writer does, most callers never do, and it takes seconds a gigabyte."""
-
-    def __init__(self, folders: Mapping[str, Folder]) -> None:
-        self._folders = folders
-
-    def __getitem__(self, name: str) -> str:
-        return self._folders[name].digest
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._folders)
-
-    def __len__(self) -> int:
-        return len(self._folders)
-
-
-def _logits(scores: Scores, recipe: Recipe) -> Logits | None:
-    if recipe.upsample != "logits":
-        return None
-    if scores.logits is None:
-        raise RecipeError(
-            f"Got masks.upsample = 'logits' with the label source {recipe.labels.name!r}, which ends in no logits. "
-            "Accepted are sources that compare one vector a token with each word. Set it to 'probabilities'."
-        )
-    return scores.logits
-
-
-def _info(inside: Labelling) -> WalkInfo | None:
-    if inside.walk is None:
-        return None
-    heads = tuple(float(w) for w in inside.S.weights) if inside.S is not None else ()
-    return WalkInfo(inside.walk.steps, inside.walk.bound, inside.walk.outcome.name.lower(), heads)
 
 
 def _replaced(options: Any, **knobs: Any) -> Any:

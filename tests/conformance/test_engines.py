@@ -66,6 +66,24 @@ def test_each_item_is_done_exactly_once(engine, errands, tmp_path, workers, pref
     assert 1 <= len(notes(tmp_path, "started")) <= workers
 
 
+@pytest.mark.parametrize(("workers", "prefetch"), [(1, 0), (1, 4), (2, 3)])
+def test_an_item_counts_when_what_is_behind_it_is_done(engine, errands, tmp_path, workers, prefetch):
+    items = ("late 1", *_PLAIN, "bad", "late 2")
+    found = list(go(engine, errands.Errand(tmp_path, behind=0.02), items, workers=workers, prefetch=prefetch))
+    assert sorted(outcome.item for outcome in found) == sorted(items)
+    assert sorted(outcome.item for outcome in found if outcome.error) == ["bad", "late 1", "late 2"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_once_told_to_stop_it_waits_for_what_is_behind(engine, errands, tmp_path, workers):
+    found = []
+    outcomes = go(engine, errands.Errand(tmp_path, behind=0.1), _PLAIN, workers=workers, prefetch=4, stop=lambda: bool(found))
+    for outcome in outcomes:
+        found.append(outcome.item)  # noqa: PERF401 (stop looks at it)
+    assert sorted(f"begun-{item}" for item in found) == notes(tmp_path, "begun")
+    assert len(found) < len(_PLAIN)
+
+
 def test_workers_share_the_items_and_end_well(engine, errands, tmp_path):
     list(go(engine, errands.Errand(tmp_path, together=2), _PLAIN))
     assert len(notes(tmp_path, "did")) == 2

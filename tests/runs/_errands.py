@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class Errand:
     pause: float = 0.0
     start: str = ""
     together: int = 0  # workers that have to be there before the first item is done
+    behind: float | None = None  # seconds that a thread still takes for an item after the worker is free for the next
 
     def __call__(self) -> Runner:
         return Runner(self)
@@ -28,6 +30,7 @@ class Errand:
 class Runner:
     def __init__(self, errand: Errand) -> None:
         self._errand = errand
+        self._hand = ThreadPoolExecutor(1)
 
     def start(self) -> None:
         self._note("started")
@@ -41,7 +44,7 @@ class Runner:
             raise DataError(f"Got {item}. Accepted is a file. Copy it again.")
         return item.upper()
 
-    def work(self, item: str, read: str) -> Record:
+    def work(self, item: str, read: str) -> Record | Future[Record]:
         if item.startswith("bad"):
             raise DataError(f"Got {item}. Accepted is a good one. Mend it.")
         if item.startswith("wrong"):
@@ -51,10 +54,21 @@ class Runner:
         self._wait_for_others()
         time.sleep(self._errand.pause)
         self._note("did")
-        return Record({"text": read, "third": len(item) / 3, "sizes": [len(item), 2]}, {"errand": self._errand.pause})
+        record = Record({"text": read, "third": len(item) / 3, "sizes": [len(item), 2]}, {"errand": self._errand.pause})
+        if self._errand.behind is None:
+            return record
+        (self._errand.folder / f"begun-{item}").touch()
+        return self._hand.submit(self._late, item, record)
 
     def stop(self) -> None:
+        self._hand.shutdown()
         self._note("stopped")
+
+    def _late(self, item: str, record: Record) -> Record:
+        time.sleep(self._errand.behind or 0)
+        if item.startswith("late"):
+            raise DataError(f"Got {item}. Accepted is one that can be written. Mend it.")
+        return record
 
     def _wait_for_others(self) -> None:
         deadline = time.monotonic() + 60

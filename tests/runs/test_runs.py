@@ -235,3 +235,22 @@ def test_memory_is_bounded_by_what_is_read_ahead(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 10_000_000
+
+
+def test_a_fatal_error_stops_a_run_that_skips_bad_items(errand, tmp_path):
+    plan = Plan(("a", "bad 1", "b", "bad 2"), {})
+    assert len(runs.run(plan, errand, tmp_path / "run", skip_bad=True, fatal=(RunError,)).bad) == 2
+    with pytest.raises(DataError, match="bad 1"):
+        runs.run(plan, errand, tmp_path / "again", skip_bad=True, fatal=(RunError, DataError))
+
+
+def test_a_journal_that_was_taken_away_is_made_again_from_the_results(errand, tmp_path):
+    plan, folder = Plan(("a", "bad", "b"), {}), tmp_path / "run"
+    runs.run(plan, errand, folder, skip_bad=True)
+    before = (folder / "results.jsonl").read_bytes()
+    (folder / "journal.jsonl").unlink()
+    journal.restore(folder)
+    assert [(entry["item"], entry["result"]["text"]) for entry in journal.read(folder)] == [("a", "A"), ("b", "B")]
+    again = runs.run(plan, errand, folder, skip_bad=True)
+    assert (again.done, again.skipped, [bad.item for bad in again.bad]) == (0, 2, ["bad"])
+    assert (folder / "results.jsonl").read_bytes() == before

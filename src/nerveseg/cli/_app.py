@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nerveseg import __version__
-from nerveseg.cli import ablate, bench, datasets, demo, doctor, explain, names, recipes, refine, segment, tune, weights, world
+from nerveseg.cli import ablate, batch, bench, datasets, demo, doctor, explain, names, recipes, refine, segment, serve, tune, weights, world
 
 __all__ = ["app"]
 
@@ -37,6 +37,7 @@ def _root(
 
 
 app.command()(segment.segment)
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(explain.explain)
 app.command()(refine.refine)
@@ -49,3 +50,4 @@ app.add_typer(names.app, name="names")
 app.add_typer(bench.app, name="bench")
 app.command()(ablate.ablate)
 app.command()(tune.tune)
+app.command()(serve.serve)

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,6 +23,7 @@ __all__ = [
     "SOME_FAILED",
     "USAGE",
     "code_of",
+    "conclude",
     "console",
     "fail",
     "guarded",
@@ -37,6 +38,7 @@ __all__ = [
 FAILED, USAGE, SOME_FAILED = 1, 2, 3
 _USAGE_ERRORS = (errors.LabelError, errors.OptionError, errors.RecipeError, errors.RegistryError)
 _WIDE = 160
+_SHOWN = 20  # failed pictures that are named on the terminal
 _NOISY = ("transformers", "diffusers", "huggingface_hub", "accelerate", "PIL", "matplotlib")
 
 P = ParamSpec("P")
@@ -159,6 +161,24 @@ def counting(rounds: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
                   disable=not shown.is_terminal) as bars:  # fmt: skip
         tasks = {name: bars.add_task(name, total=total) for name, total in rounds.items()}
         yield lambda name, done: bars.update(tasks[name], completed=done)
+
+
+def conclude(failed: Sequence[tuple[str, str]], total: int, *, lead: str = "failed", rest: str = "") -> None:
+    """Name the pictures that failed, and leave with what that means: 1 where all did, 3 where some did; nothing where none did.
+
+    Args:
+        failed: name and message of each.
+        total: of how many.
+        lead: what the lines begin with.
+        rest: where the names are that are too many for a terminal.
+    """
+    if not failed:
+        return
+    for name, message in failed[:_SHOWN]:
+        note(f"{name}: {message}" if message else name, style="red", lead=lead)
+    if len(failed) > _SHOWN:
+        note(f"{len(failed) - _SHOWN} more{'; ' if rest else ''}{rest}", style="red", lead=lead)
+    raise typer.Exit(FAILED if len(failed) >= total else SOME_FAILED)
 
 
 def json_line(content: dict[str, Any]) -> None:

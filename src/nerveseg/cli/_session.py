@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nerveseg.cli._places import Place
+    from nerveseg.clicks import Seed
     from nerveseg.picture.load import Picture
     from nerveseg.recipe import Recipe
     from nerveseg.segmentation import Segmentation
@@ -84,21 +85,38 @@ class Session:
         vocabulary: the labels.
         background: what stands for the rest, or None.
         seed: of the diffusion noise; None takes the recipe's.
+        tile: side in pixels of tiles; None: pictures as a whole.
+        overlap: share of a tile's side that its neighbour has, too.
+        seeds: pixels whose labels are known.
+        knobs: of clicks, by dotted name.
     """
 
     networks: Networks
     vocabulary: Vocabulary
     background: Background | None = None
     seed: int | None = None
+    tile: int | None = None
+    overlap: float = 0.25
+    seeds: tuple[Seed, ...] = ()
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse a tile or an overlap out of range before any network is loaded."""
+        from nerveseg.picture.tiles import check
+
+        if self.tile is not None:
+            check(self.tile, self.overlap)
 
     def encode(self, picture: Picture) -> Encoding:
         """Pass a picture through the networks."""
-        return self.networks.segmenter().encode(picture, seed=self.seed)
+        return self.networks.segmenter().encode(picture, seed=self.seed, tile=self.tile, overlap=self.overlap)
 
     def segment(self, picture: Picture) -> Segmentation:
         """Label every pixel."""
         encoding = self.encode(picture)
-        return self.networks.segmenter().decode(encoding, self.vocabulary, background=self.background)
+        return self.networks.segmenter().decode(
+            encoding, self.vocabulary, background=self.background, seeds=self.seeds, settings=self.knobs
+        )
 
 
 def save(result: Segmentation, place: Place) -> tuple[Path, ...]:

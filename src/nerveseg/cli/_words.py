@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nerveseg.errors import LabelError, OptionError
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
-__all__ = ["read_background", "read_labels", "read_settings"]
+if TYPE_CHECKING:
+    from nerveseg.clicks import Seed
+
+__all__ = ["read_background", "read_clicks", "read_labels", "read_settings", "read_shard"]
 
 
 def read_labels(text: str) -> Vocabulary:
@@ -57,6 +60,18 @@ def read_settings(given: Sequence[str], option: str = "--set", example: str = "w
     return settings
 
 
+def read_shard(text: str) -> tuple[int, int]:
+    """``0/4`` → (0, 4).
+
+    >>> read_shard("1/2")
+    (1, 2)
+    """
+    first, _, second = text.partition("/")
+    if not (first.strip().isdigit() and second.strip().isdigit() and int(first) < int(second)):
+        raise OptionError(f"Got --shard {text!r}. Accepted is I/N with I from 0 to N − 1. Write the first of four as --shard 0/4.")
+    return int(first), int(second)
+
+
 def _value(text: str) -> Any:
     if text == "null":
         return None
@@ -64,3 +79,29 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def read_clicks(texts: Sequence[str]) -> tuple[Seed, ...]:
+    """``LABEL@x,y`` is a click, ``LABEL@x0,y0,x1,y1`` a box, ``LABEL@x,y x,y …`` a stroke.
+
+    Raises:
+        OptionError: anything else.
+    """
+    from nerveseg.clicks import Seed
+
+    return tuple(Seed(label.strip(), **_places(places, text)) for text in texts for label, _, places in [text.rpartition("@")])
+
+
+def _places(places: str, text: str) -> dict[str, Any]:
+    try:
+        parts = [tuple(float(number) for number in part.split(",")) for part in places.split()]
+    except ValueError:
+        parts = []
+    if "@" in text and len(parts) == 1 and len(parts[0]) in (2, 4):
+        return {"points": parts} if len(parts[0]) == 2 else {"box": parts[0]}
+    if "@" in text and len(parts) > 1 and all(len(part) == 2 for part in parts):
+        return {"strokes": [parts]}
+    raise OptionError(
+        f"Got --click {text!r}. Accepted are LABEL@x,y for a click, LABEL@x0,y0,x1,y1 for a box, and 'LABEL@x,y x,y' for a stroke. "
+        "Write it so, in pixels from the top left."
+    )

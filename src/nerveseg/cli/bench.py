@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nerveseg.cli import bench_report, bench_wsss
-from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
+from nerveseg.cli import bench_clicks, bench_report, bench_wsss
+from nerveseg.cli._console import conclude, console, counting, guarded, json_line, waiting
 from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, Prefetch, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
-from nerveseg.errors import OptionError
 
 if TYPE_CHECKING:
     from nerveseg.bench.job import Job
@@ -25,8 +24,7 @@ __all__ = ["app"]
 app = typer.Typer(help="The harness: recipes on data sets, scored as the field does.", no_args_is_help=True)
 app.command()(bench_report.report)
 app.command()(bench_wsss.wsss)
-
-_SHOWN = 20  # bad pictures that are named on the terminal; the journal has all
+app.command()(bench_clicks.clicks)
 
 
 @app.command()
@@ -68,9 +66,9 @@ def run(
     from nerveseg.bench import run as bench
     from nerveseg.cli._console import still
     from nerveseg.cli._jobs import job_of
-    from nerveseg.cli._words import read_settings
+    from nerveseg.cli._words import read_settings, read_shard
 
-    part = _shard(shard)
+    part = read_shard(shard)
     jobs = [
         job_of(
             recipe=one,
@@ -133,13 +131,6 @@ def merge(
     _show([{"folder": str(out), **found}], json=json)
 
 
-def _shard(text: str) -> tuple[int, int]:
-    first, _, second = text.partition("/")
-    if not (first.strip().isdigit() and second.strip().isdigit() and int(first) < int(second)):
-        raise OptionError(f"Got --shard {text!r}. Accepted is I/N with I from 0 to N − 1. Write the first of four as --shard 0/4.")
-    return int(first), int(second)
-
-
 def _counts(jobs: Sequence[Job], shard: tuple[int, int]) -> list[int]:
     """Pictures of each run's shard; opening a data set also finds wrong names and folders before anything is loaded."""
     return [len(job.open().items[: job.limit][shard[0] :: shard[1]]) for job in jobs]
@@ -156,13 +147,8 @@ def _tell(ran: Sequence[Ran], *, json: bool) -> None:
         for one in ran
     ]
     _show(rows, json=json)
-    bad = [(one.folder, entry) for one in ran for entry in one.summary.bad]
-    for folder, entry in bad[:_SHOWN]:
-        note(f"{entry.item}: {entry.message}", style="red", lead=f"skipped in {folder}")
-    if len(bad) > _SHOWN:
-        note(f"{len(bad) - _SHOWN} more; the journals name them", style="red", lead="skipped")
-    if bad:
-        raise typer.Exit(SOME_FAILED)
+    bad = [(f"{entry.item} in {one.folder}", entry.message) for one in ran for entry in one.summary.bad]
+    conclude(bad, len(bad) + 1, lead="skipped", rest="the journals name them")
 
 
 def _show(rows: Sequence[Mapping[str, Any]], *, json: bool) -> None:

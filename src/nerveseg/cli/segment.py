@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import FAILED, SOME_FAILED, fail, guarded, json_line, note, waiting
-from nerveseg.errors import NerveSegError
+from nerveseg.errors import NerveSegError, OptionError
 
 __all__ = ["segment"]
 
@@ -23,6 +23,16 @@ Dtype = Annotated[str | None, typer.Option(help="float32, float16, bfloat16. Lef
 LowMemory = Annotated[bool, typer.Option("--low-memory", help="Keep only one stage's networks on the device. Slower.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the diffusion noise. Left out: the recipe's.")]
+Tile = Annotated[int | None, typer.Option(metavar="PIXELS", help="For big pictures: tiles of this side, one walk over all. Try 1024.")]
+Overlap = Annotated[float, typer.Option(help="With --tile: the share of a tile's side that its neighbour has, too.")]
+Clicks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--click", metavar="LABEL@X,Y", help="A pixel that has a label, or a box, LABEL@x0,y0,x1,y1; may be given more than once."
+    ),
+]
+_OVERLAP = 0.25  # as in picture.tiles, which needs NumPy
+_BIG = 2048  # pixels of the shorter side: a network that is shown 512 of them loses what is smaller than 4
 
 
 @guarded
@@ -41,6 +51,9 @@ def segment(
     offline: Offline = False,
     low_memory: LowMemory = False,
     seed: Seed = None,
+    tile: Tile = None,
+    overlap: Overlap = _OVERLAP,
+    click: Clicks = None,
 ) -> None:
     """Label every pixel of pictures by words.
 
@@ -50,15 +63,20 @@ def segment(
     from nerveseg.cli._places import folder, plan
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, Session, save
-    from nerveseg.cli._words import read_background, read_labels, read_settings
+    from nerveseg.cli._words import read_background, read_clicks, read_labels, read_settings
     from nerveseg.picture import load
 
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
     places = plan(pictures, out, overwrite=overwrite)
-    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()), low_memory=low_memory)
+    if click and len(pictures) > 1:
+        raise OptionError(f"Got --click with {len(pictures)} pictures. Accepted is one: a click is a place in it. Go picture by picture.")
+    given = read_settings(settings or ())
+    knobs = {name: given.pop(name) for name in tuple(given) if name.startswith("clicks.")}
+    networks = Networks(recipe, device, dtype, offline, given, low_memory=low_memory)
     networks.check()
-    session = Session(networks, vocabulary, rest, seed)
+    session = Session(networks, vocabulary, rest, seed, tile, overlap, read_clicks(click or ()), knobs)
+    session.check()
     folder(out)
 
     failed: list[Path] = []
@@ -67,6 +85,10 @@ def segment(
             picture = load(place.picture)
             for remark in picture.notes:
                 note(f"{place.picture}: {remark}")
+            if tile is None and min(picture.size) >= _BIG:
+                note(
+                    f"{place.picture}: {picture.size[0]} × {picture.size[1]} pixels, of which the networks see few. --tile 1024 shows more."
+                )
         if place.picture in failed:
             continue
         networks.segmenter()  # not in an attempt: without networks every picture fails

@@ -18,8 +18,9 @@ from nerveseg.labels import _windows
 from nerveseg.labels._windows import Box, Part, starts
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
 from nerveseg.picture.load import Picture
+from nerveseg.picture.tiles import Plan
 from nerveseg.registry import knob
-from nerveseg.transition import Heads
+from nerveseg.transition import Heads, TiledHeads
 
 __all__ = [
     "Features",
@@ -87,6 +88,8 @@ class Features:
         parts: windows kept apart, for sources that join them pixel by pixel; ``embeddings`` then has no rows.
         pixels: (h, w) of the picture that CLIP saw, for those.
         extra: what else a source keeps, by name; its own file says what.
+        tiles: of a picture in tiles, each tile's own, where they cannot be joined before words come; ``embeddings`` then has no rows.
+        plan: where the tiles lie, for those.
     """
 
     embeddings: Float[Tensor, "L n E"]
@@ -96,13 +99,15 @@ class Features:
     parts: tuple[Part, ...] = ()
     pixels: tuple[int, int] | None = None
     extra: Mapping[str, Any] | None = None
+    tiles: tuple[Features, ...] = ()
+    plan: Plan | None = None
 
     @property
     def bytes(self) -> int:
         """Memory it holds."""
         more = (self.extra or {}).values()
         held = (self.embeddings, self.attention, self.windows, *(part.embeddings for part in self.parts), *more)
-        return sum(x.nbytes for x in held if isinstance(x, Tensor))
+        return sum(x.nbytes for x in held if isinstance(x, Tensor)) + sum(tile.bytes for tile in self.tiles)
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Scores:
     values: Float[Tensor, "n C"]
     grid: tuple[int, int]
     logits: Logits | None = None
-    heads: Heads | None = None
+    heads: Heads | TiledHeads | None = None
 
     def to_G(self, grid: tuple[int, int]) -> Float[Tensor, "n2 k"]:
         """Rows of the walk on another grid: C classes and ``rest``. See `to_G`."""

@@ -81,6 +81,10 @@ def decide(
             values = stage.transform(maps, stats.part(first, maps.shape[0]), chosen)
             if dropped is not None:
                 values = values.masked_fill(dropped[first : first + len(maps), None, None], -torch.inf)
+            if len(values) == 1:  # one class a block: a big picture, where fresh maps cost more than what is written into them
+                ids.masked_fill_(values[0] > best, first)
+                torch.maximum(best, values[0], out=best)
+                continue
             value, winner = values.max(dim=0)
             better = value > best
             ids = torch.where(better, winner + first, ids)

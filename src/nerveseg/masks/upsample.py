@@ -59,11 +59,12 @@ def shares(
     total = resample(P.float().sum(0, keepdim=True), size)
     empty = total <= _NOTHING
     somewhere = divide and bool(empty.any())  # rarely: then one pass less over every block
+    total = total.clamp_min(_NOTHING)
     step = max(1, budget // (4 * max(1, size[0] * size[1])))
     for first in range(0, k, step):
         block = resample(P[first : first + step].float(), size)
         if divide:
-            block = block / total.clamp_min(_NOTHING)
+            block = block / total
         yield first, block.masked_fill(empty, 1.0 / k) if somewhere else block
 
 

@@ -24,6 +24,7 @@ _DAMAGED = (
     *(OSError, ValueError, KeyError, EOFError, AttributeError),
     *(RuntimeError, ArithmeticError, MemoryError, Image.DecompressionBombError),
 )
+_COUNTED = 1000  # pictures in a TIFF file; a small file may hold a million
 _ORIENTATION = 0x0112  # EXIF 2.3, tag "Orientation"
 
 
@@ -81,7 +82,7 @@ def decode(image: Image.Image, max_pixels: int, where: str) -> tuple[UInt8[np.nd
     notes: list[str] = []
     frames = _frames(image)
     if frames > 1:
-        notes.append(f"Picture {image.tell() + 1} of the {frames} in the file was taken.")
+        notes.append(f"Picture {image.tell() + 1} of the {frames}{' or more' if frames == _COUNTED else ''} in the file was taken.")
     try:
         image.load()
         orientation = int(image.getexif().get(_ORIENTATION, 1))
@@ -103,9 +104,22 @@ def decode(image: Image.Image, max_pixels: int, where: str) -> tuple[UInt8[np.nd
 def _frames(image: Image.Image) -> int:
     """How many pictures the file holds; a damaged later one does not matter."""
     try:
-        return int(getattr(image, "n_frames", 1))
+        return _directories(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
     except (*_DAMAGED, Image.DecompressionBombWarning):
         return 1
+
+
+def _directories(image: Image.Image) -> int:
+    """Pictures of a TIFF file, as far as they are counted: PIL looks for circles by comparing each with all before it."""
+    here = image.tell()
+    try:
+        for frame in range(here + 1, _COUNTED):
+            image.seek(frame)
+    except EOFError:
+        return image.tell() + 1
+    finally:
+        image.seek(here)
+    return _COUNTED
 
 
 def _to_rgb(image: Image.Image, notes: list[str]) -> np.ndarray:

@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from nerveseg.errors import OutputError, RunError
+from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Outcome
 
-__all__ = ["NAME", "Journal", "Place", "entry", "index", "lines", "read"]
+__all__ = ["NAME", "Journal", "Place", "entry", "index", "lines", "read", "restore"]
 
 NAME = "journal.jsonl"
 
@@ -54,6 +55,19 @@ def entry(folder: str | Path, place: Place) -> dict[str, Any]:
     with (Path(folder) / NAME).open("rb") as file:
         file.seek(place.start)
         return json.loads(file.read(place.length))
+
+
+def restore(folder: str | Path) -> None:
+    """Make the journal of a finished job again from its results, where it was taken away for its times; one that is there stays."""
+    place = Path(folder)
+    path, results = place / NAME, place / "results.jsonl"
+    if path.exists() or not results.exists():
+        return
+    with writing(path) as out, results.open(encoding="utf-8") as source:
+        for line in source:
+            held = json.loads(line)
+            entry = {"item": held.pop("item"), "result": held, "seconds": {}}
+            out.write(json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
 def lines(folder: str | Path) -> Iterator[str]:

@@ -57,6 +57,7 @@ def run(
     workers: int = 1,
     prefetch: int = 4,
     skip_bad: bool = False,
+    fatal: tuple[type[NerveSegError], ...] = (),
     limit: int | None = None,
     said: Callable[[int, int], None] | None = None,
     engine_options: Mapping[str, Any] | None = None,
@@ -77,6 +78,7 @@ def run(
         workers: workers that share the items, each with models of its own. Larger: faster, more memory.
         prefetch: items that each worker reads ahead. Larger: hides slow disks, more memory.
         skip_bad: go on after an item whose error is ours. Without it the first one stops the run.
+        fatal: errors that stop the run even so, such as a full disk.
         limit: begin at most so many items now and leave the rest. None: all.
         said: called as ``said(finished or bad, items of this shard)``, at the start and after every item.
         engine_options: knobs of the engine.
@@ -101,7 +103,7 @@ def run(
                 before = journal.index(place)
                 finished = {item for item, at in before.items() if not at.bad}
                 todo = tuple(item for item in plan.mine if item not in finished)
-                state = _State(len(plan.mine) - len(todo), len(plan.mine), skip_bad, said)
+                state = _State(len(plan.mine) - len(todo), len(plan.mine), skip_bad, fatal, said)
                 state.say()
                 if todo:
                     outcomes = module.execute(
@@ -125,6 +127,7 @@ class _State:
     skipped: int
     total: int
     skip_bad: bool
+    fatal: tuple[type[NerveSegError], ...]
     said: Callable[[int, int], None] | None
     done: int = 0
     bad: list[Bad] = field(default_factory=list)
@@ -143,7 +146,7 @@ class _State:
             self.done += 1
         else:
             self.bad.append(Bad(outcome.item, type(outcome.error).__name__, str(outcome.error)))
-            if not self.skip_bad and self.failure is None:
+            if self.failure is None and (not self.skip_bad or isinstance(outcome.error, self.fatal)):
                 self.failure = outcome.error
         self.say()
 

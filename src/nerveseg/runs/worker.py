@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,8 +35,12 @@ class Worker(Protocol):
     def read(self, item: str) -> Any:
         """Bring what an item needs from disk into memory."""
 
-    def work(self, item: str, read: Any) -> Record:
-        """Do an item, given what ``read`` gave for it."""
+    def work(self, item: str, read: Any) -> Record | Future[Record]:
+        """Do an item, given what ``read`` gave for it.
+
+        Who gives a future has more to do in a thread of its own, such as writing files. The next item is then begun meanwhile; this one
+        counts, and is journaled, once its future is done. At most `nerveseg.runs.prefetch.BEHIND` futures are waited for.
+        """
         ...
 
     def stop(self) -> None:
@@ -48,11 +53,15 @@ Make = Callable[[], Worker]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one item ended: with a record, or with an error of ours that reading it or working on it raised."""
+    """How one item ended: with a record, or with an error of ours that reading it or working on it raised.
+
+    ``begun`` counts the items of the same worker that are in work already, their futures not asked for yet.
+    """
 
     item: str
     record: Record | None
     error: NerveSegError | None = None
+    begun: int = 0
 
 
 class WorkerDied(UserWarning):

@@ -11,7 +11,8 @@
 from nerveseg.transition.assemble import build
 from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
+from nerveseg.transition.joined import Places, TiledHeads
 from nerveseg.transition.operators import Folded, Gathered, Thin
 from nerveseg.transition.options import Options
 
-__all__ = ["Folded", "Gathered", "Heads", "Operator", "Options", "Thin", "Transition", "build"]
+__all__ = ["Folded", "Gathered", "Heads", "Operator", "Options", "Places", "Thin", "TiledHeads", "Transition", "build"]

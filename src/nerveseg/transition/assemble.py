@@ -18,6 +18,7 @@ from nerveseg.transition import spread, weigh
 from nerveseg.transition.affinity import Affinity, prepared, solved
 from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
+from nerveseg.transition.joined import TiledHeads, joined
 from nerveseg.transition.options import Options
 from nerveseg.transition.stencil import stencil
 
@@ -25,7 +26,7 @@ __all__ = ["build"]
 
 
 def build(
-    heads: Heads,
+    heads: Heads | TiledHeads,
     G: Float[Tensor, "n k"],
     *,
     options: Options | None = None,
@@ -36,7 +37,8 @@ def build(
     """Build S from the heads; G decides how much each head counts.
 
     Args:
-        heads: queries and keys (H, n, d) over the token grid, any float dtype; computed in float32.
+        heads: queries and keys (H, n, d) over the token grid, any float dtype; computed in float32. Those of tiles give one S over the
+            joined grid, and ``memory`` is for all of them together (see `nerveseg.transition.joined.joined`).
         G: (n, k) label probabilities on the same grid, rows sum to 1; read only where the heads are weighed by entropy.
         options: every knob at once; those named in ``knobs`` are changed in it.
         kernel_options: the kernel's own knobs (temperature, tau, power, landmarks …), as a mapping or as its Options.
@@ -65,10 +67,14 @@ def build(
     chosen = _chosen(options, knobs)
     kernel = registry.load("kernels", chosen.kernel)
     kernel_chosen = _kernel_options(kernel, chosen.kernel, kernel_options)
-    _check(heads, G, chosen, kernel)
-    with torch.no_grad():
-        scores = G.to(device=heads.queries.device, dtype=torch.float32)
-        return _assemble(heads, scores, chosen, kernel, kernel_chosen, weights if isinstance(weights, Tensor) else None)
+    own = weights if isinstance(weights, Tensor) else None
+
+    def one(part: Heads, scores: Float[Tensor, "m k"], its: Options) -> Transition:
+        _check(part, scores, its, kernel)
+        with torch.no_grad():
+            return _assemble(part, scores.to(device=part.queries.device, dtype=torch.float32), its, kernel, kernel_chosen, own)
+
+    return joined(heads, G, chosen, one) if isinstance(heads, TiledHeads) else one(heads, G, chosen)
 
 
 def _assemble(

@@ -11,7 +11,7 @@ from nerveseg.transition.heads import Heads
 from nerveseg.transition.lengths import lengths
 from nerveseg.transition.operators import Gathered
 
-__all__ = ["stencil"]
+__all__ = ["columns", "stencil"]
 
 # Half of the eight neighbours; the other half is their mirror image.
 _FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
@@ -38,7 +38,7 @@ def stencil(heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: f
     local[:, 4] = stay
     shares = weights[used].view(-1, 1, 1) / local.sum(dim=1)
     total = local.mul_(shares[:, None]).sum(dim=0)
-    return Gathered(_columns(heads.grid).to(weights.device), total.reshape(9, -1).mT.contiguous())
+    return Gathered(columns(heads.grid).to(weights.device), total.reshape(9, -1).mT.contiguous())
 
 
 def _cosines(heads: Heads, used: list[int], pairing: str) -> Float[Tensor, "H nine h w"]:
@@ -71,8 +71,8 @@ def _overlap(grid: tuple[int, int], dy: int, dx: int) -> tuple[tuple[slice, slic
     return (down, near), (up, far)
 
 
-def _columns(grid: tuple[int, int]) -> Int[Tensor, "n 9"]:
-    """Index of each token's nine neighbours in plane order; beyond the edge, where the weight is 0, the token itself."""
+def columns(grid: tuple[int, int]) -> Int[Tensor, "n 9"]:
+    """Give the index of each token's nine neighbours in plane order; beyond the edge, where the weight is 0, the token itself."""
     height, width = grid
     own = torch.arange(height * width).view(height, width)
     y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]

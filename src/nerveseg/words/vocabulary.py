@@ -11,7 +11,7 @@ from typing import Any
 from nerveseg.errors import LabelError
 from nerveseg.words.prompts import clean
 
-__all__ = ["BACKGROUND", "BACKGROUND_WORDS", "Background", "Label", "Vocabulary", "need_background"]
+__all__ = ["BACKGROUND", "BACKGROUND_WORDS", "Background", "Label", "Vocabulary", "folded", "need_background"]
 
 BACKGROUND = "background"
 """The name that background pixels get; it comes after the caller's labels."""
@@ -177,7 +177,7 @@ class Background:
             return None
         if isinstance(given, Background):
             given = given.strings
-        taken = {_key(string) for label in vocabulary for string in (label.name, *label.strings)}
+        taken = {folded(string) for label in vocabulary for string in (label.name, *label.strings)}
         if BACKGROUND in taken:
             raise LabelError(
                 f"Got the label {BACKGROUND!r} and a background. Accepted is one of the two. Take the label out or give background=None."
@@ -185,12 +185,12 @@ class Background:
         if isinstance(given, str) and given == "auto":
             # "trees" as a label takes "tree" out as well: the two would share the probability of the same pixels.
             roots = {key.rstrip("s") for key in taken}
-            return cls(tuple(word for word in BACKGROUND_WORDS if _key(word).rstrip("s") not in roots))
+            return cls(tuple(word for word in BACKGROUND_WORDS if folded(word).rstrip("s") not in roots))
         if isinstance(given, (str, bytes, Mapping)):
             raise LabelError(f"Got background={given!r}. Accepted are None, 'auto' or a list of words. Write [...] around a single word.")
         words = [string for label in Vocabulary.parse(given) for string in label.strings]
         for word in words:
-            if _key(word) in taken:
+            if folded(word) in taken:
                 raise LabelError(f"Got {word!r} both as a label and as background. Accepted is one of the two. Take it out of one list.")
         return cls(tuple(words))
 
@@ -204,7 +204,7 @@ def need_background(vocabulary: Vocabulary, background: Background | None) -> No
         )
 
 
-def _key(word: str) -> str:
+def folded(word: str) -> str:
     """What makes two words the same: case, width and white space do not count."""
     return clean(unicodedata.normalize("NFKC", word)).casefold()
 
@@ -236,7 +236,7 @@ def _joined(name: str, words: Iterable[str], where: str) -> Label:
     """Synonyms that differ in case or spaces only are kept once, so that a sum over synonyms counts them once."""
     kept: dict[str, str] = {}
     for word in words:
-        kept.setdefault(_key(word), clean(word))
+        kept.setdefault(folded(word), clean(word))
     if not kept:
         raise LabelError(f"Got no string for {where}. Accepted is one string or more. Give the word to look for.")
     return Label(name, tuple(kept.values()))
@@ -260,12 +260,12 @@ def _checked(labels: list[Label]) -> Vocabulary:
         raise LabelError("Got no labels. Accepted is one label or more. Name what to look for.")
     owner: dict[str, int] = {}
     for index, label in enumerate(labels):
-        for key in {_key(word) for word in (label.name, *label.strings)}:
+        for key in {folded(word) for word in (label.name, *label.strings)}:
             if key in owner:
                 first = labels[owner[key]].name
                 raise LabelError(
                     f"Got {key!r} twice, in label {owner[key]} ({first!r}) and in label {index} ({label.name!r}). "
                     "Accepted are words that differ in more than case and spaces. Take one out, or join them as synonyms with ';'."
                 )
-        owner.update(dict.fromkeys({_key(word) for word in (label.name, *label.strings)}, index))
+        owner.update(dict.fromkeys({folded(word) for word in (label.name, *label.strings)}, index))
     return Vocabulary(tuple(labels))

@@ -1,4 +1,4 @@
-"""What writers share: files that appear whole or not at all, and the record that goes beside a label map."""
+"""What writers share: files that appear whole or not at all, the record that goes beside a label map."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nerveseg import __version__
 from nerveseg.errors import OutputError
 from nerveseg.segmentation import Segmentation
 
-__all__ = ["Reading", "check_holds", "record", "replacing", "to_json"]
+__all__ = ["Reading", "alone", "check_holds", "check_names", "finite", "is_collection", "record", "replacing", "shared", "to_json"]
 
 _PACKAGES = ("torch", "transformers", "diffusers", "numpy", "pillow")
 
@@ -51,7 +51,7 @@ def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
     for path in paths:
         _check_place(path)
     stamp = uuid.uuid4().hex[:12]
-    drafts = tuple(path.with_name(f".{path.name[:80]}.{stamp}.part") for path in paths)
+    drafts = tuple(path.with_name(f".{_short(path.name)}.{stamp}.part") for path in paths)
     try:
         yield drafts
         for draft, path in zip(drafts, paths, strict=True):
@@ -74,6 +74,25 @@ def check_holds(writer: ModuleType | Any, labels: int, path: Path) -> None:
         raise OutputError(f"Got {labels} labels for {path}. Accepted are fewer in this format. Choose another format, or fewer labels.")
 
 
+def check_names(result: Segmentation, forbidden: str, path: Path, *, blank: bool = True) -> None:
+    """Refuse names that the format cannot hold.
+
+    Args:
+        result: its labels are checked.
+        forbidden: characters that a name may not hold.
+        path: what is written, for the message.
+        blank: whether a name may be empty, start or end with a space.
+    """
+    for label in result.labels:
+        found = [character for character in forbidden if character in label.name]
+        if found or not (blank or label.name == label.name.strip() != ""):
+            listed = " ".join(repr(character) for character in forbidden)
+            raise OutputError(
+                f"Got the label {label.name!r} for {path}. Accepted in this format are names without {listed}"
+                f"{'' if blank else ' and without spaces at their ends'}. Rename the label, or choose another format."
+            )
+
+
 def record(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
     """What it takes to understand and repeat a result; no times, so that the same result gives the same record.
 
@@ -81,7 +100,11 @@ def record(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
         result: the result.
         id_shift: what the file's ids are larger by than the result's, where a format reserves 0.
     """
-    walk = result.walk
+    return {**shared(result, id_shift=id_shift), **alone(result)}
+
+
+def shared(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
+    """What of `record` is the same for all pictures of one job; see there."""
     return {
         "format": "nerveseg-run-1",
         "labels": [{"id": index, "name": label.name, "strings": list(label.strings)} for index, label in enumerate(result.labels)],
@@ -89,7 +112,15 @@ def record(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
         "ignore_index": result.ignore_index,
         "id_shift": id_shift,
         "recipe": result.recipe,
-        "walk": None if walk is None else asdict(walk),
+        "weights": dict(result.weights),
+        "versions": {"nerveseg": __version__, **{name: found for name in _PACKAGES if (found := _version(name))}},
+    }
+
+
+def alone(result: Segmentation) -> dict[str, Any]:
+    """What of `record` belongs to this picture alone: ``walk`` and ``picture``."""
+    return {
+        "walk": None if result.walk is None else asdict(result.walk),
         "picture": {
             "name": result.picture.name,
             "height": result.size[0],
@@ -98,23 +129,27 @@ def record(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
             "orientation": result.picture.orientation,
             "notes": list(result.picture.notes),
         },
-        "weights": dict(result.weights),
-        "versions": {"nerveseg": __version__, **{name: found for name in _PACKAGES if (found := _version(name))}},
     }
+
+
+def is_collection(writer: ModuleType | Any) -> bool:
+    """Whether a writer makes one folder of many pictures (``part`` and ``finish``) rather than a file a picture (``write``)."""
+    return hasattr(writer, "part")
 
 
 def to_json(content: Mapping[str, Any]) -> str:
     """JSON with a fixed order of keys; infinities, which JSON has not, become null."""
-    return json.dumps(_finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return json.dumps(finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value for JSON: infinities and NaN become null, tuples lists."""
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(name): _finite(part) for name, part in cast("Mapping[Any, Any]", value).items()}
+        return {str(name): finite(part) for name, part in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in cast("list[Any]", value)]
+        return [finite(part) for part in cast("list[Any]", value)]
     return value
 
 
@@ -123,6 +158,11 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _short(name: str) -> str:
+    """At most 200 bytes, so that a draft's name is no longer than file systems allow."""
+    return name.encode("utf-8", "surrogateescape")[:200].decode("utf-8", "ignore")
 
 
 def _check_place(path: Path) -> None:

@@ -18,7 +18,7 @@ from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, check_holds, record, replacing, to_json
 
-__all__ = ["Options", "holds", "read", "sidecar", "suffix", "write"]
+__all__ = ["Options", "holds", "image", "read", "sidecar", "suffix", "write"]
 
 suffix = ".png"
 
@@ -45,14 +45,14 @@ def sidecar(path: Path) -> Path:
 def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:
     """Write the ids, and the record first: where the PNG is, the record is."""
     check_holds(sys.modules[__name__], len(segmentation.labels), path)
-    image = _image(segmentation)
+    drawn = image(segmentation)
     if not options.sidecar:
         with replacing(path) as (draft,):
-            image.save(draft, format="PNG")
+            drawn.save(draft, format="PNG")
         return (path,)
     with replacing(sidecar(path), path) as (note, draft):
         note.write_text(to_json(record(segmentation)), encoding="utf-8")
-        image.save(draft, format="PNG")
+        drawn.save(draft, format="PNG")
     return path, sidecar(path)
 
 
@@ -65,8 +65,8 @@ def read(path: str | Path) -> Reading:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            image = open_image(file, str(path))
-            image.load()
+            held = open_image(file, str(path))
+            held.load()
         run: dict[str, Any] = json.loads(sidecar(path).read_text(encoding="utf-8")) if sidecar(path).is_file() else {}
     except PictureError:
         raise
@@ -74,18 +74,19 @@ def read(path: str | Path) -> Reading:
         raise PictureError(
             f"Got {path}, which cannot be read ({error}). Accepted is a label map and its record. Write it again."
         ) from error
-    if image.mode not in ("P", "L", "I;16"):
+    if held.mode not in ("P", "L", "I;16"):
         raise PictureError(
-            f"Got {path} of mode {image.mode}. Accepted are P, L and I;16, one id a pixel. A picture of colours holds no ids."
+            f"Got {path} of mode {held.mode}. Accepted are P, L and I;16, one id a pixel. A picture of colours holds no ids."
         )
     labels = sorted(run.get("labels", []), key=lambda label: label["id"])
-    return Reading(np.asarray(image).astype(np.uint16), tuple(label["name"] for label in labels), run)
+    return Reading(np.asarray(held).astype(np.uint16), tuple(label["name"] for label in labels), run)
 
 
-def _image(segmentation: Segmentation) -> Image.Image:
+def image(segmentation: Segmentation) -> Image.Image:
+    """The label map as `write` saves it."""
     ids = segmentation.segmentation.numpy()
     if segmentation.ignore_index > 255:
         return Image.fromarray(ids.astype(np.uint16))
-    image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(voc_palette().tobytes())
-    return image
+    indexed = Image.fromarray(ids.astype(np.uint8))
+    indexed.putpalette(voc_palette().tobytes())
+    return indexed

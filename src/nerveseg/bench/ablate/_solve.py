@@ -17,7 +17,7 @@ from nerveseg.bench.ablate.base import Variant
 from nerveseg.bench.words import Asked
 from nerveseg.recipe import Recipe
 from nerveseg.segmenter import Encoding, Labelling, Segmenter
-from nerveseg.transition import Heads, Transition
+from nerveseg.transition import Heads, TiledHeads, Transition
 
 __all__ = ["Prepared", "Solved", "Solver", "prepare"]
 
@@ -133,7 +133,7 @@ def _tables(recipe: Recipe, *names: str) -> list[Any]:
     return [tables.get(name, {}) for name in names]
 
 
-def _some(heads: Heads, places: tuple[int, ...] | None) -> Heads:
+def _some(heads: Heads | TiledHeads, places: tuple[int, ...] | None) -> Heads | TiledHeads:
     if places is None:
         return heads
     index = list(places)

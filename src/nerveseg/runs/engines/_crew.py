@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from nerveseg.errors import NerveSegError, RunError
@@ -53,8 +53,11 @@ class Hands(Protocol):
         """Start a worker, whose first answer will be `Ready`."""
         ...
 
-    def give(self, who: int, items: tuple[str, ...]) -> None:
-        """Put items, if any, at the end of a worker's row and have the first of the row done; to be called again after its answer."""
+    def give(self, who: int, items: tuple[str, ...], *, fresh: bool = True) -> None:
+        """Put items, if any, at the end of a worker's row and ask for the first outcome of the row; to be called again after its answer.
+
+        Without ``fresh`` the worker begins no item for it: what is asked for is in work already.
+        """
 
     def answers(self) -> Sequence[tuple[int, Answer]]:
         """Wait for a moment, and give what has arrived."""
@@ -107,7 +110,7 @@ def sendable(outcome: Outcome) -> Outcome:
     if outcome.error is None:
         return outcome
     error = raised(outcome.error).error
-    return Outcome(outcome.item, None, error if isinstance(error, NerveSegError) else RunError(str(outcome.error)))
+    return replace(outcome, error=error if isinstance(error, NerveSegError) else RunError(str(outcome.error)))
 
 
 class _Crew:
@@ -152,13 +155,18 @@ class _Crew:
                 self._working.discard(who)
                 self._rows[who].popleft()
                 yield answer
-                self._supply(who)
+                self._supply(who, answer.begun)
 
-    def _supply(self, who: int) -> None:
+    def _supply(self, who: int, begun: int = 0) -> None:
         row = self._rows[who]
-        new = () if self._stop() else self._next_for(row)
+        stop = self._stop()
+        new = () if stop else self._next_for(row)
         row.extend(new)
-        if self._stop() or not row:  # what only lies read is left
+        if stop and begun:
+            self._rows[who] = deque(list(row)[:begun])
+            self._working.add(who)
+            self._hands.give(who, (), fresh=False)
+        elif stop or not row:  # what only lies read is left
             del self._rows[who]
             self._hands.dismiss(who)
         else:

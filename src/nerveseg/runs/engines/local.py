@@ -61,6 +61,7 @@ def _here(make: Make, items: tuple[str, ...], prefetch: int, stop: Callable[[], 
             if not len(desk):
                 return
             yield desk.next()
+        yield from desk.rest()
 
 
 class _Processes:
@@ -82,8 +83,8 @@ class _Processes:
         self._pipes[who] = ours
         return who
 
-    def give(self, who: int, items: tuple[str, ...]) -> None:
-        self._tell(who, items)
+    def give(self, who: int, items: tuple[str, ...], *, fresh: bool = True) -> None:
+        self._tell(who, (items, fresh))
 
     def answers(self) -> Sequence[tuple[int, Answer]]:
         callers = {pipe: who for who, pipe in self._pipes.items()}
@@ -141,9 +142,10 @@ def _serve(pipe: Connection, make: bytes, prefetch: int, threads: int) -> None:
     try:
         with Desk(pickle.loads(make), prefetch) as desk:  # noqa: S301 - from the process that hired us
             _say(pipe, Ready())
-            while (items := _listen(pipe)) is not None:
+            while (told := _listen(pipe)) is not None:
+                items, fresh = told
                 desk.offer(items)
-                _say(pipe, sendable(desk.next()))
+                _say(pipe, sendable(desk.next(fresh=fresh)))
     except _Gone:
         return
     except Exception as error:

@@ -85,13 +85,13 @@ class _Desk:
             return raised(error)
         return Ready()
 
-    def step(self, items: tuple[str, ...]) -> Answer:
-        """Take more items, and do the first of the row."""
+    def step(self, items: tuple[str, ...], *, fresh: bool) -> Answer:
+        """Take more items, and give the first outcome of the row."""
         if self._desk is None:
             return raised(RunError("Got an item before the worker was started. Accepted is the other order. Report it."))
         try:
             self._desk.offer(items)
-            return sendable(self._desk.next())
+            return sendable(self._desk.next(fresh=fresh))
         except Exception as error:
             return raised(error)
 
@@ -119,8 +119,8 @@ class _Actors:
         self._awaited[actor.start.remote()] = who
         return who
 
-    def give(self, who: int, items: tuple[str, ...]) -> None:
-        self._awaited[self._actors[who].step.remote(items)] = who
+    def give(self, who: int, items: tuple[str, ...], *, fresh: bool = True) -> None:
+        self._awaited[self._actors[who].step.remote(items, fresh=fresh)] = who
 
     def answers(self) -> Sequence[tuple[int, Answer]]:
         waiting = list(self._awaited)

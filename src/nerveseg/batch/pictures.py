@@ -1,0 +1,155 @@
+"""What is to be labelled: a folder, a pattern, a list or standard input → picture files, and each one's path in the output."""
+
+from __future__ import annotations
+
+import glob
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from nerveseg.errors import OptionError
+
+__all__ = ["ENDINGS", "Found", "find", "key", "stem"]
+
+ENDINGS = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .mpo .webp .tif .tiff .gif .bmp .dib .ppm .pgm .pbm .pnm .jp2 .j2k .avif .qoi".split()  # noqa: SIM905
+)
+"""Endings of picture files, of any case. What a list names is taken whatever its ending."""
+
+_ACCEPTED = (
+    "Accepted are a folder, a pattern such as 'photos/**/*.jpg', a .txt file with one path a line, a picture, or - for standard input."
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Picture files.
+
+    Attributes:
+        root: the folder that items are relative to.
+        items: paths with ``/``, each once; without their endings they are where the masks go.
+    """
+
+    root: Path
+    items: tuple[str, ...]
+
+    def path(self, item: str) -> Path:
+        """The picture's file."""
+        return self.root / item
+
+
+def stem(item: str) -> str:
+    """An item without its ending: its place in the output."""
+    return PurePosixPath(item).with_suffix("").as_posix()
+
+
+def key(path: str) -> str:
+    """What file systems that fold case or accents keep of a path."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def find(source: str | Path, *, leave_out: Path | None = None, stdin: Iterable[str] | None = None) -> Found:
+    """List the pictures of a source.
+
+    Args:
+        source: a folder, which is searched with those in it (hidden ones left out); a pattern; a .txt file with one path a line; one
+            picture; or ``-``. Paths in lists are relative to the current folder, as the shell's are.
+        leave_out: a folder whose files are not taken: the output, where it lies inside the source.
+        stdin: what ``-`` stands for: lines, one path each.
+
+    Returns:
+        Found: sorted for a folder and a pattern, in its own order for a list. Items of a folder are relative to it, those of a pattern to
+            the folder before its first wildcard; those of a list are its own lines, or, where one is absolute or leads out with ``..``,
+            relative to the deepest folder that holds them all.
+
+    Raises:
+        OptionError: no such source, no picture in it, a name that is no UTF-8, or two pictures for one place in the output.
+    """
+    text = str(source)
+    place = Path(text).expanduser()
+    if text == "-":
+        found = _listed(stdin or (), "standard input")
+    elif place.is_dir():
+        found = Found(_whole(place), tuple(sorted(_inside(place, leave_out))))
+    elif place.is_file() and place.suffix.lower() == ".txt":
+        found = _listed(_lines(place), text)
+    elif place.is_file():
+        found = Found(_whole(place).parent, (place.name,))
+    elif glob.has_magic(text):
+        found = _matching(str(place), leave_out)
+    else:
+        raise OptionError(f"Got {text!r}, which is not there (looked in {Path.cwd()}). {_ACCEPTED} Check the path.")
+    if not found.items:
+        raise OptionError(
+            f"Got {text!r} without a picture. {_ACCEPTED} Check the path; endings that count are {' '.join(sorted(ENDINGS))}."
+        )
+    _check(found)
+    return found
+
+
+def _inside(folder: Path, leave_out: Path | None) -> Iterator[str]:
+    skipped = None if leave_out is None else leave_out.resolve()
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() != skipped]
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+                yield (here / name).relative_to(folder).as_posix()
+
+
+def _matching(pattern: str, leave_out: Path | None) -> Found:
+    fixed = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    root = _whole(Path(*fixed))
+    skipped = None if leave_out is None else leave_out.resolve()
+    items = set()
+    for name in glob.iglob(pattern, recursive=True):  # noqa: PTH207 (pathlib's folder and wildcard parts cannot be one pattern)
+        path = Path(name)
+        if path.suffix.lower() in ENDINGS and path.is_file() and (skipped is None or skipped not in path.resolve().parents):
+            items.add(_whole(path).relative_to(root).as_posix())
+    return Found(root, tuple(sorted(items)))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise OptionError(f"Got the list {path}, which cannot be read ({error}). Accepted is text in UTF-8. Save it again.") from error
+
+
+def _listed(lines: Iterable[str], origin: str) -> Found:
+    paths = [Path(line.strip()).expanduser() for line in lines if line.strip()]
+    normal = [Path(os.path.normpath(path)) for path in paths]
+    inside = all(not path.is_absolute() and ".." not in path.parts for path in normal)
+    here = Path.cwd()
+    if inside or not normal:
+        return Found(here, tuple(path.as_posix() for path in normal))
+    whole = [_whole(path) for path in normal]
+    try:
+        root = Path(os.path.commonpath([path.parent for path in whole]))
+    except ValueError as error:  # two drives
+        raise OptionError(f"Got {origin} with paths that share no folder ({error}). Accepted is one drive. Make two lists.") from error
+    return Found(root, tuple(path.relative_to(root).as_posix() for path in whole))
+
+
+def _whole(path: Path) -> Path:
+    """From the root, links as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() follows links)
+
+
+def _check(found: Found) -> None:
+    owner: dict[str, str] = {}
+    for item in found.items:
+        try:
+            item.encode()
+        except UnicodeEncodeError as error:
+            raise OptionError(f"Got the file {item!r}. Accepted are names in UTF-8. Rename it.") from error
+        first = owner.setdefault(key(stem(item)), item)
+        if first is not item:
+            told = "twice" if first == item else f"and {item!r}, whose masks would have one name"
+            raise OptionError(f"Got {first!r} {told}. Accepted are pictures with names of their own. Rename or leave out one of the two.")

@@ -1,0 +1,202 @@
+"""Start a batch, or go on with it. Shards share a folder and nothing else; whichever ends last puts them together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nerveseg import runs
+from nerveseg.batch.finish import bad_of, finish, tidy
+from nerveseg.batch.job import Job, identity
+from nerveseg.batch.pictures import Found
+from nerveseg.batch.places import Home, check_free, clear_drafts
+from nerveseg.batch.worker import Make
+from nerveseg.errors import MissingExtra, OptionError, OutputError, RunError, WeightsError, WeightsNotFound
+from nerveseg.runs import journal
+from nerveseg.runs.lock import locked
+from nerveseg.runs.plan import differs
+from nerveseg.runs.run import make_folder
+from nerveseg.writers.base import is_collection
+
+__all__ = ["Ran", "run"]
+
+_FATAL = (OutputError, MissingExtra, WeightsNotFound, WeightsError)  # no other picture would fare better
+_PATIENCE = 600.0  # seconds that a shard waits for another one that puts them together
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a batch, or a shard of it, ended.
+
+    Attributes:
+        out: the folder.
+        done: pictures labelled now.
+        before: pictures labelled at earlier starts.
+        bad: pictures that could not be used, of this shard, or of all once they are together; tried again at the next start.
+        waiting: shards that are not finished yet; the joined files and the record come with the last.
+    """
+
+    out: Path
+    done: int
+    before: int
+    bad: tuple[runs.Bad, ...]
+    waiting: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _How:
+    """What `runs.run` is given, whatever the folder."""
+
+    make: Make
+    given: Mapping[str, Any]
+
+    def __call__(self, plan: runs.Plan, folder: Path) -> runs.Summary:
+        journal.restore(folder)
+        with _threads_as_before():
+            return runs.run(plan, self.make, folder, fatal=_FATAL, **self.given)
+
+
+def run(
+    job: Job,
+    found: Found,
+    out: str | Path,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    resume: bool = False,
+    engine: str = "local",
+    workers: int = 1,
+    prefetch: int = 4,
+    skip_bad: bool = True,
+    said: Callable[[int, int], None] | None = None,
+    engine_options: Mapping[str, Any] | None = None,
+) -> Ran:
+    """Label pictures into a folder.
+
+    Args:
+        job: what is asked for.
+        found: the pictures.
+        out: made if it is not there.
+        shard: (i, n): only pictures whose number leaves i when divided by n. All shards write into one folder; the last one to end joins.
+        resume: go on where the folder's batch was stopped, bad pictures included. Without it a folder with a batch is refused.
+        engine: "local" or "ray".
+        workers: that share the pictures, each with its own networks. Larger: faster, more memory.
+        prefetch: pictures that each has in hand beside the one in its networks: read ahead, or being written.
+        skip_bad: go on after a picture that cannot be used; a full disk and missing weights stop the batch even so.
+        said: called as ``said(done, of)`` after each picture.
+        engine_options: knobs of the engine.
+
+    Raises:
+        OptionError: files in the way, or a batch that is there without ``resume``. RunError: the folder holds another batch, or another
+        process is at work on it. The errors of loading; those of a picture without ``skip_bad``.
+    """
+    place = Path(out)
+    job.check(place)
+    home = Home(place)
+    _check_start(home, shard, found, job, resume=resume)
+    plan = runs.Plan(found.items, identity(job), shard=shard)
+    options = {"engine": engine, "workers": workers, "prefetch": prefetch, "skip_bad": skip_bad, "said": said}
+    how = _How(Make(job, found.root, place.resolve()), {**options, "engine_options": engine_options})
+    make_folder(home.state)
+    if shard[1] == 1 or home.together:
+        return _alone(job, home, plan, how)
+    summary = how(plan, home.shard(shard))
+    return _joined(job, home, plan, summary)
+
+
+def _alone(job: Job, home: Home, plan: runs.Plan, how: _How) -> Ran:
+    """All pictures by this process: a batch without shards, or one whose shards are together already."""
+    plan = runs.Plan(plan.items, plan.identity)
+    with locked(home.state):
+        if home.record.is_file():
+            _check_same(home, plan)
+            tidy(home)
+            bad = bad_of(home)
+            if not bad:
+                return Ran(home.out, 0, len(plan.items), ())
+            journal.restore(home.whole)
+            home.record.unlink()
+        clear_drafts(home.out)
+        summary = how(plan, home.whole)
+        finish(job, home, summary.bad)
+    return Ran(home.out, summary.done, summary.skipped, summary.bad)
+
+
+def _joined(job: Job, home: Home, plan: runs.Plan, summary: runs.Summary) -> Ran:
+    """Put the shards together, if this one was the last to end."""
+    with _waited_for(home):
+        if home.record.is_file():  # another one was last, and quicker
+            return Ran(home.out, summary.done, summary.skipped, bad_of(home))
+        count = plan.shard[1]
+        there = home.shards()
+        open_ones = [(at, count) for at in range(count) if (at, count) not in there or not (there[at, count] / runs.results.NAME).is_file()]
+        if open_ones:
+            return Ran(home.out, summary.done, summary.skipped, summary.bad, tuple(open_ones))
+        together = runs.merge([there[at, count] for at in range(count)], home.whole)
+        finish(job, home, together.bad)
+    return Ran(home.out, summary.done, summary.skipped, together.bad)
+
+
+def _check_start(home: Home, shard: tuple[int, int], found: Found, job: Job, *, resume: bool) -> None:
+    if not home.begun:
+        check_free(found, home.out, collection=is_collection(job.writes))
+        return
+    others = home.shards()
+    counts = {count for _, count in others}
+    if counts and not home.together and counts != {shard[1]}:
+        raise OptionError(
+            f"Got the shard {shard[0]}/{shard[1]} for {home.out}, which was begun in {min(counts)} shards. Accepted are those. "
+            f"Add --shard I/{min(counts)}, or choose another folder."
+        )
+    if resume:
+        return
+    if home.record.is_file():
+        bad = len(bad_of(home))
+        more = f"Add --resume to try its {bad} bad pictures again, or choose another folder." if bad else "Choose another folder."
+        raise OptionError(f"Got {home.out}, which holds a finished batch. Accepted is a new folder. {more}")
+    if shard[1] == 1 or shard in others:
+        raise OptionError(
+            f"Got {home.out}, which holds a batch that is not finished. Accepted is a new folder, or the same batch with --resume. "
+            "Add --resume to go on where it stopped, or choose another folder."
+        )
+
+
+def _check_same(home: Home, plan: runs.Plan) -> None:
+    there = runs.read(home.whole)
+    key = differs(there.identity, plan.identity) or (None if there.items == plan.items else "pictures")
+    if key is not None:
+        raise RunError(
+            f"Got a batch that differs from the finished one in {home.out} in {key!r}. Accepted is the same batch. Choose another folder, "
+            "or repeat the settings of the first start."
+        )
+
+
+@contextmanager
+def _waited_for(home: Home) -> Iterator[None]:
+    """Hold the state alone; another shard may be putting all together just now, which is waited for."""
+    deadline = time.monotonic() + _PATIENCE
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(locked(home.state))
+                break
+            except RunError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        yield
+
+
+@contextmanager
+def _threads_as_before() -> Iterator[None]:
+    """A worker in this process sets torch's threads; the caller's come back."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,151 @@
+"""What is done with one picture of a batch. A thread of its own writes the files, so that the networks do not wait for the disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from nerveseg.batch.job import Job
+from nerveseg.batch.pictures import Found, stem
+from nerveseg.batch.places import Home
+from nerveseg.errors import NerveSegError, OutputError, RunError
+from nerveseg.picture import Picture, load
+from nerveseg.runs.worker import Record
+from nerveseg.segmentation import Segmentation
+from nerveseg.segmenter import Segmenter
+from nerveseg.words.vocabulary import Background, Vocabulary
+from nerveseg.writers import base
+
+__all__ = ["Labelling", "Make"]
+
+_SIZE = 16  # digits of a picture's digest that a line keeps
+# The place is at fault, not the picture: with the next one it would be the same.
+_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ESTALE}
+
+
+@dataclass(frozen=True)
+class Make:
+    """Makes a worker for a job, in whatever process it is called."""
+
+    job: Job
+    root: Path
+    out: Path
+
+    def __call__(self) -> Labelling:
+        """A worker that has loaded nothing yet."""
+        return Labelling(self.job, Found(self.root, ()), Home(self.out))
+
+
+class Labelling:
+    """Labels pictures and writes their masks; the networks are loaded by `start`, once."""
+
+    def __init__(self, job: Job, found: Found, home: Home) -> None:
+        self._job = job
+        self._found = found
+        self._home = home
+        self._segmenter: Segmenter
+        self._vocabulary: Vocabulary
+        self._background: Background | None
+        self._writer: ModuleType
+        self._options: Any
+        self._common: Any = None
+        self._hand: ThreadPoolExecutor
+
+    def start(self) -> None:
+        """Load the networks."""
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # several workers would draw theirs into one another
+        try:
+            self._segmenter = self._job.load()
+        finally:
+            if bars:
+                logging.enable_progress_bar()
+        self._vocabulary = self._job.vocabulary
+        self._background = Background.parse(self._job.background, self._vocabulary)
+        self._writer, self._options = self._job.writes, self._job.writer_options
+        if self._home.common.is_file():
+            self._common = json.loads(self._home.common.read_text("utf-8"))
+        threads = torch.get_num_threads()
+        self._hand = ThreadPoolExecutor(1, thread_name_prefix="nerveseg-write", initializer=torch.set_num_threads, initargs=(threads,))
+
+    def read(self, item: str) -> Picture:
+        """A picture."""
+        return load(self._found.path(item))
+
+    def work(self, item: str, read: Picture) -> Future[Record]:
+        """Label it, and have it written."""
+        job = self._job
+        try:
+            encoding = self._segmenter.encode(read, seed=job.seed, tile=job.tile, overlap=job.overlap)
+            result = self._segmenter.decode(encoding, self._vocabulary, background=self._background)
+            if job.abstain is not None:
+                result = _sure(result, job.abstain)
+        except NerveSegError:
+            raise
+        except (RuntimeError, MemoryError) as error:
+            raise _strange(self._found.path(item), error) from error
+        return self._hand.submit(self._write, item, result)
+
+    def stop(self) -> None:
+        """Write what waits."""
+        self._hand.shutdown(wait=True)
+
+    def _write(self, item: str, result: Segmentation) -> Record:
+        started = time.perf_counter()
+        out, place = self._home.out, stem(item)
+        line = {"picture": result.picture.sha256[:_SIZE], "size": list(result.size)}
+        try:
+            if base.is_collection(self._writer):
+                line["part"] = self._slim(self._writer.part(result, out, place, self._options))
+            else:
+                path = out / f"{place}{self._writer.suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                written = self._writer.write(result, path, self._options)
+                line["files"] = [file.relative_to(out).as_posix() for file in written]
+        except OutputError as error:
+            if getattr(error.__cause__, "errno", None) in _PLACE:
+                raise
+            raise RunError(str(error)) from error
+        except OSError as error:
+            fault = OutputError if error.errno in _PLACE else RunError
+            reason = error.strerror or error
+            raise fault(
+                f"Got {out / place}, which cannot be made ({reason}). Accepted is a place with room. Check space and rights."
+            ) from error
+        except (RuntimeError, MemoryError) as error:
+            raise _strange(self._found.path(item), error) from error
+        stages = {stage: seconds for stage, seconds in result.seconds.items() if stage != "read"}
+        return Record(line, {**stages, "write": time.perf_counter() - started})
+
+    def _slim(self, part: dict[str, Any]) -> dict[str, Any]:
+        """A part without what all parts share, which goes into a file of its own before the first part counts."""
+        if "shared" not in part:
+            return part
+        shared = json.loads(json.dumps(base.finite(part["shared"])))
+        if self._common is None:
+            with base.replacing(self._home.common) as (draft,):  # every worker writes the same
+                draft.write_text(base.to_json(shared), encoding="utf-8")
+            self._common = shared
+        return {name: value for name, value in part.items() if name != "shared"} if shared == self._common else part
+
+
+def _sure(result: Segmentation, threshold: float) -> Segmentation:
+    """The result with the ignored id wherever the label's probability is below the threshold."""
+    unsure = result.confidence() < threshold
+    return replace(result, segmentation=result.segmentation.masked_fill(unsure, result.ignore_index))
+
+
+def _strange(path: Path, error: BaseException) -> RunError:
+    text = str(error).partition("\n")[0]
+    return RunError(
+        f"Got {path}, on which the work failed ({type(error).__name__}: {text}). Accepted is a picture of usual size. Look at it."
+    )

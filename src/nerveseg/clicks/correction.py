@@ -1,0 +1,79 @@
+"""A labelling that is corrected click by click."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nerveseg.clicks.ground import Ground, Solved
+from nerveseg.clicks.seed import Seed
+from nerveseg.clicks.solve import solved
+
+__all__ = ["Correction"]
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class Correction(Generic[R]):
+    """A result and the seeds that it has so far; adding and undoing give another one and leave this one as it is.
+
+    Start with `Segmenter.correct`. S, the heads' weights and the words stay what they were; G takes up visual words; P is solved anew from
+    where it was.
+
+    Attributes:
+        ground: what stays as it is.
+        solved: P and what it was solved from.
+        result: the labelling with the seeds.
+        seeds: all so far, in order.
+        seconds: stage → seconds of the last step.
+        before: this without the last step; None at the start.
+    """
+
+    ground: Ground[R] = field(repr=False)
+    solved: Solved = field(repr=False)
+    result: R
+    seeds: tuple[Seed, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    before: Correction[R] | None = field(default=None, repr=False)
+
+    @property
+    def P(self) -> Float[Tensor, "n k"]:
+        """Probabilities of the labels and ``rest`` on the token grid."""
+        return self.solved.P
+
+    @property
+    def G(self) -> Float[Tensor, "n k"]:
+        """The same before the walk, visual words included."""
+        return self.solved.inside.G
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels, new ones last."""
+        return self.solved.vocabulary.names
+
+    def add(self, *seeds: Seed) -> Correction[R]:
+        """Correct: one step with one seed or several, which `undo` takes back together.
+
+        Raises:
+            LabelError: a label that cannot be one. OptionError: a seed outside of the picture.
+        """
+        if not seeds:
+            return self
+        every = (*self.seeds, *seeds)
+        with torch.inference_mode():
+            found = solved(self.ground, every, self.solved)
+            started = time.perf_counter()
+            result = self.ground.decide(found)
+        seconds = {**found.seconds, "decide": time.perf_counter() - started}
+        return Correction(self.ground, found, result, every, seconds, self)
+
+    def undo(self) -> Correction[R]:
+        """The correction before the last step, bit for bit; itself where there was none."""
+        return self if self.before is None else self.before

@@ -1,0 +1,143 @@
+"""What stays as it is over clicks, and what a click leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nerveseg.clicks.options import BESIDE, Options
+from nerveseg.clicks.visual import even
+from nerveseg.labels.base import Words
+from nerveseg.transition.resolvent import Resolvent, resolvent
+from nerveseg.walk import Walk
+from nerveseg.words.vocabulary import Background, Vocabulary
+
+__all__ = ["Ground", "Reach", "Solved", "prepare"]
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class Ground(Generic[R]):
+    """One picture and its words before any seed.
+
+    Attributes:
+        vocabulary, background: the words.
+        words: as the label source is told them.
+        size: (height, width) of the picture.
+        grid: (h, w) of the walk's tokens.
+        P: after the walk.
+        inside: the rest of the labelling; its ``G``, ``scale`` and ``own`` are read.
+        walk: how the walk ended; None where nothing walked.
+        S: what stays frozen; None: seeds keep to their own tokens.
+        walk_alpha: of the walk; None where P comes from no walk on S.
+        Z: (m, E) token vectors for visual words; None where the label source has none.
+        source_grid: (h, w), h·w = m.
+        score: words and how many labels → a labelling without a walk.
+        again: a labelling → its P, where P comes from no walk on S.
+        decide: what was solved → the result.
+        options: knobs.
+        level: of Z, see `nerveseg.clicks.visual.even`.
+        resolvents: α → (I − αS)⁻¹, for the α of clicks and that of the walk, where they are worth their making.
+    """
+
+    vocabulary: Vocabulary
+    background: Background | None
+    words: Words
+    size: tuple[int, int]
+    grid: tuple[int, int]
+    P: Float[Tensor, "n k"]
+    inside: Any
+    walk: Walk | None
+    S: Any
+    walk_alpha: float | None
+    Z: Float[Tensor, "m E"] | None
+    source_grid: tuple[int, int]
+    score: Callable[[Words, int], Any]
+    again: Callable[[Any], Tensor]
+    decide: Callable[[Solved], R]
+    options: Options
+    level: Float[Tensor, " E"] | None = None
+    resolvents: Mapping[float, Resolvent] = field(default_factory=dict)
+
+    @property
+    def within(self) -> bool:
+        """Whether seeds join the walk itself; they cannot where it is none on S."""
+        return self.options.system == "within" and self.walk_alpha is not None
+
+    @property
+    def alpha(self) -> float:
+        """α of clicks."""
+        if self.options.alpha is not None:
+            return self.options.alpha
+        return self.walk_alpha if self.within and self.walk_alpha is not None else BESIDE
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """The chances that a walk with the α of clicks ends at each label's seeds before it stops.
+
+    Attributes:
+        labels: the columns of P that have seeds.
+        H: a column for each of them, then that of walks that stop elsewhere; rows sum to 1.
+        bound: largest L1 error of a row of H.
+        steps: applications of S.
+        columns: token → its column of (I − αS)⁻¹, of all tokens that were seeds so far; empty without a resolvent.
+    """
+
+    labels: tuple[int, ...]
+    H: Float[Tensor, "n l"]
+    bound: float = 0.0
+    steps: int = 0
+    columns: Mapping[int, Float[Tensor, " n"]] = field(default_factory=dict)
+
+    @property
+    def elsewhere(self) -> Float[Tensor, "n 1"]:
+        """1 − h."""
+        return self.H[:, -1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """P with seeds.
+
+    Attributes:
+        vocabulary: the labels, new ones last.
+        inside: the labelling that it was solved from, visual words included.
+        P: (n, k), k − 1 labels and ``rest``.
+        walk: how the walks ended; None where nothing walked.
+        pinned: seed by seed, the picture's pixels and the id that they have.
+        seconds: stage → seconds.
+        free: the walk's P with the same visual words and without seeds, where it is known.
+        reach: how far the seeds reach; None where there is no S.
+    """
+
+    vocabulary: Vocabulary
+    inside: Any
+    P: Float[Tensor, "n k"]
+    walk: Walk | None = None
+    pinned: tuple[tuple[Int64[Tensor, " _"], int], ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    free: Float[Tensor, "n k"] | None = None
+    reach: Reach | None = None
+
+
+def prepare(given: Ground[R], *, often: bool) -> Ground[R]:
+    """Make what clicks share once.
+
+    Args:
+        given: what stays over clicks.
+        often: whether many are to come: I − αS is then factorised where S is held whole, for the α of clicks and for that of the walk.
+    """
+    speaks = given.Z is not None and given.options.visual != "off"
+    level = even(given.Z) if given.Z is not None and speaks else None
+    wanted: set[float] = set()
+    if often and given.S is not None and not given.within:
+        wanted = {given.alpha} if given.walk_alpha is None or not speaks else {given.alpha, given.walk_alpha}
+    found = {alpha: resolvent(given.S, alpha) for alpha in sorted(wanted)}
+    return dataclasses.replace(given, level=level, resolvents={alpha: N for alpha, N in found.items() if N is not None})

@@ -1,0 +1,48 @@
+"""Seeds' labels → columns of P, new labels among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nerveseg.clicks.seed import Seed
+from nerveseg.errors import LabelError
+from nerveseg.words.vocabulary import Background, Label, Vocabulary, folded
+
+__all__ = ["columns"]
+
+
+def columns(vocabulary: Vocabulary, background: Background | None, seeds: Sequence[Seed]) -> tuple[Vocabulary, tuple[int, ...]]:
+    """Find the column that each seed speaks for.
+
+    Args:
+        vocabulary: the labels that have words.
+        background: what stands for the rest, or None.
+        seeds: their labels may be a label's name or any of its synonyms; case and spaces do not count.
+
+    Returns:
+        The labels, new ones appended in the order of their first seed and without strings, and each seed's column. The background's is
+        the one after the last label, which is `rest`.
+
+    Raises:
+        LabelError: a name that cannot be a label, or ``background`` where there is none.
+    """
+    places = {folded(word): at for at, label in enumerate(vocabulary) for word in (label.name, *label.strings)}
+    new: list[Label] = []
+    found: list[int] = []
+    for seed in seeds:
+        word = folded(seed.label)
+        if background is not None and word == folded(background.name):
+            found.append(-1)
+            continue
+        if word not in places:
+            if background is not None and word in {folded(string) for string in background.strings}:
+                raise LabelError(
+                    f"Got a seed for {seed.label!r}, which is a word of the background. Accepted are labels and {background.name!r}. "
+                    "Name the background, or take the word out of it."
+                )
+            named = Vocabulary.parse([[seed.label]]).names[0]
+            places[word] = len(vocabulary) + len(new)
+            new.append(Label(named, ()))
+        found.append(places[word])
+    extended = Vocabulary((*vocabulary.labels, *new))
+    return extended, tuple(len(extended) if at < 0 else at for at in found)

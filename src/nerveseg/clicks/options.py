@@ -1,0 +1,67 @@
+"""Knobs of clicks, as ``{"clicks.alpha": 0.99}`` among the settings of `Segmenter.decode` and `Segmenter.correct`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nerveseg.registry import knob
+from nerveseg.registry import options as checked
+
+__all__ = ["BESIDE", "Options", "parted"]
+
+BESIDE = 0.997
+"""α of clicks beside the walk, where it is not said."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How far a click reaches, and what it says."""
+
+    alpha: float | None = knob(
+        None,
+        f"α of clicks; larger: a click reaches more, across weaker edges too. None: {BESIDE} beside the walk, the walk's own within.",
+        low=0,
+        below=1,
+        source="validation scenes of the embedded world",
+    )
+    system: str = knob(
+        "beside",
+        "beside: a walk of its own carries seeds, and where it stops labels stay as they are; within: the walk itself ends at seeds.",
+        choices=("beside", "within"),
+        source="validation scenes of the embedded world",
+    )
+    radius: float = knob(
+        0.0,
+        "Tokens around a point that are seeds as well; larger: the click reaches more and may cross edges.",
+        low=0,
+        high=64,
+        source="validation scenes of the embedded world",
+    )
+    absorb: bool = knob(default=True, doc="Walks end at seeds. Off: seeds speak through visual words alone.")
+    visual: str = knob(
+        "auto",
+        "Visual words, the mean token vector under a label's seeds as one more of its strings: where the label source can, always, never.",
+        choices=("auto", "on", "off"),
+    )
+    local: bool = knob(default=True, doc="A visual word speaks as far as a walk reaches its seeds. Off: all over the picture.")
+    margin: float = knob(
+        0.1,
+        "How far above the best string under the seeds the visual word's cosine is set; larger: it takes more of what looks like them.",
+        low=-1,
+        high=1,
+        source="validation scenes of the embedded world",
+    )
+    tolerance: float = knob(1e-3, "Largest accepted L1 error of a row of P; smaller: more steps a click.", above=0)
+
+
+def parted(settings: Mapping[str, Any] | None) -> tuple[Options, dict[str, Any]]:
+    """Knobs of clicks, and the settings that are left for the recipe.
+
+    Raises:
+        OptionError: a knob that does not exist or is out of range.
+    """
+    own = {name.removeprefix("clicks."): value for name, value in (settings or {}).items() if name.startswith("clicks.")}
+    rest = {name: value for name, value in (settings or {}).items() if not name.startswith("clicks.")}
+    return checked(Options, own, "clicks"), rest

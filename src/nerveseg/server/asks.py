@@ -1,0 +1,206 @@
+"""What a client asks of a picture: form or JSON → words, background, settings and clicks, counted before they are read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from nerveseg.segmentation import Segmentation
+from nerveseg.segmenter import Encoding, Segmenter
+from nerveseg.server.limits import Limits
+from nerveseg.server.problems import Problem
+from nerveseg.server.settings import Settings
+from nerveseg.words import prompts
+from nerveseg.words.vocabulary import Background, Vocabulary, need_background
+
+__all__ = ["Ask", "of_form", "of_json"]
+
+_FIELDS = ("labels", "background", "settings", "seeds")
+_NONE, _AUTO = "none", "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """What is asked of a picture.
+
+    Attributes:
+        vocabulary: the labels.
+        background: what stands for the rest, or None.
+        settings: knobs by dotted name.
+        seeds: clicks, as they came, checked.
+    """
+
+    vocabulary: Vocabulary
+    background: Background | None
+    settings: Mapping[str, Any]
+    seeds: tuple[Any, ...] = ()
+
+    def decoded(self, segmenter: Segmenter, encoding: Encoding) -> Segmentation:
+        """The answer, by the segmenter that made the encoding."""
+        given = {"seeds": list(self.seeds)} if self.seeds else {}
+        return segmenter.decode(encoding, self.vocabulary, background=self.background, settings=self.settings, **given)
+
+    def notes(self, segmenter: Segmenter) -> tuple[str, ...]:
+        """One sentence a word that the text tower does not know or cuts: the same whoever asked before."""
+        recipe = segmenter.recipe
+        tower = segmenter.networks.get(recipe.labels.module.embeds) if recipe.labels.module.embeds else None
+        if tower is None:
+            return ()
+        strings = self.vocabulary.strings
+        unknown = [f"{word!r} is a word that the recipe's text tower was not trained on." for word in tower.unknown(strings)]
+        cut = tower.truncated(strings, prompts.template_set(recipe.templates))
+        return (*unknown, *(f"{word!r} is longer than the text tower reads; its end was cut." for word in cut))
+
+
+def of_form(form: Mapping[str, str], limits: Limits, settings: Settings) -> Ask:
+    """Read the fields of a form: ``labels`` and ``background`` are lines (``cat; kitten, dog``) or JSON, the others JSON.
+
+    Raises:
+        Problem: 422, with the field; LabelError and OptionError: as the library has them.
+    """
+    content: dict[str, Any] = {}
+    for name, text in form.items():
+        if name in ("settings", "seeds") or text.lstrip()[:1] in ("[", "{"):
+            content[name] = _json(text, name)
+        elif name == "background" and text.strip().lower() in ("", _NONE):
+            content[name] = None
+        else:
+            content[name] = text
+    return of_json(content, limits, settings)
+
+
+def of_json(content: Mapping[str, Any], limits: Limits, settings: Settings) -> Ask:
+    """Read the members of a JSON object; ``labels`` is a line, or a list of words and of lists of synonyms.
+
+    Raises:
+        As `of_form`.
+    """
+    for name in content:
+        if name not in _FIELDS:
+            raise _wrong(name, f"Got the field {name!r}. Accepted are {', '.join(_FIELDS)}. Leave it out.")
+    if content.get("labels") in (None, "", [], {}):
+        raise _wrong("labels", "Got no labels. Accepted is one label or more. Name what to look for.")
+    labels, background = content["labels"], content.get("background")
+    if background in (_NONE, _AUTO):
+        background = None if background == _NONE else _AUTO
+    _count([("labels", labels), ("background", None if background == _AUTO else background)], limits)
+    vocabulary = Vocabulary.parse_line(labels) if isinstance(labels, str) else Vocabulary.parse(labels)
+    if isinstance(background, str) and background != _AUTO:
+        background = Vocabulary.parse_line(background)
+    beside = Background.parse(background, vocabulary)
+    seeds = _seeds(content.get("seeds"), limits)
+    more = {seed.label for seed in seeds} - set(vocabulary.names)
+    if len(vocabulary) + len(more) > limits.max_labels:
+        raise Problem(413, "labels", f"Got {len(more):,} labels by click. Accepted are {limits.max_labels:,} in all. Send fewer.")
+    if not seeds:
+        need_background(vocabulary, beside)
+    return Ask(vocabulary, beside, MappingProxyType(settings.read(content.get("settings"))), seeds)
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(name, f"Got {name} that are no JSON ({type(error).__name__}). Accepted is JSON. Check brackets and quotes.") from error
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _count(given: list[tuple[str, Any]], limits: Limits) -> None:
+    """Refuse too much before anything is made of it."""
+    words = 0
+    for name, part in given:
+        entries = _entries(part, name)
+        most = limits.max_labels if name == "labels" else limits.max_words
+        if len(entries) > most:
+            raise Problem(413, "labels", f"Got {len(entries):,} entries in {name}. Accepted are {most:,}. Send fewer, or several requests.")
+        for word in _words(entries, name):
+            words += 1
+            if len(word) > limits.max_letters:
+                raise Problem(
+                    413, "labels", f"Got a word of {len(word):,} letters in {name}. Accepted are {limits.max_letters:,}. Shorten it."
+                )
+    if words > limits.max_words:
+        raise Problem(
+            413, "labels", f"Got {words:,} words, synonyms and background counted. Accepted are {limits.max_words:,}. Send fewer."
+        )
+
+
+def _entries(part: Any, name: str) -> list[Any]:
+    if part is None:
+        return []
+    if isinstance(part, str):
+        return part.split(",")
+    if not isinstance(part, (list, tuple)):
+        raise _wrong(name, f"Got {type(part).__name__} for {name}. Accepted are a line of words, or a list. Labels need an order.")
+    return list(part)
+
+
+def _words(entries: list[Any], name: str) -> Iterator[str]:
+    for entry in entries:
+        for part in entry if isinstance(entry, list) else [entry]:
+            if not isinstance(part, str):
+                raise _wrong(name, f"Got {type(part).__name__} among {name}. Accepted are strings. Write words in quotes.")
+            yield from part.split(";")
+
+
+def _seeds(given: Any, limits: Limits) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        raise _wrong("seeds", f"Got {type(given).__name__} for the seeds. Accepted is a list. Write [...] around one.")
+    if len(given) > limits.max_points:
+        raise Problem(413, "seeds", f"Got {len(given):,} seeds. Accepted are {limits.max_points:,}. Send fewer.")
+    left = [limits.max_points]
+    return tuple(_seed(entry, f"seeds[{place}]", left, limits) for place, entry in enumerate(given))
+
+
+def _seed(entry: Any, where: str, left: list[int], limits: Limits) -> Any:
+    from nerveseg.clicks import Seed
+
+    if not isinstance(entry, dict) or not isinstance(entry.get("label"), str) or set(entry) - {"label", "points", "strokes", "box"}:
+        raise _wrong(where, f"Got no seed as {where}. Accepted are label, with points, strokes or a box. See the page of the service.")
+    if len(entry["label"]) > limits.max_letters:
+        raise Problem(413, "labels", f"Got a label of {len(entry['label']):,} letters in {where}. Accepted are {limits.max_letters:,}.")
+    (label,) = Vocabulary.parse([entry["label"]]).names  # the same letters are refused as in labels
+    strokes = entry.get("strokes", [])
+    if not isinstance(strokes, list):
+        raise _wrong(where, f"Got {type(strokes).__name__} for the strokes of {where}. Accepted is a list of lists of points.")
+    box = entry.get("box")
+    return Seed(
+        label,
+        points=_points(entry.get("points", []), where, left),
+        strokes=tuple(_points(stroke, where, left) for stroke in strokes),
+        box=None if box is None else _numbers(box, 4, where, left),
+    )
+
+
+def _points(given: Any, where: str, left: list[int]) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(given, list):
+        raise _wrong(where, f"Got {type(given).__name__} for the points of {where}. Accepted is a list of [x, y].")
+    return tuple(_numbers(point, 2, where, left) for point in given)
+
+
+def _numbers(given: Any, count: int, where: str, left: list[int]) -> tuple[float, ...]:
+    left[0] -= 1
+    if left[0] < 0:
+        raise Problem(413, "seeds", "Got too many points. Accepted is what /v1/models says. Send fewer.")
+    plain = isinstance(given, list) and len(given) == count
+    if not plain or not all(_is_number(number) for number in given):
+        raise _wrong(where, f"Got no {count} finite numbers in {where}. Accepted are pixels, [x, y] or [left, top, right, bottom].")
+    return tuple(float(number) for number in given)
+
+
+def _is_number(value: Any) -> bool:
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return plain and abs(value) < 1e9 and math.isfinite(value)
+
+
+def _wrong(where: str, detail: str) -> Problem:
+    return Problem(422, "request", detail, extra={"errors": [{"where": where, "message": detail}]})

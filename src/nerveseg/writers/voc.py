@@ -1,0 +1,106 @@
+"""A Pascal VOC folder: ``SegmentationClass/STEM.png``, mode P, 0 = background, 255 = ignored, ids larger by one; lists and names.
+
+Layout: ``SegmentationClass/``, ``JPEGImages/`` on request, ``ImageSets/Segmentation/SPLIT.txt``, ``labelmap.txt``, ``run.json``. The label
+that is the background (asked for, or called so) is 0; where there is none, 0 does not occur.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nerveseg.errors import PictureError
+from nerveseg.masks.palette import voc_palette
+from nerveseg.picture.decode import open_image
+from nerveseg.registry import knob
+from nerveseg.segmentation import Segmentation
+from nerveseg.writers import _collection, _labelmap
+from nerveseg.writers.base import Reading, replacing
+
+__all__ = ["Options", "finish", "holds", "part", "read", "suffix"]
+
+suffix = ""
+_MASKS, _PICTURES, _LISTS = "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
+_IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is beside the masks."""
+
+    pictures: bool = knob(
+        default=False,
+        doc="Also write the pictures, upright, as JPEG of quality 95.",
+        source="the layout has them; most already have theirs",
+    )
+    split: str = knob(
+        "train", "Name of the list in ImageSets/Segmentation.", choices=("train", "val", "trainval", "test"), source="VOC's own"
+    )
+
+
+def holds(labels: int) -> bool:
+    """Up to 254 beside the background: 0 is the background and 255 ignored."""
+    return labels <= _labelmap.LABELS
+
+
+def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
+    """Write a picture's mask, and the picture where asked for."""
+    _labelmap.check(sys.modules[__name__], segmentation, stem, folder)
+    made = _collection.begin(segmentation, stem, folder=folder, id_shift=_labelmap.SHIFT)
+    paths = [_collection.below(folder, stem, ".png", _MASKS)]
+    if options.pictures:
+        paths.append(_collection.below(folder, stem, ".jpg", _PICTURES))
+    image = Image.fromarray(_labelmap.shifted(segmentation, made["shared"], _IGNORED))
+    image.putpalette(voc_palette().tobytes())
+    with replacing(*reversed(paths)) as drafts:
+        image.save(drafts[-1], format="PNG")
+        if options.pictures:
+            segmentation.picture.to_pil().save(drafts[0], format="JPEG", quality=95)
+    left_out = bool((segmentation.segmentation >= len(segmentation.labels)).any())
+    return {**made, "ignored": left_out, "files": [path.relative_to(folder).as_posix() for path in paths]}
+
+
+def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -> tuple[Path, ...]:
+    """Write the list, ``labelmap.txt`` and ``run.json``."""
+    common, parts = _collection.joined(parts)
+    if common is None:
+        return ()
+    paths = _collection.below(folder, options.split, ".txt", _LISTS), folder / "labelmap.txt", folder / _collection.RUN
+    left_out = False
+    with replacing(*paths) as (names, labels, note), _collection.Growing(folder, "pictures") as run:
+        with names.open("w", encoding="utf-8", newline="\n") as file:
+            for entry in parts:
+                left_out |= entry["ignored"]
+                file.write(f"{entry['stem']}\n")
+                run.add("pictures", entry["picture"])
+        labels.write_text(_labelmap.labelmap(common, ignored=_IGNORED if left_out else None), encoding="utf-8", newline="\n")
+        run.save(note, _collection.run_head(common, "voc"))
+    return paths
+
+
+def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
+    """Read ids and labels back, in the order they were written.
+
+    Raises:
+        PictureError: not what `part` and `finish` write.
+    """
+    run = _collection.read_run(folder, "voc")
+    for picture in run["pictures"]:
+        path = Path(folder) / _MASKS / f"{picture['stem']}.png"
+        try:
+            with path.open("rb") as file:
+                image = open_image(file, str(path))
+                stored = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            if isinstance(error, PictureError):
+                raise
+            raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted is a mask. Write it again.") from error
+        if image.mode != "P":
+            raise PictureError(f"Got {path} of mode {image.mode}. Accepted is P, one value a pixel. Write it again.")
+        yield picture["stem"], _collection.reading(_labelmap.unshifted(stored, run), run, picture)

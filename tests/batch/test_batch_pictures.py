@@ -1,0 +1,79 @@
+"""Which files a source stands for, and where their masks go."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from nerveseg.batch import find
+from nerveseg.errors import OptionError
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in ("b.JPG", "a.png", "notes.md", "d/c.webp", "d/e/f.tif", ".hidden/x.png", "d/.y.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_folder_is_searched_with_those_in_it(tree):
+    found = find("in")
+    assert found.items == ("a.png", "b.JPG", "d/c.webp", "d/e/f.tif")
+    assert found.path("d/c.webp") == tree / "in" / "d" / "c.webp"
+    assert find("in", leave_out=tree / "in" / "d").items == ("a.png", "b.JPG")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "items"),
+    [
+        ("in/*", ("a.png", "b.JPG")),
+        ("in/**/*", ("a.png", "b.JPG", "d/c.webp", "d/e/f.tif")),
+        ("in/d*/*.webp", ("d/c.webp",)),
+        ("**/*.tif", ("in/d/e/f.tif",)),
+    ],
+)
+def test_a_pattern_keeps_what_comes_after_its_fixed_part(tree, pattern, items):
+    assert find(pattern).items == items
+    assert find(tree / pattern).items == items
+
+
+def test_a_list_keeps_its_lines_and_its_order(tree):
+    (tree / "list.txt").write_text("in/d/c.webp\n\n./in/a.png\nin/notes.md\n", "utf-8")
+    found = find("list.txt")
+    assert found.items == ("in/d/c.webp", "in/a.png", "in/notes.md")
+    assert found.path("in/a.png") == tree / "in" / "a.png"
+    assert find("-", stdin=io.StringIO("in/a.png\n")).items == ("in/a.png",)
+
+
+def test_a_list_that_leads_elsewhere_is_taken_from_the_folder_that_holds_all(tree, monkeypatch):
+    assert find("-", stdin=io.StringIO(f"{tree}/in/d/c.webp\nin/a.png\n")).items == ("d/c.webp", "a.png")
+    monkeypatch.chdir(tree / "in" / "d")
+    assert find("-", stdin=io.StringIO("../a.png\ne/f.tif\n")).items == ("a.png", "d/e/f.tif")
+
+
+def test_one_picture_is_a_source(tree):
+    assert find("in/a.png").items == ("a.png",)
+    (tree / "in" / "odd[1].png").touch()
+    assert find("in/odd[1].png").items == ("odd[1].png",)
+
+
+@pytest.mark.parametrize(
+    ("source", "lines", "match"),
+    [
+        ("nowhere", "", "which is not there"),
+        ("nowhere.txt", "", "which is not there"),
+        ("in/*.gif", "", "without a picture"),
+        ("-", "", "without a picture"),
+        ("-", "in/a.png\nin/a.jpg\n", "'in/a.png' and 'in/a.jpg', whose masks"),
+        ("-", "in/A.png\nin/a.jpg\n", "whose masks"),
+        ("-", "in/a.png\n./in/a.png\n", "'in/a.png' twice"),
+        ("-", "in/\udcff.png\n", "names in UTF-8"),
+    ],
+)
+def test_what_cannot_be_a_batch_is_refused(tree, source, lines, match):
+    with pytest.raises(OptionError, match=match):
+        find(source, stdin=io.StringIO(lines))
