@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -153,6 +154,7 @@ def finite(value: Any) -> Any:
     return value
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)
