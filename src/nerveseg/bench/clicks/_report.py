@@ -120,6 +120,7 @@ def figure(given: Outcome, path: str | Path) -> None:
     """Draw mean IoU against clicks, for things with words and for a label without."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     drawn = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(drawn)
@@ -128,6 +129,7 @@ def figure(given: Outcome, path: str | Path) -> None:
         axes.plot(range(marks.shape[1]), marks.mean(0), "o-", markersize=3, color=colour, label=name)
     axes.plot(range(given.new.shape[1]), given.new.mean(0), "s--", markersize=3, color="#2f855a", label="a label by clicks alone, both")
     axes.set_xlabel("clicks")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("mean IoU of things")
     axes.legend(frameon=False)
     axes.set_title("A robot clicks at the centre of the largest error", loc="left")
