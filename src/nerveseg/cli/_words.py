@@ -53,7 +53,8 @@ def read_settings(given: Sequence[str], option: str = "--set", example: str = "w
     for entry in given:
         name, equals, value = (part.strip() for part in entry.partition("="))
         if not (name and equals and value):
-            raise OptionError(f"Got {option} {entry!r}. Accepted is KNOB=VALUE. Write it as {option} {example}.")
+            shape = "TABLE.KNOB=VALUE" if "." in example.partition("=")[0] else "KNOB=VALUE"
+            raise OptionError(f"Got {option} {entry!r}. Accepted is {shape}. Write it as {option} {example}.")
         if name in settings:
             raise OptionError(f"Got {option} {name} twice. Accepted is one value a knob. Take one out.")
         settings[name] = _value(value)
