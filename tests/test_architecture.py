@@ -33,7 +33,8 @@ _ROWS = (
     ("world",),
     ("datasets", "runs"),
     ("bench", "batch", "server"),
-    ("ui", "cli"),
+    ("ui",),
+    ("cli",),
     ("__main__",),
 )
 _LEVEL = {package: level for level, row in enumerate(_ROWS) for package in row}

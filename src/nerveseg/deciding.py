@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -98,14 +98,21 @@ def decided(
 
 
 class Watch:
-    """Seconds by stage."""
+    """Seconds by stage.
 
-    def __init__(self) -> None:
+    Args:
+        told: called with a stage's name when it begins, for progress bars.
+    """
+
+    def __init__(self, told: Callable[[str], None] | None = None) -> None:
         self.seconds: dict[str, float] = {}
+        self._told = told
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Count the seconds of a block."""
+        if self._told is not None:
+            self._told(stage)
         started = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started

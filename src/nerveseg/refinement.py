@@ -25,7 +25,7 @@ from nerveseg.picture import arrays
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
-from nerveseg.words.vocabulary import Background, Vocabulary, need_background
+from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary, folded, need_background
 
 __all__ = ["Columns", "prepare", "recipe_for", "refine", "settings_for", "walk_on", "walker"]
 
@@ -81,7 +81,8 @@ def refine(
         picture: as `Segmenter` takes it.
         recipe: a name, a file, a folder, a Recipe, or a Segmenter, whose networks then serve; its graph, transition, walk, rule and
             refiner are used, not its label source or calibration. Only the graph's networks are loaded.
-        labels: K words, in the order of the maps (or any order, where a file names its maps); None: the file's names, or ``class 0`` ….
+        labels: K words, in the order of the maps (or any order, where a file names its maps); None: the file's names (without
+            ``background``, where the next is given), or ``class 0`` ….
         background: None – every pixel gets one of the labels; "auto" – `rest` competes and becomes ``background``.
         settings: knobs by dotted name, as ``{"walk.alpha": 0.95, "labels.kind": "logits"}``.
         device: as `Segmenter.from_pretrained`; so are ``dtype``, ``revision`` and ``offline``. Not read where a Segmenter is given.
@@ -170,6 +171,8 @@ def prepare(probabilities: Any, recipe: Recipe, *, labels: Any = None, backgroun
     features = _features(probabilities, recipe)
     names = (features.extra or {}).get("names", ())
     K = features.embeddings.shape[-1]
+    if background is not None:  # the file's own background is then the rest, not a label beside it
+        names = [name for name in names if folded(name) != BACKGROUND]
     vocabulary = Vocabulary.parse((list(names) or [f"class {at}" for at in range(K)]) if labels is None else labels)
     beside = Background.parse(background, vocabulary)
     need_background(vocabulary, beside)

@@ -199,6 +199,14 @@ class Segmentation:
             scores[first : first + block.shape[0]] = block
         return scores
 
+    def score_blocks(self) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
+        """`segmentation_scores` a few labels at a time, so that K·H·W numbers need not fit in memory.
+
+        Yields:
+            The id of the block's first label, and the block, float32.
+        """
+        yield from self._blocks()
+
     def confidence(self, kind: str = "probability") -> Float[Tensor, "H W"]:
         """How sure each pixel is, 0 … 1, 1 = sure. With p the scores of a pixel, l its label, K labels.
 
@@ -229,6 +237,24 @@ class Segmentation:
         if kind == "margin":
             return (own - rival).clamp(0.0, 1.0)
         return (1.0 + order / math.log(len(self.labels))).clamp(0.0, 1.0) if len(self.labels) > 1 else torch.ones(self.size)
+
+    def abstain(self, threshold: float, kind: str = "probability") -> Segmentation:
+        """The same result with `ignore_index` at the pixels that are less sure than a threshold.
+
+        Scores and confidences of the pixels that stay are as they were; `shares` then sum to less than 1. Pixels that are ignored already
+        stay so.
+
+        Args:
+            threshold: 0 … 1. Larger: fewer pixels keep a label, and fewer of these are wrong; 0 leaves none out.
+            kind: which confidence, see `confidence`. The three have other scales, and so other thresholds.
+
+        Raises:
+            OptionError: a threshold out of range, or no such confidence.
+        """
+        if not 0.0 <= threshold <= 1.0:
+            raise OptionError(f"Got the threshold {threshold:g}. Accepted is 0 to 1. Try 0.6, which asks for a probability of 6 in 10.")
+        unsure = self.confidence(kind) < threshold
+        return replace(self, segmentation=self.segmentation.masked_fill(unsure, self.ignore_index))
 
     def shares(self) -> dict[str, float]:
         """Name → share of the picture's pixels, for every label; they sum to 1 unless pixels are ignored."""

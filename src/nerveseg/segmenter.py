@@ -158,6 +158,7 @@ class Segmenter:
         features: Features | None = None,
         tile: int | None = None,
         overlap: float = tiles.OVERLAP,
+        watch: Watch | None = None,
     ) -> Encoding:
         """Pass a picture through the networks, once for any words.
 
@@ -170,11 +171,12 @@ class Segmenter:
                 all of them. Smaller: finer, more passes, and what a network takes from far away is lost. None: the picture as a whole,
                 as is a picture of one tile. What is read from files is read for the whole picture.
             overlap: share of a tile's side that its neighbour has, too, 0 … below 1. Larger: smoother, more tiles.
+            watch: counts the seconds, and may tell of stages as they begin.
 
         Raises:
             OptionError: ``tile`` or ``overlap`` out of range.
         """
-        loaded, watch = self._read(picture)
+        loaded, watch = self._read(picture, watch)
         found: Mapping[str, Any] = {}
         if tile is not None:
             looks: dict[str, Any] = {}  # what is there already, or is read from files, is of the whole picture
@@ -217,8 +219,8 @@ class Segmenter:
                 )
         return [self._encode(*one, shared, seed, None, None, None) for one, shared, seed in zip(read, ready, own, strict=True)]
 
-    def _read(self, picture: Any) -> tuple[Picture, Watch]:
-        watch = Watch()
+    def _read(self, picture: Any, watch: Watch | None = None) -> tuple[Picture, Watch]:
+        watch = watch or Watch()
         with watch("read"):
             return (picture if isinstance(picture, Picture) else load(picture)), watch
 
@@ -247,6 +249,7 @@ class Segmenter:
         background: Any = None,
         seeds: Sequence[Seed] = (),
         settings: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> Segmentation:
         """Label an encoded picture: no network pass but for words not met before.
 
@@ -257,6 +260,7 @@ class Segmenter:
             seeds: pixels whose labels are known, later ones win; a label that is not among the words is new, by its seeds alone.
             settings: knobs by dotted name for this call; those of [weights] and [graph] belong to `encode` and are refused. Those of
                 seeds are ``clicks.alpha`` and so on, see `nerveseg.clicks.Options`.
+            watch: counts the seconds, and may tell of stages as they begin.
 
         Raises:
             LabelError: words that cannot become labels. OptionError: a knob, or a seed.
@@ -264,7 +268,7 @@ class Segmenter:
         vocabulary = Vocabulary.parse(labels)
         beside = Background.parse(background, vocabulary)
         knobs, others = clicks.parted(settings)
-        recipe, watch = self._for_decode(encoding, others), Watch()
+        recipe, watch = self._for_decode(encoding, others), watch or Watch()
         if seeds:
             with enough(), torch.inference_mode():
                 ground = self._ground(encoding, vocabulary, beside, recipe, knobs, watch)

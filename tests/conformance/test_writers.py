@@ -59,8 +59,8 @@ def write(stage, made, path):
 
 
 def test_the_registry_lists_the_writers():
-    assert {"png", "overlay"} <= set(_ONE)
-    assert {"coco", "cvat", "panoptic", "voc"} <= set(_MANY)
+    assert {"png", "overlay", "scores", "geotiff"} <= set(_ONE)
+    assert {"coco", "cvat", "labelstudio", "panoptic", "voc", "yolo"} <= set(_MANY)
 
 
 @pytest.mark.parametrize("name", sorted(_ALL))
@@ -115,7 +115,7 @@ def test_an_older_file_is_replaced(stage, tmp_path):
     path = tmp_path / f"a{stage.suffix}"
     write(stage, result(np.zeros((4, 4))), path)
     before = path.read_bytes()
-    write(stage, result(np.ones((4, 4))), path)
+    write(stage, result(np.ones((4, 4)), NAMES[1:]), path)
     assert path.read_bytes() != before
 
 

@@ -93,7 +93,7 @@ def test_files_are_found_by_the_pictures_stem(tmp_path, picture, values):
     with pytest.raises(SavedError, match=r"neither of picture\.npz or picture\.safetensors"):
         scored(picture, words("x", "y", "z"), path=str(tmp_path))
     save_file({"scores": values}, tmp_path / "b.c.safetensors")
-    with pytest.raises(SavedError, match="both"):
+    with pytest.raises(SavedError, match="more than one"):
         scored(named, words("x", "y", "z"), path=str(tmp_path))
 
 

@@ -60,3 +60,29 @@ def test_many_labels_are_counted():
 
 def test_nothing_to_show_is_said():
     assert with_legend(Image.new("RGB", (30, 20)), ["a"], [0.0]).height > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\nb", "a\\nb"),
+        ("a\tb", "a\\tb"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\u2028b", "a\\u2028b"),
+        ("a\x00b", "a\\x00b"),
+        ("a\ud800b", "a\\ud800b"),
+        ("a\xa0b\u3000c", "a b c"),
+        ("<b>x</b> & {{y}}", "<b>x</b> & {{y}}"),
+    ],
+)
+def test_control_characters_are_drawn_as_their_codes_and_markup_as_it_is(name, shown):
+    image = Image.new("RGB", (400, 40))
+    drawn, expected = (with_legend(image, [text], [1.0]) for text in (name, shown))
+    assert drawn.size == expected.size
+    assert drawn.tobytes() == expected.tobytes()
+
+
+def test_a_long_name_of_control_characters_is_shortened():
+    image = Image.new("RGB", (400, 40))
+    assert with_legend(image, ["\x00" * 10_000], [1.0]).width < 1000

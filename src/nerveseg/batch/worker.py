@@ -6,7 +6,7 @@ import errno
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,7 +88,7 @@ class Labelling:
             encoding = self._segmenter.encode(read, seed=job.seed, tile=job.tile, overlap=job.overlap)
             result = self._segmenter.decode(encoding, self._vocabulary, background=self._background)
             if job.abstain is not None:
-                result = _sure(result, job.abstain)
+                result = result.abstain(job.abstain)
         except NerveSegError:
             raise
         except (RuntimeError, MemoryError) as error:
@@ -136,12 +136,6 @@ class Labelling:
                 draft.write_text(base.to_json(shared), encoding="utf-8")
             self._common = shared
         return {name: value for name, value in part.items() if name != "shared"} if shared == self._common else part
-
-
-def _sure(result: Segmentation, threshold: float) -> Segmentation:
-    """The result with the ignored id wherever the label's probability is below the threshold."""
-    unsure = result.confidence() < threshold
-    return replace(result, segmentation=result.segmentation.masked_fill(unsure, result.ignore_index))
 
 
 def _strange(path: Path, error: BaseException) -> RunError:

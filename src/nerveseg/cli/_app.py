@@ -8,6 +8,7 @@ import typer
 
 from nerveseg import __version__
 from nerveseg.cli import ablate, batch, bench, datasets, demo, doctor, explain, names, recipes, refine, segment, serve, tune, weights, world
+from nerveseg.cli import app as page
 
 __all__ = ["app"]
 
@@ -51,3 +52,4 @@ app.add_typer(bench.app, name="bench")
 app.command()(ablate.ablate)
 app.command()(tune.tune)
 app.command()(serve.serve)
+app.command()(page.app)

@@ -99,6 +99,9 @@ def _labels(result: Segmentation) -> Table:
         )
     if len(order) > _SHOWN:
         table.add_row("", Text(f"and {len(order) - _SHOWN} more", style="dim"), "", "", "")
+    ignored = float((result.segmentation == result.ignore_index).float().mean())
+    if ignored > 0:
+        table.add_row("", Text("not decided", style="dim"), Text(_percent(ignored), style="dim"), "", "")
     return Padding(table, (0, 0, 0, 2))  # type: ignore[return-value]
 
 

@@ -89,6 +89,7 @@ class Session:
         overlap: share of a tile's side that its neighbour has, too.
         seeds: pixels whose labels are known.
         knobs: of clicks, by dotted name.
+        abstain: pixels less probable than this get the ignored id; None: none do.
     """
 
     networks: Networks
@@ -99,11 +100,15 @@ class Session:
     overlap: float = 0.25
     seeds: tuple[Seed, ...] = ()
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    abstain: float | None = None
 
     def check(self) -> None:
-        """Refuse a tile or an overlap out of range before any network is loaded."""
+        """Refuse a tile, an overlap or a threshold out of range before any network is loaded."""
+        from nerveseg.errors import OptionError
         from nerveseg.picture.tiles import check
 
+        if self.abstain is not None and not 0.0 <= self.abstain <= 1.0:
+            raise OptionError(f"Got abstain = {self.abstain:g}. Accepted is 0 to 1. Try 0.6.")
         if self.tile is not None:
             check(self.tile, self.overlap)
 
@@ -114,9 +119,10 @@ class Session:
     def segment(self, picture: Picture) -> Segmentation:
         """Label every pixel."""
         encoding = self.encode(picture)
-        return self.networks.segmenter().decode(
+        result = self.networks.segmenter().decode(
             encoding, self.vocabulary, background=self.background, seeds=self.seeds, settings=self.knobs
         )
+        return result if self.abstain is None else result.abstain(self.abstain)
 
 
 def save(result: Segmentation, place: Place) -> tuple[Path, ...]:

@@ -11,7 +11,20 @@ import typer
 from nerveseg.cli._console import conclude, counting, guarded, json_line, note, waiting
 from nerveseg.cli._jobs import Engine, EngineKnobs, Prefetch, Threads, Workers
 from nerveseg.cli._words import read_shard
-from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Labels, LowMemory, Offline, Overlap, RecipeName, Seed, Settings, Tile
+from nerveseg.cli.segment import (
+    Abstain,
+    BackgroundWords,
+    Device,
+    Dtype,
+    Labels,
+    LowMemory,
+    Offline,
+    Overlap,
+    RecipeName,
+    Seed,
+    Settings,
+    Tile,
+)
 
 if TYPE_CHECKING:
     from nerveseg.batch import Ran
@@ -34,7 +47,7 @@ def batch(
     recipe: RecipeName = "nerve",
     settings: Settings = None,
     background: BackgroundWords = "none",
-    abstain: Annotated[float | None, typer.Option(help="Give pixels less probable than this the ignored id. Try 0.6.")] = None,
+    abstain: Abstain = None,
     tile: Tile = None,
     overlap: Overlap = _OVERLAP,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the batch in OUT.")] = False,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nerveseg.cli._console import guarded, json_line, note, waiting
 from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Offline, RecipeName, Seed, Settings
 from nerveseg.errors import OptionError
-
-if TYPE_CHECKING:
-    from nerveseg.segmentation import Segmentation
 
 __all__ = ["refine"]
 
@@ -53,6 +50,7 @@ def refine(
     from nerveseg.cli._session import Networks, save
     from nerveseg.cli._words import read_labels, read_settings
     from nerveseg.picture import load
+    from nerveseg.writers import scores as scores_writer
 
     (place,) = plan([picture], out, overwrite=overwrite)
     refined = place.ids.with_name(place.ids.name.removesuffix(".png") + _ENDING)
@@ -69,7 +67,7 @@ def refine(
     folder(out)
     with waiting(str(picture)):
         result = refinement.walk_on(segmenter, columns, loaded, seed=seed)
-        files = (_write(result, refined), *save(result, place))
+        files = (*scores_writer.write(result, refined, scores_writer.Options(at="grid")), *save(result, place))
     if json:
         json_line(as_json(str(picture), result, files))
     else:
@@ -90,17 +88,3 @@ def _check_free(path: Path, scores: Path, *, overwrite: bool) -> None:
         raise OptionError(
             f"Got {path}, which is there already. Accepted is a place without it. Choose another folder with -o, or add --overwrite."
         )
-
-
-def _write(result: Segmentation, path: Path) -> Path:
-    """P of the labels that are shown, in a form that SCORES may take again."""
-    from json import dumps
-
-    from safetensors.torch import save_file
-
-    from nerveseg.writers.base import replacing
-
-    names = dumps([label.name for label in result.labels], ensure_ascii=False)
-    with replacing(path) as (draft,):
-        save_file({"scores": result.probabilities.half().contiguous()}, draft, metadata={"labels": names})
-    return path

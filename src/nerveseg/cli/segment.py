@@ -25,6 +25,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the diffusion noise. Left out: the recipe's.")]
 Tile = Annotated[int | None, typer.Option(metavar="PIXELS", help="For big pictures: tiles of this side, one walk over all. Try 1024.")]
 Overlap = Annotated[float, typer.Option(help="With --tile: the share of a tile's side that its neighbour has, too.")]
+Abstain = Annotated[float | None, typer.Option(help="Give pixels less probable than this the ignored id. Try 0.6.")]
 Clicks = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,6 +55,7 @@ def segment(
     tile: Tile = None,
     overlap: Overlap = _OVERLAP,
     click: Clicks = None,
+    abstain: Abstain = None,
 ) -> None:
     """Label every pixel of pictures by words.
 
@@ -75,7 +77,7 @@ def segment(
     knobs = {name: given.pop(name) for name in tuple(given) if name.startswith("clicks.")}
     networks = Networks(recipe, device, dtype, offline, given, low_memory=low_memory)
     networks.check()
-    session = Session(networks, vocabulary, rest, seed, tile, overlap, read_clicks(click or ()), knobs)
+    session = Session(networks, vocabulary, rest, seed, tile, overlap, read_clicks(click or ()), knobs, abstain)
     session.check()
     folder(out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -63,7 +64,7 @@ def paint(
 def with_legend(image: Image.Image, names: Sequence[str], shares: Sequence[float], *, background: int | None = None) -> Image.Image:
     """Put a legend under an overlay: the labels that are there, largest first, with their share of the picture.
 
-    Long names are shortened; a name with letters that the font lacks shows its id instead.
+    Long names are shortened, control characters shown by their codes; a name with letters that the font lacks shows its id instead.
     """
     size = min(max(12, max(image.size) // 40), 40)
     font = _font(size)
@@ -105,10 +106,18 @@ def _percent(share: float) -> str:
 
 
 def _plain(name: str, at: int, font: _Font) -> str:
-    short = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip()}…"
+    # A line break would draw a second line, an override of the direction another label: their codes are shown instead.
+    plain = "".join(_shown(letter) for letter in name)
+    short = plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 1].rstrip()}…"
     missing = _drawn("\U0010fffd", font)  # a code point that no font has: its picture stands for all missing ones
     drawn = all(letter.isspace() or _drawn(letter, font) != missing for letter in short)
     return short if drawn else f"label {at}"
+
+
+def _shown(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if unicodedata.category(letter) == "Zs" else letter.encode("unicode_escape").decode("ascii")
 
 
 def _drawn(letter: str, font: _Font) -> bytes:

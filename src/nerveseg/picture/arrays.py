@@ -19,6 +19,7 @@ __all__ = ["ENDINGS", "Saved", "beside", "read"]
 
 ENDINGS = (".npz", ".safetensors")
 _LABELS = "labels"
+_BESIDE = (*ENDINGS, ".scores.safetensors")  # the last is what the writer `scores` calls its files
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +64,22 @@ class Saved:
 
 
 def beside(path: str | Path, stem: str) -> Path:
-    """The file for one picture: ``path`` itself where it is a file, or ``path/STEM.npz`` (or .safetensors) where it is a folder.
+    """The file for one picture: ``path`` itself where it is a file, or that of the picture's name where it is a folder.
+
+    The name is STEM.npz, STEM.safetensors or STEM.scores.safetensors.
 
     Raises:
-        SavedError: there is none, or there are two.
+        SavedError: there is none, or there are several.
     """
     place = Path(path).expanduser()
     if not place.is_dir():
         return place
-    found = [place / f"{stem}{ending}" for ending in ENDINGS if (place / f"{stem}{ending}").is_file()]
+    found = [place / f"{stem}{ending}" for ending in _BESIDE if (place / f"{stem}{ending}").is_file()]
     if len(found) != 1:
-        wanted = " or ".join(f"{stem}{ending}" for ending in ENDINGS)
+        wanted = " or ".join(f"{stem}{ending}" for ending in _BESIDE)
         raise SavedError(
-            f"Got the folder {place} with {'both' if found else 'neither'} of {wanted}. Accepted is one of them for this picture. "
-            f"{'Take one away' if found else 'Put it there, or name another folder or the file itself'}."
+            f"Got the folder {place} with {'more than one' if found else 'neither'} of {wanted}. Accepted is one of them for this picture. "
+            f"{'Take all but one away' if found else 'Put it there, or name another folder or the file itself'}."
         )
     return found[0]
 

@@ -34,6 +34,7 @@ class Picture:
         name: the file's name, or ``picture``.
         orientation: the EXIF code it was stored with (1: as shown); already applied.
         notes: what was changed on the way in, one sentence each.
+        path: the file that it was read from, absolute; None for one from memory.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -41,6 +42,7 @@ class Picture:
     name: str = "picture"
     orientation: int = 1
     notes: tuple[str, ...] = ()
+    path: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,13 +88,13 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
     raise PictureError(f"Got {type(source).__name__} for a picture. {ACCEPTED} Turn it into one of these.")
 
 
-def _picture(pixels: np.ndarray, orientation: int, notes: tuple[str, ...], *, name: str) -> Picture:
+def _picture(pixels: np.ndarray, orientation: int, notes: tuple[str, ...], *, name: str, path: str | None = None) -> Picture:
     """Own copy, contiguous and read-only, so that the digest stays true."""
     owned = np.array(pixels, dtype=np.uint8, order="C", copy=True)
     owned.setflags(write=False)
     digest = hashlib.sha256(f"{owned.shape[0]}x{owned.shape[1]}x3:".encode())
     digest.update(owned.data)
-    return Picture(owned, digest.hexdigest(), name, orientation, notes)
+    return Picture(owned, digest.hexdigest(), name, orientation, notes, path)
 
 
 def _from_path(source: str | Path, max_pixels: int, name: str | None) -> Picture:
@@ -110,7 +112,7 @@ def _from_path(source: str | Path, max_pixels: int, name: str | None) -> Picture
         if path.stat().st_size == 0:
             raise PictureError(f"Got {shown}, which is empty (0 bytes). {ACCEPTED} Copy or download it again.")
         with path.open("rb") as file:
-            return _picture(*decode(open_image(file, shown), max_pixels, shown), name=name or path.name)
+            return _picture(*decode(open_image(file, shown), max_pixels, shown), name=name or path.name, path=str(path.absolute()))
     except PictureError:
         raise
     except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in the path

@@ -41,8 +41,7 @@ class Ask:
 
     def decoded(self, segmenter: Segmenter, encoding: Encoding) -> Segmentation:
         """The answer, by the segmenter that made the encoding."""
-        given = {"seeds": list(self.seeds)} if self.seeds else {}
-        return segmenter.decode(encoding, self.vocabulary, background=self.background, settings=self.settings, **given)
+        return segmenter.decode(encoding, self.vocabulary, background=self.background, seeds=self.seeds, settings=self.settings)
 
     def notes(self, segmenter: Segmenter) -> tuple[str, ...]:
         """One sentence a word that the text tower does not know or cuts: the same whoever asked before."""

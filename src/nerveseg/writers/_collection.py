@@ -18,7 +18,7 @@ from nerveseg.errors import OutputError, PictureError
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, alone, finite, is_collection, shared
 
-__all__ = ["RUN", "Growing", "begin", "below", "file_name", "joined", "make", "read_run", "reading", "run_head", "save_all"]
+__all__ = ["RUN", "Growing", "begin", "below", "file_name", "joined", "line", "make", "read_run", "reading", "run_head", "save_all"]
 
 RUN = "run.json"
 """The record of a collection, in its folder: `base.shared`, and ``pictures``, one a part in their order."""
@@ -110,7 +110,7 @@ class Growing:
         """Append an entry to the list ``name``."""
         spool = self._spools[name]
         spool.write(",\n" if spool.tell() else "\n")
-        spool.write(_line(entry))
+        spool.write(line(entry))
 
     def save(self, draft: Path, head: Mapping[str, Any]) -> None:
         """Write ``head`` and the lists."""
@@ -119,7 +119,7 @@ class Growing:
                 file.write(("," if number else "{") + "\n" + json.dumps(name) + ": ")
                 spool = self._spools.get(name)
                 if spool is None:
-                    file.write(_line(head[name]))
+                    file.write(line(head[name]))
                     continue
                 file.write("[")
                 spool.seek(0)
@@ -224,5 +224,6 @@ def _checked(stem: str) -> str:
     return stem
 
 
-def _line(value: Any) -> str:
+def line(value: Any) -> str:
+    """A value as one line of JSON: names sorted, no spaces, infinities null."""
     return json.dumps(finite(value), sort_keys=True, allow_nan=False, separators=(",", ":"))

@@ -20,9 +20,25 @@ from nerveseg import __version__
 from nerveseg.errors import OutputError
 from nerveseg.segmentation import Segmentation
 
-__all__ = ["Reading", "alone", "check_holds", "check_names", "finite", "is_collection", "record", "replacing", "shared", "to_json"]
+__all__ = [
+    "DetailLost",
+    "Reading",
+    "alone",
+    "check_holds",
+    "check_names",
+    "finite",
+    "is_collection",
+    "record",
+    "replacing",
+    "shared",
+    "to_json",
+]
 
 _PACKAGES = ("torch", "transformers", "diffusers", "numpy", "pillow")
+
+
+class DetailLost(UserWarning):
+    """A format that cannot hold all of a result; the message says what is lost, and where it is told for each picture."""
 
 
 @dataclass(frozen=True, eq=False)

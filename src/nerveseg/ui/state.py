@@ -1,0 +1,146 @@
+"""A desk for each visitor: the picture, what the networks said of it, words and clicks. Desks are never mixed, and not kept long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from nerveseg.clicks import Correction, Seed
+from nerveseg.errors import PictureError
+from nerveseg.segmentation import Segmentation
+from nerveseg.segmenter import Encoding
+from nerveseg.words.vocabulary import Background, Vocabulary
+
+__all__ = ["Desk", "Desks", "Wish"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What a visitor asks of a picture.
+
+    Attributes:
+        vocabulary: the labels.
+        background: what stands for the rest, or None.
+        settings: knobs by dotted name that differ from the recipe's.
+    """
+
+    vocabulary: Vocabulary
+    background: Background | None = None
+    settings: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """What one visitor has before them; every change makes another.
+
+    Attributes:
+        encoding: what the networks said of the picture.
+        wish: what was asked last; None before anything was.
+        result: the answer.
+        seeds: clicks so far.
+        start: the correction without a click, made at the first one.
+        trail: the last corrections, newest last, each without those before it.
+        passes: times that networks have seen a picture of this visitor.
+    """
+
+    encoding: Encoding
+    wish: Wish | None = None
+    result: Segmentation | None = None
+    seeds: tuple[Seed, ...] = ()
+    start: Correction[Segmentation] | None = None
+    trail: tuple[Correction[Segmentation], ...] = ()
+    passes: int = 1
+
+    @property
+    def bytes(self) -> int:
+        """About what it holds in memory."""
+        results = [step.result for step in (*self.trail, *filter(None, [self.start]))]
+        if not results and self.result is not None:
+            results = [self.result]
+        held = self.encoding.bytes + sum(_bytes_of(result) for result in results)
+        S = None if self.start is None else self.start.ground.S
+        return held + (0 if S is None else 4 * S.n * S.n)  # the folded matrix, where it is made
+
+
+@dataclass(eq=False)
+class Desks:
+    """Desks by visitor; the one used longest ago goes first where there is no room. Any thread may call.
+
+    Args:
+        room: bytes of all of them.
+        seconds: how long one is kept after its last use.
+        clock: seconds, never going back.
+    """
+
+    room: int = 2 << 30
+    seconds: float = 3600.0
+    clock: Callable[[], float] = time.monotonic
+    _kept: OrderedDict[str, tuple[Desk, float]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        """About what all of them hold in memory."""
+        return sum(desk.bytes for desk, _ in list(self._kept.values()))
+
+    def get(self, visitor: str) -> Desk:
+        """The visitor's desk, whose time begins anew.
+
+        Raises:
+            PictureError: there is none, or it is gone.
+        """
+        with self._lock:
+            self._sweep()
+            if visitor not in self._kept:
+                raise PictureError(
+                    f"Got no picture, or one that was let go: they are kept for {self.seconds / 60:g} minutes, while there is room. "
+                    "Accepted is a picture. Drop one on the page, again if need be."
+                )
+            desk, _ = self._kept.pop(visitor)
+            self._kept[visitor] = desk, self.clock() + self.seconds
+        return desk
+
+    def put(self, visitor: str, desk: Desk) -> Desk:
+        """Keep the visitor's desk in place of the one before; others go where there is no room.
+
+        Raises:
+            PictureError: it alone is larger than the room.
+        """
+        size = desk.bytes
+        with self._lock:
+            self._kept.pop(visitor, None)
+            if size > self.room:
+                raise PictureError(
+                    f"Got a picture that takes {size:,} bytes of memory here. Accepted are {self.room:,}. Shrink it, and drop it again."
+                )
+            self._kept[visitor] = desk, self.clock() + self.seconds
+            self._sweep()
+            while self.bytes > self.room:
+                self._kept.popitem(last=False)
+        return desk
+
+    def drop(self, visitor: str) -> None:
+        """Forget a visitor."""
+        with self._lock:
+            self._kept.pop(visitor, None)
+
+    def _sweep(self) -> None:
+        """Let those go whose time is over: they lie in the order of their last use, so of their ends."""
+        now = self.clock()
+        while self._kept and next(iter(self._kept.values()))[1] <= now:
+            self._kept.popitem(last=False)
+
+
+def _bytes_of(result: Segmentation) -> int:
+    tensors = [result.segmentation, result.probabilities, *filter(lambda each: each is not None, [result.refined])]
+    return sum(tensor.nbytes for tensor in tensors)

@@ -1,0 +1,159 @@
+"""The label map as a GeoTIFF: pixel = id, where the picture is on the earth kept, colours and names in the file; takes rasterio.
+
+Kept are the reference system, the transform, control points and rational polynomials of the file that the picture was read from, a world
+file beside it included. Ids are 8 bits up to 255 labels and 16 beyond; the ignored id is the file's "no data". A picture that came from
+memory, or from a file that says no place, gives a TIFF without one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nerveseg import __version__
+from nerveseg.errors import MissingExtra, OutputError, PictureError
+from nerveseg.masks.palette import wheel
+from nerveseg.picture.load import Picture
+from nerveseg.registry import knob
+from nerveseg.segmentation import Segmentation
+from nerveseg.writers.base import Reading, check_holds, finite, record, replacing
+
+__all__ = ["Options", "holds", "read", "suffix", "write"]
+
+suffix = ".tif"
+_LABELS, _RUN, _POINT = "NERVESEG_LABELS", "NERVESEG_RUN", "AREA_OR_POINT"
+_DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "WEBP", "GIF", "BMP")  # pictures alone: others may lead to other files
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it is stored."""
+
+    compress: str = knob(
+        "deflate", "How the pixels are packed, without loss. none: largest, read by all.", choices=("deflate", "lzw", "none"),
+        source="deflate is the smaller of the two that every reader knows",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a picture is: what the new file is opened with, and what is set on it afterwards."""
+
+    profile: dict[str, Any] = field(default_factory=dict[str, Any])
+    after: dict[str, Any] = field(default_factory=dict[str, Any])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def holds(labels: int) -> bool:
+    """Up to 65535 labels: the last 16-bit id is kept for ignored pixels."""
+    return labels <= 65535
+
+
+def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:
+    """Write ids, place, colours and names.
+
+    Raises:
+        MissingExtra: rasterio is not installed.
+        OutputError: a picture whose file is gone, has changed its size since, or was turned upright while it has a place on the earth.
+    """
+    check_holds(sys.modules[__name__], len(segmentation.labels), path)
+    with replacing(path) as (draft,):
+        draft.write_bytes(_made(segmentation, options))
+    return (path,)
+
+
+def read(path: str | Path) -> Reading:
+    """Read ids and labels back.
+
+    Raises:
+        MissingExtra: rasterio is not installed. PictureError: no label map that `write` makes.
+    """
+    library = _library()
+    try:
+        with _calm(), library.open(Path(path).absolute(), driver="GTiff") as held:
+            ids, tags = held.read(1), held.tags()
+        labels, run = tuple(json.loads(tags.get(_LABELS, "[]"))), json.loads(tags.get(_RUN, "{}"))
+    except (library.errors.RasterioError, OSError, ValueError) as error:
+        raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted is a label map in a GeoTIFF. Write it again.") from error
+    if ids.dtype not in (np.uint8, np.uint16):
+        raise PictureError(f"Got {path} of {ids.dtype}. Accepted are 8 or 16 bits without sign, one id a pixel. Write it again.")
+    return Reading(ids.astype(np.uint16), labels, run)
+
+
+def _made(result: Segmentation, options: Options) -> bytes:
+    """The file's bytes; made in memory, so that nothing half and no file beside it is ever on the disk."""
+    library, memory = _library(), importlib.import_module("rasterio.io").MemoryFile
+    place = _place(library, result.picture)
+    ignored = result.ignore_index
+    kind = np.uint8 if ignored == 255 else np.uint16
+    ids = np.minimum(result.segmentation.numpy(), ignored).astype(kind)
+    height, width = result.size
+    profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": ids.dtype.name, "nodata": ignored}
+    stored = {"compress": options.compress, "tiled": True, "blockxsize": 256, "blockysize": 256, "BIGTIFF": "IF_SAFER"}
+    colours = {number: (*colour, 255) for number, colour in enumerate(wheel(len(result.labels), background=result.background).tolist())}
+    names = [label.name for label in result.labels]
+    said = {
+        _LABELS: json.dumps(names, ensure_ascii=not "".join(names).isprintable()),
+        _RUN: json.dumps(finite(record(result)), sort_keys=True, allow_nan=False),
+        "TIFFTAG_SOFTWARE": f"nerveseg {__version__}",
+    }
+    with _calm(), memory() as held:
+        with held.open(**profile, **stored, **place.profile) as out:
+            for name, value in place.after.items():
+                setattr(out, name, value)
+            out.write_colormap(1, {**colours, ignored: (0, 0, 0, 0)})  # a file is one of colours from its first block on
+            out.write(ids, 1)
+            out.update_tags(**said, **place.tags)
+        return bytes(held.getbuffer())
+
+
+def _place(library: Any, picture: Picture) -> _Place:
+    """Where the file of a picture says that it is."""
+    if picture.path is None:
+        return _Place()
+    if not Path(picture.path).is_file():
+        raise OutputError(f"Got {picture.path}, which is gone. Accepted is a picture whose place can still be read. Put it back.")
+    try:
+        with _calm(), library.Env(), importlib.import_module("rasterio.io").DatasetReader(picture.path, driver=list(_DRIVERS)) as held:
+            size, points, system = (held.height, held.width), *held.gcps
+            moved = held.transform != library.Affine.identity()
+            profile = {**({"crs": held.crs} if held.crs else {}), **({"transform": held.transform} if moved else {})}
+            after = {**({"gcps": (points, system)} if points else {}), **({"rpcs": held.rpcs} if held.rpcs else {})}
+            tags = {name: value for name, value in held.tags().items() if name == _POINT}
+    except library.errors.RasterioError:  # a picture that its library does not know says no place that it could read
+        return _Place()
+    if not (profile or after):
+        return _Place()
+    if picture.orientation != 1 or size != picture.size:
+        raise OutputError(
+            f"Got {picture.path} of {size[0]}×{size[1]} with orientation {picture.orientation} for a label map of {picture.size[0]}×"
+            f"{picture.size[1]}. Accepted is the file as it was read, stored upright. Store it upright, or choose another format."
+        )
+    return _Place(profile, after, tags)
+
+
+@contextmanager
+def _calm() -> Generator[None]:
+    """Without the library's warning that a file says no place: that is no fault here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", importlib.import_module("rasterio.errors").NotGeoreferencedWarning)
+        yield
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("rasterio")
+    except ImportError as error:
+        raise MissingExtra(
+            "Got the format 'geotiff', whose library rasterio is not installed. Accepted is version 1.4 or newer. "
+            "Install it with: pip install 'nerveseg[geotiff]'."
+        ) from error

@@ -1,0 +1,177 @@
+"""YOLO's polygons: ``labels/STEM.txt``, a line a part, ``class x y x y …`` in shares of the picture's width and height; ``data.yaml``.
+
+Layout: ``labels/``, ``images/`` on request, ``data.yaml``, ``run.json``. A line has one outline and nothing else, so a hole is lost unless
+a label fills it: lines go from the largest outline to the smallest, and whoever paints them in this order gets every labelled pixel back.
+What is lost is counted for each picture (``lost`` in ``run.json``) and told by a warning, `DetailLost`; `read` gets it from ``run.json``.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Int64, UInt16
+
+from nerveseg.errors import PictureError
+from nerveseg.registry import knob
+from nerveseg.segmentation import Segmentation
+from nerveseg.writers import _collection, _outlines, _rle
+from nerveseg.writers.base import DetailLost, Reading, check_holds, replacing
+
+__all__ = ["JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
+
+suffix = ""
+JOINED = "data.yaml"
+_LABELS, _PICTURES = "labels", "images"
+_DIGITS = 6
+_LEAST = 3  # points of a polygon
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the lines are, and what is beside them."""
+
+    outline: str = knob(
+        _outlines.EDGES,
+        "Where the points lie. edges: between pixels, so that areas are true at every size. pixels: in the middle of the outer pixels, "
+        "counted from 0: programs that fill polygons with OpenCV, lines included, get each pixel back at the picture's own size.",
+        choices=(_outlines.EDGES, _outlines.PIXELS),
+        source="both are in use; edges lose nothing when a picture is scaled",
+    )
+    background: bool = knob(
+        default=False,
+        doc="Also write the background's parts as a class. False: they have no line.",
+        source="YOLO's files name things alone",
+    )
+    pictures: bool = knob(
+        default=False,
+        doc="Also write the pictures, upright, as JPEG of quality 95.",
+        source="trainers look for them in images/; most already have theirs",
+    )
+
+
+def holds(labels: int) -> bool:
+    """Up to 65535 labels, what a result holds."""
+    return labels <= 65535
+
+
+def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
+    """Write a picture's lines, and the picture where asked for."""
+    check_holds(sys.modules[__name__], len(segmentation.labels), folder)
+    made = _collection.begin(segmentation, stem, folder=folder)
+    skip = None if options.background else segmentation.background
+    found, filled = _outlines.outlines(segmentation.segmentation.numpy(), len(segmentation.labels), skip=skip)
+    numbers = {label: number for number, label in enumerate(_kept(len(segmentation.labels), skip))}
+    lines = [_line(numbers[outline.label], getattr(outline, options.outline), segmentation.size) for outline in found]
+    paths = [_collection.below(folder, stem, ".txt", _LABELS)]
+    if options.pictures:
+        paths.append(_collection.below(folder, stem, ".jpg", _PICTURES))
+    with replacing(*reversed(paths)) as drafts:
+        drafts[-1].write_text("".join(lines), encoding="ascii", newline="\n")
+        if options.pictures:
+            segmentation.picture.to_pil().save(drafts[0], format="JPEG", quality=95)
+    thin = 0 if options.outline == _outlines.EDGES else sum(_is_thin(outline.pixels) for outline in found)
+    made["picture"] |= {
+        "lost": {"filled": int(filled.sum()), "thin": thin},
+        "filled": _rle.pack(_rle.counts(filled, segmentation.size)) if bool(filled.any()) else None,
+        "ignored": None if skip is None else _rle.ignored(segmentation),
+    }
+    return {**made, "skip": skip, "files": [path.relative_to(folder).as_posix() for path in paths]}
+
+
+def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -> tuple[Path, ...]:
+    """Write ``data.yaml`` and ``run.json``; warn with `DetailLost` where something is lost."""
+    common, parts = _collection.joined(parts)
+    if common is None:
+        return ()
+    joint, note = folder / JOINED, folder / _collection.RUN
+    skip: int | None = None
+    lost = {"pictures": 0, "filled": 0, "thin": 0}
+    with replacing(joint, note) as (draft, note_draft), _collection.Growing(folder, "pictures") as run:
+        for entry in parts:
+            skip, told = entry["skip"], entry["picture"]["lost"]
+            lost["pictures"] += any(told.values())
+            for name, count in told.items():
+                lost[name] += count
+            run.add("pictures", entry["picture"])
+        draft.write_text(_yaml([common["labels"][label]["name"] for label in _kept(len(common["labels"]), skip)]), encoding="ascii")
+        run.save(note_draft, {**_collection.run_head(common, "yolo"), "outline": options.outline, "skip": skip, "lost": lost})
+    if lost["pictures"]:
+        warnings.warn(_told(lost, note), DetailLost, stacklevel=2)
+    return joint, note
+
+
+def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
+    """Read ids and labels back, in the order they were written, holes from ``run.json``.
+
+    Raises:
+        PictureError: not what `part` and `finish` write.
+    """
+    run = _collection.read_run(folder, "yolo")
+    kept = _kept(len(run["labels"]), run["skip"])
+    outside = run["ignore_index"] if run["skip"] is None else run["skip"]
+    for picture in run["pictures"]:
+        path = Path(folder) / _LABELS / f"{picture['stem']}.txt"
+        ids = np.full((picture["height"], picture["width"]), outside, dtype=np.uint16)
+        try:
+            for text in path.read_text(encoding="ascii").splitlines():
+                _paint(ids, text, kept, run["outline"])
+        except (OSError, ValueError, IndexError) as error:
+            raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted are polygons. Write it again.") from error
+        for name, value in (("filled", outside), ("ignored", run["ignore_index"])):
+            if picture[name] is not None:
+                _rle.fill(ids, picture[name], value)
+        yield picture["stem"], _collection.reading(ids, run, picture)
+
+
+def _kept(labels: int, skip: int | None) -> list[int]:
+    """The ids that are classes; a class is an id's place here."""
+    return [label for label in range(labels) if label != skip]
+
+
+def _line(number: int, points: Int64[np.ndarray, "p 2"], size: tuple[int, int]) -> str:
+    """A line of shares, rounded up: programs that multiply by the size and cut off the fraction get the number that was meant."""
+    sides = np.array([size[1], size[0]])
+    digits = max(_DIGITS, len(str(max(size))) + 2)
+    shares = -(-np.concatenate([points, points[-1:].repeat(max(0, _LEAST - len(points)), axis=0)]) * 10**digits // sides)
+    return " ".join([str(number), *(f"{share / 10**digits:.{digits}f}" for share in cast("list[int]", shares.ravel().tolist()))]) + "\n"
+
+
+def _paint(ids: UInt16[np.ndarray, "H W"], text: str, kept: list[int], kind: str) -> None:
+    """Fill one line's outline, in place."""
+    number, *shares = text.split()
+    sides = np.array([ids.shape[1], ids.shape[0]])
+    values = np.array(shares, dtype=np.float64).reshape(-1, 2)
+    inside = bool(((values >= 0) & (values <= 1)).all()) and len(values) >= _LEAST
+    if not inside:
+        raise ValueError(f"the line {text[:40]!r}")
+    place, mask = _outlines.filled(np.rint(values * sides).astype(np.int64), kind)
+    ids[place][mask] = kept[int(number)]
+
+
+def _is_thin(points: Int64[np.ndarray, "q 2"]) -> bool:
+    """Whether an outline through pixels encloses no area, as that of a row of pixels."""
+    (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+    return int((x * next_y - next_x * y).sum()) == 0
+
+
+def _yaml(names: list[str]) -> str:
+    lines = [f"train: {_PICTURES}", f"val: {_PICTURES}", "names:" if names else "names: {}"]
+    return "\n".join([*lines, *(f'  {number}: "{_escaped(name)}"' for number, name in enumerate(names))]) + "\n"
+
+
+def _escaped(name: str) -> str:
+    """A name between YAML's double quotes; readers take no raw control character, and some no raw letter beyond ASCII."""
+    plain = {'"': '\\"', "\\": "\\\\"}
+    return "".join(plain.get(letter) or (letter if " " <= letter <= "~" else f"\\U{ord(letter):08X}") for letter in name)
+
+
+def _told(lost: Mapping[str, int], note: Path) -> str:
+    told = [f"{lost['filled']} pixels without a label are inside a polygon, as it has no holes"] if lost["filled"] else []
+    told += [f"{lost['thin']} parts are one pixel wide, so that their polygons enclose nothing"] if lost["thin"] else []
+    return f"YOLO's polygons cannot hold all of {lost['pictures']} pictures: {'; '.join(told)} ({note} says which)"
