@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from nerveseg.errors import ShapeError, StochasticError
 
-__all__ = ["BUDGET", "check_maps", "picked", "resample", "shares", "to_maps"]
+__all__ = ["BUDGET", "between", "check_maps", "picked", "resample", "shares", "to_maps"]
 
 BUDGET = 1 << 24
 """Bytes that one block of upsampled maps may take (16 MiB); a rule holds three or four such blocks at a time. Blocks of 32 MiB and more
@@ -83,7 +83,7 @@ def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"]) -> Float[Tensor
     total = resample(values.sum(0, keepdim=True), size)[0]
     inside = (ids >= 0) & (ids < k)
     flat, first = values.flatten(), ids.clamp(0, k - 1) * (h * w)
-    (top, bottom, down), (left, right, across) = _between(h, size[0], P.device), _between(w, size[1], P.device)
+    (top, bottom, down), (left, right, across) = between(h, size[0], P.device), between(w, size[1], P.device)
     own = torch.zeros_like(total)
     for row, high in ((top, 1 - down), (bottom, down)):
         for column, wide in ((left, 1 - across), (right, across)):
@@ -92,8 +92,8 @@ def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"]) -> Float[Tensor
     return own.masked_fill_(~inside, 0.0)
 
 
-def _between(cells: int, pixels: int, device: torch.device) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"], Float[Tensor, " p"]]:
-    """For each pixel along one side: the cells before and after its centre, and how far it is from the first to the second."""
+def between(cells: int, pixels: int, device: torch.device) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"], Float[Tensor, " p"]]:
+    """For each pixel along one side: the cells before and after its centre, and how far it is from the first to the second (0 … 1)."""
     place = ((torch.arange(pixels, device=device) + 0.5) * (cells / pixels) - 0.5).clamp_min_(0.0)
     before = place.floor().long().clamp_max_(cells - 1)
     return before, (before + 1).clamp_max(cells - 1), place - before
@@ -107,7 +107,8 @@ def check_maps(P: Tensor, name: str = "P") -> None:
             f"Got {name} of shape {shape} and type {P.dtype}. Accepted are floats of shape (k, h, w). "
             "Reshape (n, k) to (h, w, k) and permute."
         )
-    if not bool(torch.isfinite(P).all()) or float(P.min()) < -1e-4:
+    low, high = (float(value) for value in torch.aminmax(P))  # one pass; nan where there is one
+    if not (low >= -1e-4 and high < float("inf")):
         raise StochasticError(
             f"Got {name} with values that are negative or not finite. Accepted are probabilities. Check G and the walk before it."
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-__all__ = ["ClassStats", "class_stats", "divides", "least_of", "threshold_of"]
+__all__ = ["ClassStats", "Extremes", "Line", "MapExtremes", "class_stats", "divides", "least_of", "line_of", "plain", "threshold_of"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,58 @@ class ClassStats:
         return ClassStats(self.score[block], None if self.rest is None else self.rest[block])
 
 
+@runtime_checkable
+class Extremes(Protocol):
+    """The largest and the smallest value of each map over the picture's pixels; worked out where a rule asks for them."""
+
+    def top(self) -> Float[Tensor, " c"]:
+        """Largest values."""
+        ...
+
+    def low(self) -> Float[Tensor, " c"]:
+        """Smallest values."""
+        ...
+
+
+@dataclass(frozen=True)
+class MapExtremes:
+    """`Extremes` of maps at the picture's size."""
+
+    maps: Float[Tensor, "c H W"]
+
+    def top(self) -> Float[Tensor, " c"]:
+        """Largest values."""
+        return torch.amax(self.maps, dim=(1, 2))
+
+    def low(self) -> Float[Tensor, " c"]:
+        """Smallest values."""
+        return torch.amin(self.maps, dim=(1, 2))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A rule that treats every pixel by itself: value = (map − start)·gain + shift, one line a class.
+
+    Attributes:
+        start: where the line crosses ``shift``.
+        gain: ≥ 0.
+        shift: the value there.
+    """
+
+    start: Float[Tensor, " c"]
+    gain: Float[Tensor, " c"]
+    shift: Float[Tensor, " c"]
+
+    def __call__(self, maps: Float[Tensor, "c ..."]) -> Float[Tensor, "c ..."]:
+        """Values of maps, or of any other numbers a class."""
+        start, gain, shift = (part.to(maps)[(..., *[None] * (maps.ndim - 1))] for part in (self.start, self.gain, self.shift))
+        return (maps - start).mul_(gain).add_(shift)
+
+    def of(self, classes: Int64[Tensor, " b"]) -> Line:
+        """The lines of some classes."""
+        return Line(self.start[classes], self.gain[classes], self.shift[classes])
+
+
 def class_stats(P: Float[Tensor, "k h w"], G: Float[Tensor, "k g v"], *, background: bool = False, scale: float = 1.0) -> ClassStats:
     """Score every class: s_c = ½·max_i P_ic + ½·max_i G_ic (CLIPer's class score, with P in the place of its refined map).
 
@@ -44,6 +96,18 @@ def class_stats(P: Float[Tensor, "k h w"], G: Float[Tensor, "k g v"], *, backgro
     """
     score = scale * (0.5 * torch.amax(P.float(), dim=(1, 2)) + 0.5 * torch.amax(G.float(), dim=(1, 2)))
     return ClassStats(score, torch.arange(len(score), device=score.device) == len(score) - 1 if background else None)
+
+
+def plain(stats: ClassStats) -> Line:
+    """The line of a rule that leaves maps as they are."""
+    none = torch.zeros_like(stats.score)
+    return Line(none, torch.ones_like(none), none)
+
+
+def line_of(rule: ModuleType, stats: ClassStats, extremes: Extremes, options: Any) -> Line | None:
+    """The rule as one line a class, or None if it looks at more than a pixel of one map."""
+    line: Callable[[ClassStats, Extremes, Any], Line] | None = getattr(rule, "line", None)
+    return None if line is None else line(stats, extremes, options)
 
 
 def divides(rule: ModuleType, options: Any) -> bool:

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.masks.rules.base import ClassStats
+from nerveseg.masks.rules.base import ClassStats, Extremes, Line, MapExtremes
 from nerveseg.registry import knob
 
-__all__ = ["Options", "divides", "threshold", "transform"]
+__all__ = ["Options", "divides", "line", "threshold", "transform"]
 
 _ABSENT = -1.0  # below every value of a class that is allowed, all of which are ≥ 0
 _NOTHING = 1e-12
@@ -84,17 +84,23 @@ def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options)
 
     A map that is 0 everywhere stays 0, and so does one that is stretched and the same everywhere but for rounding. Values are in 0…1.
     """
-    top = torch.amax(maps, dim=(1, 2), keepdim=True)
-    low = torch.amin(maps, dim=(1, 2), keepdim=True) if options.stretch else torch.zeros_like(top)
-    score = stats.score[:, None, None].to(maps.dtype)
-    # One factor a class: a pass over hundreds of maps of a picture's size is what this rule costs.
-    factor = score.pow(options.score_power) / (top - low).clamp_min(_NOTHING)
-    value = (maps - low) * factor.masked_fill(top - low <= _FLAT * top, 0) if options.stretch else maps * factor
+    return line(stats, MapExtremes(maps), options)(maps)
+
+
+def line(stats: ClassStats, extremes: Extremes, options: Options) -> Line:
+    """One line a class: from 0, or its smallest value, up to its score."""
+    top = extremes.top()
+    low = extremes.low() if options.stretch else torch.zeros_like(top)
+    score = stats.score.to(top)
+    gain = score.pow(options.score_power) / (top - low).clamp_min(_NOTHING)
+    if options.stretch:
+        gain = gain.masked_fill(top - low <= _FLAT * top, 0)
+    out = torch.zeros_like(top, dtype=torch.bool)
     if options.score_floor > 0.0:
-        value = torch.where(score > options.score_floor, value, torch.full_like(value, _ABSENT))
+        out = score <= options.score_floor
     if stats.rest is not None and not options.rest:
-        value = torch.where(stats.rest.to(value.device)[:, None, None], torch.full_like(value, _ABSENT), value)
-    return value
+        out = out | stats.rest.to(out.device)
+    return Line(low, gain.masked_fill(out, 0), torch.zeros_like(top).masked_fill(out, _ABSENT))
 
 
 def divides(options: Options) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.masks.rules.base import ClassStats
+from nerveseg.masks.rules.base import ClassStats, Extremes, Line, plain
 from nerveseg.registry import knob
 
-__all__ = ["Options", "least", "threshold", "transform"]
+__all__ = ["Options", "least", "line", "threshold", "transform"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,8 @@ def threshold(options: Options) -> float:
 def least(options: Options) -> float:
     """The area; it is looked at before the floor."""
     return options.area
+
+
+def line(stats: ClassStats, extremes: Extremes, options: Options) -> Line:
+    """The maps as they are."""
+    return plain(stats)
