@@ -2,13 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/confidence.py -n 40 -o out/confidence
 
-Writes ``kinds.md`` (the three confidences, with the walk and without it), ``thresholds.md`` (what stays and what of it is right) and
-``confidence.png`` (reliability, and risk over coverage).
+Writes ``kinds.md`` (the three confidences, with the walk and without it), ``thresholds.md`` (what stays and what of it is right),
+``temperature.md`` (temperatures from validation scenes, on these), ``confidence.png`` (reliability, and risk over coverage) and
+``temperature.png`` (reliability before and after).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,11 @@ from typing import Any
 import numpy as np
 
 from nerveseg import datasets
-from nerveseg.bench import calibration
+from nerveseg.bench import calibration, temperature
 from nerveseg.bench.calibration import Calibration
+from nerveseg.bench.job import Job
+from nerveseg.bench.report.plots import reliability
+from nerveseg.bench.temperature import Calibrated, Labelled, Measured
 from nerveseg.bench.words import ask
 from nerveseg.datasets import IGNORE
 from nerveseg.segmentation import CONFIDENCES, Segmentation
@@ -25,6 +30,9 @@ from nerveseg.segmenter import Segmenter
 
 WALKS: Mapping[str, Mapping[str, Any]] = {"walk": {}, "no walk": {"walk.solver": "none"}}
 THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LABELLED = (20, 40, 80)
+"""Validation scenes that a temperature is chosen and checked on, half of them each."""
+DRAWN = 40
 HUES = {"probability": "#2f6fa8", "margin": "#d97b29", "entropy": "#3f8f5b"}
 
 
@@ -33,11 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-r", "--recipe", default="mini")
     parser.add_argument("-n", "--scenes", type=int, default=40)
+    parser.add_argument("--cache", type=Path, help="Folder of encodings of the validation scenes.")
     parser.add_argument("-o", "--out", type=Path, default=Path("out/confidence"))
     given = parser.parse_args()
     data, seg = datasets.open("embedded", split="test"), Segmenter.from_pretrained(given.recipe)
     rows: dict[tuple[str, str], list[list[calibration.Row]]] = {(walk, kind): [] for walk in WALKS for kind in CONFIDENCES}
     kept = np.zeros((len(CONFIDENCES), len(THRESHOLDS), 2), np.int64)
+    results: dict[str, list[Labelled]] = {walk: [] for walk in WALKS}
     pixels = 0
     for item in data.items[: given.scenes]:
         picture, truth = data.read(item)
@@ -46,16 +56,32 @@ def main() -> None:
         for walk, settings in WALKS.items():
             result = seg.decode(encoding, asked.vocabulary, background=asked.background, settings=settings)
             right = asked.guess(result.segmentation.numpy()) == truth
+            results[walk].append(temperature.labelled(result, asked, truth))
             for at, kind in enumerate(CONFIDENCES):
                 rows[walk, kind].append(calibration.bins(result.confidence(kind).numpy(), right, counted))
                 if walk == "walk":
                     kept[at] += stays(result, kind, right & counted, counted)
     found = {name: calibration.total(many) for name, many in rows.items()}
     given.out.mkdir(parents=True, exist_ok=True)
-    for name, table in (("kinds", kinds(found)), ("thresholds", thresholds(kept, pixels))):
+    chosen = {
+        (walk, count): temperature.calibrate(
+            Job(given.recipe, "embedded", split="val", limit=count, settings=settings, threads=1), cache=given.cache
+        )
+        for walk, settings in WALKS.items()
+        for count in LABELLED
+    }
+    tested = {
+        walk: temperature.measured(many, (1.0, *(chosen[walk, count].after.temperature for count in LABELLED)))
+        for walk, many in results.items()
+    }
+    tables = {"kinds": kinds(found), "thresholds": thresholds(kept, pixels), "temperature": temperatures(chosen, tested, results)}
+    for name, table in tables.items():
         (given.out / f"{name}.md").write_text(table, "utf-8")
         print(table)
     draw(found, given.out / "confidence.png")
+    before, after = tested["walk"][0], tested["walk"][1 + LABELLED.index(DRAWN)]
+    shown = {"as it is": before.calibration, f"T = {after.temperature:g}": after.calibration}
+    (given.out / "temperature.png").write_bytes(reliability(shown, given.recipe, f"{given.scenes} test scenes of the embedded world"))
 
 
 def stays(result: Segmentation, kind: str, right: Any, counted: Any) -> list[tuple[int, int]]:
@@ -88,6 +114,40 @@ def thresholds(kept: Any, pixels: int) -> str:
         cells = [f"{100 * n / pixels:.1f} | {100 * good / n if n else float('nan'):.1f}" for n, good in kept[:, at].tolist()]
         lines.append(f"| {threshold:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def temperatures(
+    chosen: Mapping[tuple[str, int], Calibrated], tested: Mapping[str, Sequence[Measured]], results: Mapping[str, Sequence[Labelled]]
+) -> str:
+    """One row a walk and a number of labelled scenes: what their other half says of T, and what the test scenes do."""
+    lines = [
+        "| | labelled | T | NLL less by, on their other half | recipe | ECE | NLL | mean | risk area |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for walk, measures in tested.items():
+        for count, one in zip((0, *LABELLED), measures, strict=True):
+            cells = ["–", "1", "–", "–"]
+            if count:
+                found = chosen[walk, count]
+                gain = found.after.gain
+                told = f"{gain.value:.3f} [{gain.low:.3f}, {gain.high:.3f}]"
+                cells = [str(count), f"{one.temperature:.2f}", told, "written" if found.real else "refused"]
+            sure = one.calibration
+            mean, area = sure.confidence.sum() / sure.pixels.sum(), risk(results[walk], one.temperature)
+            cells += [f"{100 * sure.ece:.1f}", f"{one.nll:.3f}", f"{mean:.2f}", f"{100 * area:.2f}"]
+            lines.append(f"| {walk} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def risk(many: Sequence[Labelled], T: float) -> float:
+    """Area under risk over coverage, pixel by pixel: the last of twenty bins holds nearly all pixels at a low temperature."""
+    sure, wrong = [], []
+    for one in many:
+        counted = one.counted.numpy()
+        sure.append(dataclasses.replace(one.result, temperature=T).confidence().numpy()[counted])
+        wrong.append((one.result.segmentation != one.truth).numpy()[counted])
+    order = np.argsort(-np.concatenate(sure), kind="stable")
+    return float((np.cumsum(np.concatenate(wrong)[order]) / np.arange(1, len(order) + 1)).mean())
 
 
 def draw(found: Mapping[tuple[str, str], Calibration], path: Path) -> None:

@@ -81,7 +81,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--formats", default="png,coco,panoptic,voc,cvat")
+    parser.add_argument("--formats", default="png,coco,panoptic,voc,cvat,labelstudio,yolo")
     given = parser.parse_args()
     warnings.simplefilter("ignore", DeprecationWarning)  # of pycocotools' arrays
     torch.set_num_threads(1)

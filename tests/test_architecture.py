@@ -23,7 +23,7 @@ _ROWS = (
     ("backbones",),
     ("labels", "graph"),
     ("masks",),
-    ("clicks",),
+    ("clicks", "neighbours"),
     ("segmentation",),
     ("writers",),
     ("recipe",),

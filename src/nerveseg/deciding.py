@@ -88,6 +88,7 @@ def decided(
             logits=inside.logits,
             background_map=recipe.background,
             scale=inside.scale,
+            temperature=recipe.temperature,
             recipe=recipe.name,
             walk=_info(inside, found.walk),
             weights=weights,

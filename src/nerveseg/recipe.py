@@ -5,11 +5,12 @@ A recipe has these tables, each with the key that chooses a stage file and the k
     [weights]      clip, diffusion: what `nerveseg.weights.locate` takes       [transition]  every knob of S; kernel = "..."
     [words]        templates = "..."                                           [kernel]      knobs of that kernel
     [labels]       source = "..."                                              [walk]        solver = "..." or "none"
-    [calibration]  name = "..."                                                [masks]       rule = "...", min_area, upsample, background
+    [calibration]  name = "..."                                                [masks]       rule = "...", and what belongs to no rule
     [graph]        source = "..." or "none"                                    [refiner]     name = "..."
 
-and, where a method has other settings for a benchmark, a table of changed knobs for it: ``[benchmarks.voc21]``, ``"labels.scale" = 65.0``.
-``format`` is the version of this layout, 1; a file of a later one is refused.
+(min_area, upsample, background and temperature, see `Recipe`), and, where a method has other settings for a benchmark, a table of changed
+knobs for it: ``[benchmarks.voc21]``, ``"labels.scale" = 65.0``. ``format`` is the version of this layout, 1; a
+file of a later one is refused.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ _HEAD = ("title", "description", "source", "format")
 _FORMAT = 1
 _MASKS = {"upsample": ("probabilities", "logits"), "background": ("rest", "best")}
 """Choices of [masks] that belong to no rule; the first is the default."""
+_OWN = ("min_area", "temperature", *_MASKS)
+"""Knobs of [masks] that belong to no rule."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Recipe:
         min_area: smallest part that stays, in pixels; 0 keeps all.
         upsample: what reaches picture size: "probabilities", or, where nothing walks, "logits", before their softmax.
         background: with "logits": the background's map is what the classes leave ("rest"), or its best string ("best").
+        temperature: T of the scores that are shown, p^(1/T) divided by their sum. Larger: less sure; no label changes. 1: as they are.
     """
 
     name: str
@@ -99,6 +103,7 @@ class Recipe:
     min_area: int
     upsample: str
     background: str
+    temperature: float
 
     @property
     def title(self) -> str:
@@ -159,7 +164,7 @@ class Recipe:
             return dataclasses.asdict(self.kernel.options)
         stage: Stage | None = {"masks": self.rule}.get(name) or getattr(self, name, None)
         knobs = dataclasses.asdict(stage.options) if stage else {}
-        extra = {"min_area": self.min_area, "upsample": self.upsample, "background": self.background} if name == "masks" else {}
+        extra = {knob: getattr(self, knob) for knob in ("min_area", "upsample", "background", "temperature")} if name == "masks" else {}
         return {_STAGES[name][0]: stage.name if stage else "none", **knobs, **extra}
 
 
@@ -246,16 +251,18 @@ def _drop(merged: dict[str, Any], part: str, value: Any, keep: set[str]) -> None
         fields = {field.name for field in registry.knobs(registry.load(kind, value).Options)}
     except RegistryError:
         return  # composing says so with the accepted names
-    merged[part] = {key: old for key, old in merged[part].items() if key in fields | keep | {chooser, "min_area", *_MASKS}}
+    merged[part] = {key: old for key, old in merged[part].items() if key in fields | keep | {chooser, *_OWN}}
 
 
 def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
     _check_keys(name, table)
     # Imported here: composing needs torch, listing recipes does not.
+    from nerveseg.masks.temperature import check as check_temperature
     from nerveseg.transition.options import Options as TransitionOptions
 
     masks = dict(table.get("masks", {}))
     min_area = _whole(masks.pop("min_area", 0), "masks.min_area")
+    temperature = check_temperature(masks.pop("temperature", 1.0), "masks.temperature")
     shown = {key: _one_of(masks.pop(key, choices[0]), choices, f"masks.{key}") for key, choices in _MASKS.items()}
     transition = registry.options(TransitionOptions, _listed(table.get("transition", {})), "transition")
     kernel = registry.load("kernels", transition.kernel)
@@ -281,6 +288,7 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
         min_area=min_area,
         upsample=shown["upsample"],
         background=shown["background"],
+        temperature=temperature,
     )
 
 
@@ -312,7 +320,7 @@ def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
 
 def _check_masks(rule: str, inner: Mapping[str, Any], fields: set[str]) -> None:
     """Refuse what is neither a knob of the rule nor one of the table's own, which the rule's Options would not list."""
-    own = ("rule", "min_area", *_MASKS)
+    own = ("rule", *_OWN)
     for key in inner:
         if key not in fields:
             near = difflib.get_close_matches(key, sorted({*fields, *own}), n=1)

@@ -29,7 +29,7 @@ from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary, folded
 
 __all__ = ["Columns", "prepare", "recipe_for", "refine", "settings_for", "walk_on", "walker"]
 
-# The label source gives way to what is there; so does the calibration, which is made for one label source.
+# The label source gives way to what is there; so do the calibration and the temperature, which are made for one label source.
 _SETTINGS: Mapping[str, Any] = MappingProxyType(
     {
         "labels.source": "saved",
@@ -38,6 +38,7 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
         "labels.join": "max",
         "calibration.name": "none",
         "masks.upsample": "probabilities",
+        "masks.temperature": 1.0,
     }
 )
 

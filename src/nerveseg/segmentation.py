@@ -20,11 +20,14 @@ from torch import Tensor
 from nerveseg import registry
 from nerveseg.errors import OptionError, OutputError, ShapeError
 from nerveseg.labels.base import Logits
+from nerveseg.masks import temperature as tempering
 from nerveseg.masks.decide import decide, shown
 from nerveseg.masks.paint import paint, with_legend
 from nerveseg.masks.regions import merge_small
 from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import picked, resample, shares
+from nerveseg.neighbours import supervision, transformers
+from nerveseg.neighbours.segments import Segments, segments
 from nerveseg.picture.load import Picture
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
@@ -57,7 +60,8 @@ class Segmentation:
 
     Attributes:
         segmentation: (H, W) int64 ids at the picture's size, in the caller's order; the background, where asked for, is last.
-        probabilities: (K, h, w) float32 on the token grid, the labels that are shown; they sum to less than 1 where `rest` was dropped.
+        probabilities: (K, h, w) float32 on the token grid, the labels that are shown, as the walk leaves them: they sum to less than 1
+            where `rest` was dropped, and ``temperature`` has not touched them.
         labels: name and strings of each id.
         picture: what was segmented.
         background: id of the background, or None.
@@ -67,6 +71,8 @@ class Segmentation:
         weights: model → digest.
         refined: (K, H, W) shares at picture size, where a refiner made them.
         strings: the logits that were upsampled in place of probabilities, where a recipe does so.
+        temperature: T. The scores and confidences that are shown are p^(1/T), divided by their sum over the labels at each pixel; p, which
+            the ids were decided by, is what they are at 1. Larger: less sure.
     """
 
     segmentation: Int64[Tensor, "H W"]
@@ -80,8 +86,10 @@ class Segmentation:
     weights: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     refined: Float[Tensor, "K H W"] | None = None
     strings: StringMaps | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        tempering.check(self.temperature)
         if len(self.labels) != self.probabilities.shape[0] or tuple(self.segmentation.shape) != self.picture.size:
             raise ShapeError(
                 f"Got {len(self.labels)} labels, probabilities {tuple(self.probabilities.shape)} and ids {tuple(self.segmentation.shape)} "
@@ -105,6 +113,7 @@ class Segmentation:
         logits: Logits | None = None,
         background_map: str = "rest",
         scale: float = 1.0,
+        temperature: float = 1.0,
         recipe: str = "",
         walk: WalkInfo | None = None,
         seconds: Mapping[str, float] = _NOTHING,
@@ -126,6 +135,7 @@ class Segmentation:
             logits: upsampled in place of P, before their softmax; a refiner that says ``on_logits`` then works on them.
             background_map: with ``logits``: what the background's map is, "rest" or "best" (see `StringMaps`).
             scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
+            temperature: T of the scores that are shown, see `Segmentation`; the ids do not depend on it.
             recipe: name for the sidecar.
             walk: what the walk reports.
             seconds: stage → seconds.
@@ -167,6 +177,7 @@ class Segmentation:
             weights=weights,
             refined=kept[0].cpu() if kept else None,
             strings=strings,
+            temperature=temperature,
         )
 
     @property
@@ -192,7 +203,7 @@ class Segmentation:
     @cached_property
     def segmentation_scores(self) -> Float[Tensor, "K H W"]:
         """Probability of each label at each pixel, float32, summing to 1 over the labels; made on first use and kept (4·K·H·W bytes)."""
-        if self.refined is not None:
+        if self.refined is not None and self.temperature == 1.0:
             return self.refined
         scores = torch.empty((len(self.labels), *self.size))
         for first, block in self._blocks():
@@ -214,13 +225,16 @@ class Segmentation:
             kind: ``"probability"``: p_l. ``"margin"``: max(0, p_l − the largest other p). ``"entropy"``: 1 + Σ p ln p / ln K.
                 A single label is 1 in the last.
 
-        Memory is a few maps, not K. Cost O(H·W) for the probability where maps were upsampled, else O(K·H·W).
+        Memory is a few maps, not K. Cost O(H·W) for the probability where maps were upsampled and T = 1, else O(K·H·W), twice at another T.
         """
         if kind not in CONFIDENCES:
             raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. Choose one of them.")
         ids = self.segmentation
         if kind == "probability" and self.refined is None and self.strings is None:
-            return picked(self.probabilities, ids).clamp_(0.0, 1.0)
+            own = picked(self.probabilities, ids).clamp_(0.0, 1.0)
+            if self.temperature == 1.0:
+                return own
+            return tempering.of(own, *tempering.sums(self._plain(), self.size, self.temperature), self.temperature)
         own, rival, order = (torch.zeros(self.size) for _ in range(3))
         for first, block in self._blocks():
             if kind == "probability":
@@ -278,6 +292,36 @@ class Segmentation:
             if counts[index] > 0
         ]
 
+    def panoptic(self, *, parts: bool = False) -> dict[str, Any]:
+        """The result as transformers' ``post_process_panoptic_segmentation`` gives one.
+
+        Args:
+            parts: False: all pixels of a label are one segment, and ``was_fused`` is True. True: each connected part of a label is one (two
+                things that touch are one), but for the background's, which stay together.
+
+        Returns:
+            ``{"segmentation", "segments_info"}``: an (H, W) int32 tensor of segments' ids, from 1, with 0 where nothing is decided; and one
+            ``{"id", "label_id", "was_fused", "score"}`` a segment, by label, then largest first. ``label_id`` is a key of `id2label`, the
+            score the mean probability inside.
+        """
+        return transformers.panoptic(self._segments(parts=parts))
+
+    def to_supervision(self, *, parts: bool = False) -> Any:
+        """The result as ``supervision.Detections``, for its annotators, filters and data sets; takes the extra ``supervision``.
+
+        Args:
+            parts: False: a label is a detection. True: each connected part of a label is one.
+
+        Returns:
+            Detections with ``mask``, ``xyxy``, ``confidence`` (mean probability inside), ``class_id`` (a key of `id2label`) and
+            ``data["class_name"]``, by label, then largest first. Pixels of the background, and those that are not decided, are in none.
+            Memory is one byte a pixel and detection.
+
+        Raises:
+            MissingExtra: the library is not installed.
+        """
+        return supervision.detections(self._segments(parts=parts), self.id2label, skip=self.background)
+
     def overlay(self, *, alpha: float = 0.55, legend: bool = True, scale: int = 1) -> Image.Image:
         """Draw the labels over the picture.
 
@@ -328,6 +372,12 @@ class Segmentation:
         return (*writer.finish([part], path, chosen), *(path / file for file in part["files"]))
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
+        if self.temperature == 1.0:
+            yield from self._plain()
+        else:
+            yield from tempering.tempered(self._plain, self.size, self.temperature)
+
+    def _plain(self) -> Iterator[tuple[int, Tensor]]:
         if self.refined is not None:
             yield 0, self.refined
             return
@@ -335,6 +385,10 @@ class Segmentation:
             yield from ((first, block.cpu()) for first, block in self.strings.shares(self.size))
             return
         yield from shares(self.probabilities, self.size)
+
+    def _segments(self, *, parts: bool) -> Segments:
+        ids, sure = self.segmentation.numpy(), self.confidence().numpy()
+        return segments(ids, sure, len(self.labels), background=self.background, parts=parts)
 
     def _counts(self) -> Int64[Tensor, " K"]:
         known = self.segmentation[self.segmentation < len(self.labels)]

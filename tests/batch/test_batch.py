@@ -161,6 +161,8 @@ def test_what_is_in_the_way_is_refused_and_other_files_are_left_alone(photos, jo
         ({"format": "pngg"}, RegistryError, "Did you mean 'png'"),
         ({"writer": {"side": 1}}, OptionError, "Accepted are sidecar"),
         ({"abstain": 1.5}, OptionError, "abstain = 1.5"),
+        ({"abstain": -0.1}, OptionError, "Accepted is 0 to 1"),
+        ({"abstain": float("nan")}, OptionError, "abstain = nan"),
         ({"tile": 3}, OptionError, "tile = 3"),
         ({"background": ["cat"]}, LabelError, "both as a label and as background"),
     ],
@@ -215,6 +217,11 @@ def test_a_full_disk_stops_the_batch_and_a_name_too_long_does_not(photos, job, t
     ran = run(job(), find(source), tmp_path / "long")
     assert (ran.done, len(ran.bad)) == (3, 1)
     assert "too long" in ran.bad[0].message
+
+
+def test_abstaining_below_0_or_1_is_accepted_as_for_one_picture(job, tmp_path):
+    for threshold in (None, 0, 0.0, 1):
+        job(abstain=threshold).check(tmp_path)
 
 
 def test_unsure_pixels_get_the_ignored_id(photos, job, tmp_path):

@@ -42,7 +42,7 @@ def result(ids, names=NAMES, *, background=None, name=None):
     colours = np.random.default_rng(0).integers(0, 256, (*ids.shape, 3), dtype=np.uint8)
     picture = load(Image.fromarray(colours), name=name)
     labels = tuple(Label(name, (name,)) for name in names)
-    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / len(names)), labels, picture, background=background)
+    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / max(len(names), 1)), labels, picture, background=background)
 
 
 def checkers():
@@ -95,6 +95,32 @@ def test_maps_with_no_or_one_label_used(stage, tmp_path, ids):
     files = write(stage, made, tmp_path / f"a{stage.suffix}")
     if hasattr(stage, "read"):
         np.testing.assert_array_equal(stage.read(files[0]).ids, made.segmentation.numpy())
+
+
+@pytest.mark.parametrize("name", sorted(_ALL))
+def test_no_label_at_all_comes_back_or_is_refused(name, tmp_path):
+    made = result(np.full((3, 4), 255), ())
+    writer = _ALL[name]
+    if not writer.holds(0):
+        with pytest.raises(OutputError, match="Got no label"):
+            write(writer, made, tmp_path / f"a{writer.suffix}")
+        assert contents(tmp_path) == {}
+        return
+    if name in _MANY:
+        collect(writer, [("a", made)], tmp_path)
+        ((_, found),) = writer.read(tmp_path)
+    else:
+        found = writer.read(write(writer, made, tmp_path / f"a{writer.suffix}")[0])
+    np.testing.assert_array_equal(found.ids, made.segmentation.numpy())
+    assert found.labels == ()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in _ALL if not _ALL[name].holds(65536)))
+def test_more_labels_than_ids_are_refused(name, tmp_path):
+    writer, made = _ALL[name], result(np.zeros((2, 2)), tuple(map(str, range(65536))))
+    with pytest.raises(OutputError, match="65536"):
+        collect(writer, [("a", made)], tmp_path / "out") if name in _MANY else write(writer, made, tmp_path / "a")
+    assert contents(tmp_path) == {}
 
 
 def test_three_hundred_labels_or_a_clear_no(stage, tmp_path):

@@ -10,10 +10,11 @@ from PIL import Image
 from pycocotools import mask as theirs
 
 from nerveseg.errors import PictureError
+from nerveseg.masks.regions import Region, regions
 from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
-from nerveseg.writers import _parts, _rle, _runs
+from nerveseg.writers import _rle, _runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # of pycocotools' arrays
 MASKS = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
@@ -87,21 +88,34 @@ def result(ids):
 RING = [[0, 0, 0, 1], [0, 2, 0, 1], [0, 0, 0, 255], [255, 2, 2, 1]]
 
 
+def from_masks(made, each, skip=None):
+    """The objects of a result as masks in their boxes."""
+    ids = made.segmentation.numpy()
+    found = regions(ids, ignore=made.ignore_index) if each == "part" else [of_label(ids, label) for label in np.unique(ids).tolist()]
+    return [region for region in found if region.label != skip and region.label < len(made.labels)]
+
+
+def of_label(ids, label):
+    rows, columns = np.nonzero(ids == label)
+    left, top, right, bottom = int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+    return Region(label, len(rows), (left, top, right, bottom), ids[top:bottom, left:right] == label)
+
+
 def test_objects_are_connected_parts_or_labels():
     made = result(RING)
-    parts = [(region.label, region.area, region.box) for region in _parts.objects(made, "part")]
+    parts = [(region.label, region.area, region.box) for region in from_masks(made, "part")]
     assert parts == [(0, 8, (0, 0, 3, 3)), (1, 2, (3, 0, 4, 2)), (1, 1, (3, 3, 4, 4)), (2, 2, (1, 3, 3, 4)), (2, 1, (1, 1, 2, 2))]
-    labels = [(region.label, region.area, region.box) for region in _parts.objects(made, "label")]
+    labels = [(region.label, region.area, region.box) for region in from_masks(made, "label")]
     assert labels == [(0, 8, (0, 0, 3, 3)), (1, 3, (3, 0, 4, 4)), (2, 3, (1, 1, 3, 4))]
-    assert {region.label for region in _parts.objects(made, "label", skip=1)} == {0, 2}
+    assert {region.label for region in from_masks(made, "label", skip=1)} == {0, 2}
 
 
-@pytest.mark.parametrize("each", _parts.EACH)
+@pytest.mark.parametrize("each", _runs.EACH)
 def test_objects_cover_what_is_not_ignored_once(each):
     ids = np.random.default_rng(0).integers(0, 4, (30, 40))
     ids[ids == 3] = 255
     count = np.zeros(ids.shape, dtype=int)
-    for region in _parts.objects(result(ids), each):
+    for region in from_masks(result(ids), each):
         left, top, right, bottom = region.box
         assert region.mask.shape == (bottom - top, right - left)
         assert region.mask.sum() == region.area
@@ -117,7 +131,7 @@ LABELS = arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 9)), eleme
 @given(ids=LABELS, skip=st.sampled_from([None, 1]))
 def test_objects_from_runs_are_those_from_masks(each, ids, skip):
     made = result(ids)
-    masks = _parts.objects(made, each, skip=skip)
+    masks = from_masks(made, each, skip=skip)
     found = _runs.objects(made, each, skip=skip)
     assert [tuple(entry) for entry in zip(found.label.tolist(), found.area.tolist(), map(tuple, found.box.tolist()), strict=True)] == [
         (region.label, region.area, region.box) for region in masks
@@ -136,7 +150,7 @@ def test_many_objects_pack_as_pycocotools_packs_each():
     ids = np.random.default_rng(0).integers(0, 3, (60, 70))
     ids[20:50, 20:60] = 1
     made = result(ids)
-    for region, text in zip(_parts.objects(made, "part"), _runs.objects(made, "part").packed(), strict=True):
+    for region, text in zip(from_masks(made, "part"), _runs.objects(made, "part").packed(), strict=True):
         left, top, right, bottom = region.box
         mask = np.zeros(ids.shape, dtype=bool)
         mask[top:bottom, left:right] = region.mask

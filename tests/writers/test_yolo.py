@@ -127,9 +127,7 @@ def test_the_lines_are_the_map_where_nothing_is_lost(tmp_path, kind):
     ids[3:9, 2:9] = 1
     ids[4:7, 4:7] = 2
     ids[5, 5] = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if kind == PIXELS else "error", DetailLost)
-        save_all([("sub/a", result(ids, name="a.jpg"))], tmp_path, "yolo", outline=kind)
+    save_all([("sub/a", result(ids, name="a.jpg"))], tmp_path, "yolo", outline=kind)
     text = (tmp_path / "labels" / "sub" / "a.txt").read_text("ascii")
     np.testing.assert_array_equal(painted(text, ids.shape, kind), ids)
     assert json.loads((tmp_path / "run.json").read_text("utf-8"))["lost"]["filled"] == 0
@@ -139,14 +137,14 @@ def test_a_square_and_a_pixel_are_the_points_that_one_would_draw(tmp_path):
     ids = np.full((4, 8), 3)
     ids[1:3, 2:6] = 0
     ids[3, 7] = 2
-    result(ids, 3).save(tmp_path, format="yolo")
+    result(ids, 3).save(tmp_path, format="yolo", outline="edges")
     lines = (tmp_path / "labels" / "street.txt").read_text("ascii").splitlines()
     assert lines == [
         "0 0.250000 0.250000 0.750000 0.250000 0.750000 0.750000 0.250000 0.750000",
         "2 0.875000 0.750000 1.000000 0.750000 1.000000 1.000000 0.875000 1.000000",
     ]
-    with pytest.warns(DetailLost, match="1 parts are one pixel wide"):
-        result(ids, 3).save(tmp_path, format="yolo", outline="pixels")
+    result(ids, 3).save(tmp_path, format="yolo")
+    assert json.loads((tmp_path / "run.json").read_text("utf-8"))["lost"] == {"pictures": 0, "filled": 0, "thin": 1}
     lines = (tmp_path / "labels" / "street.txt").read_text("ascii").splitlines()
     assert lines == [
         "0 0.250000 0.250000 0.625000 0.250000 0.625000 0.500000 0.250000 0.500000",
@@ -194,7 +192,7 @@ def test_a_checkerboard_of_rings_that_touch_at_corners(tmp_path):
     ids[1:5, 1:5] = 1
     ids[2:4, 2:4] = 2
     ids[4, 4] = 2
-    result(ids).save(tmp_path, format="yolo")
+    result(ids).save(tmp_path, format="yolo", outline=EDGES)
     np.testing.assert_array_equal(painted((tmp_path / "labels" / "street.txt").read_text("ascii"), ids.shape, EDGES), ids)
 
 
@@ -204,12 +202,21 @@ def test_long_sides_come_back(tmp_path, side, kind):
     ids = np.full((2, side), 0)
     ids[:, side // 3 : side // 3 + 1] = 1
     ids[1, -1] = 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DetailLost)
-        made = result(ids)
-        made.save(tmp_path, format="yolo", outline=kind)
+    result(ids).save(tmp_path, format="yolo", outline=kind)
     ((_, reading),) = yolo.read(tmp_path)
     np.testing.assert_array_equal(reading.ids, ids)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 480, 640, 1023, 4000, 65535, 99_999, 100_000, 200_000])
+def test_readers_that_multiply_and_cut_off_get_every_place(side):
+    """480, for one: 63 / 480 is 0.13125, which as a float of 32 bits is a little less."""
+    place = np.arange(side + 1)
+    shares = np.array(yolo._line(0, np.stack([place, place], axis=1), (side, side)).split()[1:]).reshape(-1, 2)[: side + 1]
+    single, double = shares.astype(np.float32), shares.astype(np.float64)
+    assert double.max() <= 1
+    for read in (single * np.float32(side), single.astype(np.float64) * side, double * side):
+        for cut in (np.trunc, np.rint):
+            np.testing.assert_array_equal(cut(read), np.stack([place, place], axis=1))
 
 
 def test_the_yaml_names_the_classes(tmp_path):

@@ -45,7 +45,7 @@ class Job:
         settings: knobs by dotted name.
         format: name in the registry kind ``writers``.
         writer: knobs of the writer.
-        abstain: pixels less probable than this get the ignored id; None: none do. Larger: more of them.
+        abstain: pixels less probable than this get the ignored id; None, or 0: none do. Larger: more of them.
         tile: side in pixels of tiles, for big pictures; None: pictures as a whole.
         overlap: share of a tile's side that its neighbour has, too.
         seed: of the diffusion noise; None: the recipe's.
@@ -103,8 +103,8 @@ class Job:
         _ = self.writer_options
         if self.tile is not None:
             tiles.check(self.tile, self.overlap)
-        if self.abstain is not None and not 0.0 < self.abstain <= 1.0:
-            raise OptionError(f"Got abstain = {self.abstain:g}. Accepted is above 0 and at most 1. Try 0.6.")
+        if self.abstain is not None and not 0.0 <= self.abstain <= 1.0:
+            raise OptionError(f"Got abstain = {self.abstain:g}. Accepted is 0 to 1. Try 0.6.")
 
     def load(self) -> Segmenter:
         """Load the networks, and keep to the job's threads: what every worker does first."""

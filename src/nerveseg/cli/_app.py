@@ -7,7 +7,24 @@ from typing import Annotated
 import typer
 
 from nerveseg import __version__
-from nerveseg.cli import ablate, batch, bench, datasets, demo, doctor, explain, names, recipes, refine, segment, serve, tune, weights, world
+from nerveseg.cli import (
+    ablate,
+    batch,
+    bench,
+    calibrate,
+    datasets,
+    demo,
+    doctor,
+    explain,
+    names,
+    recipes,
+    refine,
+    segment,
+    serve,
+    tune,
+    weights,
+    world,
+)
 from nerveseg.cli import app as page
 
 __all__ = ["app"]
@@ -51,5 +68,6 @@ app.add_typer(names.app, name="names")
 app.add_typer(bench.app, name="bench")
 app.command()(ablate.ablate)
 app.command()(tune.tune)
+app.command()(calibrate.calibrate)
 app.command()(serve.serve)
 app.command()(page.app)

@@ -86,7 +86,9 @@ def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
 
 
 def check_holds(writer: ModuleType | Any, labels: int, path: Path) -> None:
-    """Refuse more labels than the format can hold."""
+    """Refuse more labels than the format can hold, and no label where it needs one."""
+    if labels == 0 and not writer.holds(0):
+        raise OutputError(f"Got no label for {path}. Accepted in this format are one or more. Choose another format.")
     if not writer.holds(labels):
         raise OutputError(f"Got {labels} labels for {path}. Accepted are fewer in this format. Choose another format, or fewer labels.")
 
@@ -129,6 +131,8 @@ def shared(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
         "ignore_index": result.ignore_index,
         "id_shift": id_shift,
         "recipe": result.recipe,
+        # Left out at 1, so that what says nothing of one means the scores as they are.
+        **({} if result.temperature == 1.0 else {"temperature": result.temperature}),
         "weights": dict(result.weights),
         "versions": {"nerveseg": __version__, **{name: found for name in _PACKAGES if (found := _version(name))}},
     }

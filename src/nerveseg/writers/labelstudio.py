@@ -76,7 +76,8 @@ def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) 
     ]
     made = _collection.begin(segmentation, stem, folder=folder)
     made["picture"]["ignored"] = _rle.ignored(segmentation)
-    score = float(segmentation.confidence().mean()) if options.kind == "predictions" else None
+    scored = options.kind == "predictions" and segmentation.labels
+    score = float(segmentation.confidence().mean()) if scored else None
     return {**made, "masks": masks, "skip": skip, "score": None if score is None else round(score, 4)}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
-from nerveseg.writers.base import replacing
+from nerveseg.writers.base import check_holds, replacing
 
 __all__ = ["Options", "holds", "suffix", "write"]
 
@@ -33,6 +34,7 @@ def holds(labels: int) -> bool:
 
 def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:
     """Write the overlay."""
+    check_holds(sys.modules[__name__], len(segmentation.labels), path)
     scale = options.scale or max(1, _LOOKED_AT // max(segmentation.size))
     with replacing(path) as (draft,):
         segmentation.overlay(alpha=options.alpha, legend=options.legend, scale=scale).save(draft, format="PNG")

@@ -32,8 +32,8 @@ class Options:
 
     at: str = knob(
         "picture",
-        "Where the scores are. picture: at every pixel, K·H·W·2 bytes, summing to 1 over the labels; grid: as the walk leaves them on its "
-        "token grid, a few hundred times smaller, what they lack to 1 being the rest.",
+        "Where the scores are. picture: at every pixel, K·H·W·2 bytes, summing to 1 over the labels, with the recipe's temperature; grid: "
+        "as the walk leaves them on its token grid, without one, a few hundred times smaller, what they lack to 1 being the rest.",
         choices=("picture", "grid"),
         source="the grid holds all that a walk needs; the picture's size is what others read",
     )

@@ -2,7 +2,8 @@
 
 Layout: ``labels/``, ``images/`` on request, ``data.yaml``, ``run.json``. A line has one outline and nothing else, so a hole is lost unless
 a label fills it: lines go from the largest outline to the smallest, and whoever paints them in this order gets every labelled pixel back.
-What is lost is counted for each picture (``lost`` in ``run.json``) and told by a warning, `DetailLost`; `read` gets it from ``run.json``.
+What is lost is counted for each picture (``lost`` in ``run.json``: ``filled``, pixels of such holes) and told by a warning, `DetailLost`;
+`read` gets it from ``run.json``. ``thin`` counts parts one pixel wide whose line encloses no area: who paints lines has them all the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ __all__ = ["JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
 suffix = ""
 JOINED = "data.yaml"
 _LABELS, _PICTURES = "labels", "images"
-_DIGITS = 6
+_DIGITS = 6  # of a share; 32 bits hold no more than 7
+_LONG = 100_000  # pixels of a side that need the seventh
 _LEAST = 3  # points of a polygon
 
 
@@ -37,11 +39,11 @@ class Options:
     """What the lines are, and what is beside them."""
 
     outline: str = knob(
-        _outlines.EDGES,
-        "Where the points lie. edges: between pixels, so that areas are true at every size. pixels: in the middle of the outer pixels, "
-        "counted from 0: programs that fill polygons with OpenCV, lines included, get each pixel back at the picture's own size.",
-        choices=(_outlines.EDGES, _outlines.PIXELS),
-        source="both are in use; edges lose nothing when a picture is scaled",
+        _outlines.PIXELS,
+        "Where the points lie. pixels: on the outer pixels, counted from 0: programs that fill polygons, lines included, get each pixel "
+        "back at the picture's own size. edges: between pixels, so that areas are true by geometry; those programs paint a pixel more.",
+        choices=(_outlines.PIXELS, _outlines.EDGES),
+        source="supervision and Ultralytics fill with OpenCV, which paints the line too",
     )
     background: bool = knob(
         default=False,
@@ -95,7 +97,7 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
     with replacing(joint, note) as (draft, note_draft), _collection.Growing(folder, "pictures") as run:
         for entry in parts:
             skip, told = entry["skip"], entry["picture"]["lost"]
-            lost["pictures"] += any(told.values())
+            lost["pictures"] += told["filled"] > 0
             for name, count in told.items():
                 lost[name] += count
             run.add("pictures", entry["picture"])
@@ -135,10 +137,13 @@ def _kept(labels: int, skip: int | None) -> list[int]:
 
 
 def _line(number: int, points: Int64[np.ndarray, "p 2"], size: tuple[int, int]) -> str:
-    """A line of shares, rounded up: programs that multiply by the size and cut off the fraction get the number that was meant."""
+    """A line of shares: programs that multiply by the size, in 32 or 64 bits, and cut off or round get the number that was meant."""
     sides = np.array([size[1], size[0]])
-    digits = max(_DIGITS, len(str(max(size))) + 2)
-    shares = -(-np.concatenate([points, points[-1:].repeat(max(0, _LEAST - len(points)), axis=0)]) * 10**digits // sides)
+    digits = _DIGITS if max(size) < _LONG else _DIGITS + 1
+    meant = np.concatenate([points, points[-1:].repeat(max(0, _LEAST - len(points)), axis=0)])
+    shares = -(-meant * 10**digits // sides)
+    read = shares / 10**digits
+    shares += np.minimum(read, read.astype(np.float32)) * sides < meant  # a share that no float holds came out a little below
     return " ".join([str(number), *(f"{share / 10**digits:.{digits}f}" for share in cast("list[int]", shares.ravel().tolist()))]) + "\n"
 
 
@@ -172,6 +177,7 @@ def _escaped(name: str) -> str:
 
 
 def _told(lost: Mapping[str, int], note: Path) -> str:
-    told = [f"{lost['filled']} pixels without a label are inside a polygon, as it has no holes"] if lost["filled"] else []
-    told += [f"{lost['thin']} parts are one pixel wide, so that their polygons enclose nothing"] if lost["thin"] else []
-    return f"YOLO's polygons cannot hold all of {lost['pictures']} pictures: {'; '.join(told)} ({note} says which)"
+    return (
+        f"YOLO's polygons cannot hold all of {lost['pictures']} pictures: {lost['filled']} pixels without a label are inside a polygon, "
+        f"as it has no holes ({note} says which)"
+    )

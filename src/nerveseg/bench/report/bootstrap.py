@@ -17,7 +17,7 @@ from nerveseg.bench.confusion import AVERAGES
 from nerveseg.bench.report.tallies import Tallies
 from nerveseg.errors import OptionError, ShapeError
 
-__all__ = ["DRAWS", "Interval", "difference", "interval", "miou", "scores"]
+__all__ = ["DRAWS", "Interval", "difference", "interval", "miou", "ratio", "scores"]
 
 DRAWS = 2000
 """Draws; the ends of a 95 % interval move by about 2 % of its width from seed to seed."""
@@ -31,7 +31,7 @@ class Interval:
     """A value and the middle 95 % of its draws.
 
     Attributes:
-        value: on the pictures as they are, in points of mIoU.
+        value: on the pictures as they are, in points of mIoU, or whatever was drawn.
         low: 2.5 % of the draws lie below it.
         high: 2.5 % lie above it.
     """
@@ -81,6 +81,27 @@ def difference(one: Tallies, other: Tallies, *, average: str = "union", draws: i
     whole = scores(one, plain, average=average)[0] - scores(other, plain, average=average)[0]
     left, right = _drawn((one, other), average, draws, seed)
     return _interval(whole, left - right)
+
+
+def ratio(top: Float64[np.ndarray, " n"], bottom: Float64[np.ndarray, " n"], *, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """95 % interval over pictures of Σ top / Σ bottom: a mean over pixels, of which pictures hold other numbers each.
+
+    Args:
+        top: sum over each picture's pixels; a difference of two runs' sums is a paired interval of the difference of their means.
+        bottom: pixels of each picture.
+        draws: as in `interval`.
+        seed: likewise.
+
+    Raises:
+        OptionError: no draw, or no picture.
+    """
+    if draws < 1 or not len(top):
+        raise OptionError(f"Got {draws} draws of {len(top)} pictures. Accepted are 1 and more of each. Give more.")
+    found: list[Float64[np.ndarray, " d"]] = []
+    for weights in _weights(len(top), draws, seed):
+        below = weights @ bottom
+        found.append(np.divide(weights @ top, below, out=np.full(len(weights), np.nan), where=below > 0))
+    return _interval(float(top.sum() / bottom.sum()) if bottom.sum() > 0 else float("nan"), np.concatenate(found))
 
 
 def scores(tallies: Tallies, weights: Float64[np.ndarray, "d n"], *, average: str = "union") -> Float64[np.ndarray, " d"]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nerveseg.bench.calibration import BINS, Calibration
 from nerveseg.bench.report.fields import Field, Report
 from nerveseg.bench.report.folder import Run
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["BARS", "LINES", "every", "one_figure", "two"]
+__all__ = ["BARS", "LINES", "every", "one_figure", "reliability", "two"]
 
 LINES = 8
 """Runs that the plots of a data set show; a title says how many more there are."""
@@ -34,6 +35,8 @@ _INK, _SOFT, _FAINT = "#1d2733", "#66727f", "#d8dde3"
 _HUES = ("#2f6fa8", "#d97b29", "#3f8f5b", "#8a5aa8", "#b8434e", "#5b8f9b", "#9a7b2f", "#66727f")
 _MARKERS = "osD^vPX*"
 _WIDE, _TOP, _BAR, _SIDES = 14.0, 4.3, 0.235, 1.55  # inches: width, upper row, a class, what is above and below the bars
+_PAIR = 10.5  # inches: width of two plots beside each other
+_LEAST = 0.01  # percent of the pixels, below which a bin is not drawn
 _DPI = 130
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
@@ -73,6 +76,26 @@ def every(report: Report) -> tuple[tuple[str, bytes], ...]:
 def one_figure(report: Report) -> bytes:
     """All data sets of a report in one PNG, one below the other."""
     return _png(report.fields, report)
+
+
+def reliability(found: Mapping[str, Calibration], title: str, remark: str = "") -> bytes:
+    """A PNG of some calibrations on the same pixels beside each other: is a confidence right as often as it says, and where do pixels lie.
+
+    Args:
+        found: name → calibration, at most `LINES`.
+        title: what was measured, and, at the right, in how many pictures.
+        remark: see ``title``.
+    """
+    from matplotlib.figure import Figure
+
+    with _styled():
+        figure = Figure(figsize=(_PAIR, _TOP))
+        figure.text(0.06, 1 - 0.3 / _TOP, title, size=13, weight="bold", va="center")
+        figure.text(0.985, 1 - 0.3 / _TOP, remark, color=_SOFT, va="center", ha="right")
+        both = figure.add_gridspec(1, 2, left=0.06, right=0.985, top=1 - 0.85 / _TOP, bottom=0.6 / _TOP, wspace=0.2)
+        _reliability(figure.add_subplot(both[0]), list(found.values()), list(found))
+        _spread(figure.add_subplot(both[1]), list(found.values()), list(found))
+        return _bytes(figure)
 
 
 def two(field: Field) -> tuple[Run, ...]:
@@ -121,7 +144,7 @@ def _draw(part: SubFigure, field: Field, report: Report, bars: _Bars, tall: floa
     upper = part.add_gridspec(1, 3, left=0.055, right=0.985, top=top, bottom=middle, wspace=0.24)
     labels = [report.labels[run.folder] for run in shown]
     _speed(part.add_subplot(upper[0]), field, shown, labels)
-    _reliability(part.add_subplot(upper[1]), shown, labels)
+    _reliability(part.add_subplot(upper[1]), [run.calibration for run in shown], labels)
     _risk(part.add_subplot(upper[2]), shown, labels)
     longest = max(map(len, bars.names))
     lower = part.add_gridspec(1, 1, left=min(0.25, 0.03 + 0.0062 * longest), right=0.985, top=bottom, bottom=0.62 / tall)
@@ -177,10 +200,9 @@ def _room(axes: Axes, lows: Sequence[float], highs: Sequence[float]) -> None:
     axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= min(top, 100)])
 
 
-def _reliability(axes: Axes, shown: Sequence[Run], labels: Sequence[str]) -> None:
+def _reliability(axes: Axes, shown: Sequence[Calibration], labels: Sequence[str]) -> None:
     axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
-    for place, run in enumerate(shown):
-        sure = run.calibration
+    for place, sure in enumerate(shown):
         there = sure.pixels > 0
         size = sure.pixels[there] / max(1, sure.pixels.sum())
         x, y = sure.confidence[there] / sure.pixels[there], sure.right[there] / sure.pixels[there]
@@ -192,6 +214,28 @@ def _reliability(axes: Axes, shown: Sequence[Run], labels: Sequence[str]) -> Non
     axes.set_xlim(-0.02, 1.03)
     axes.set_ylim(-0.02, 1.06 + 0.085 * len(shown))
     axes.set_yticks(np.arange(0, 1.01, 0.2))
+    axes.grid(visible=True, color=_FAINT, linewidth=0.6)
+    axes.legend(loc="upper left", borderaxespad=0.2)
+
+
+def _spread(axes: Axes, shown: Sequence[Calibration], labels: Sequence[str]) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    edges = np.linspace(0, 1, BINS + 1)
+    for place, (sure, label) in enumerate(zip(shown, labels, strict=True)):
+        share = 100 * sure.pixels / max(1, sure.pixels.sum())
+        mean = sure.confidence.sum() / max(1, sure.pixels.sum())
+        axes.stairs(share, edges, baseline=_LEAST, color=_HUES[place], fill=True, alpha=0.14)
+        axes.stairs(share, edges, baseline=_LEAST, color=_HUES[place], linewidth=1.3, label=f"{_short(label, 34)}: mean {mean:.2f}")
+    axes.set_title("Where the pixels lie")
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("share of the pixels in a bin, %")
+    axes.set_xlim(-0.02, 1.03)
+    axes.set_yscale("log")  # most pixels are in the last bin, and the plot is about the others
+    axes.set_ylim(_LEAST, 400 * 2 ** len(shown))
+    axes.yaxis.set_major_locator(FixedLocator([0.01, 0.1, 1, 10, 100]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, color=_FAINT, linewidth=0.6)
     axes.legend(loc="upper left", borderaxespad=0.2)
 

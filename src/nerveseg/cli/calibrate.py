@@ -1,0 +1,115 @@
+"""``nerveseg calibrate``: a recipe's temperature from a few labelled pictures, with a check that refuses to call noise a gain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nerveseg.cli._console import counting, guarded, note
+from nerveseg.cli._jobs import Limit, Names
+from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
+from nerveseg.errors import OptionError
+
+if TYPE_CHECKING:
+    from nerveseg.bench.temperature import Calibrated, Measured
+
+__all__ = ["calibrate"]
+
+
+@guarded
+def calibrate(
+    *,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
+    data: Annotated[str, typer.Option("--data", "-d", help="A data set; 'folder' for images, masks and names.txt of your own.")] = "folder",
+    root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    split: Annotated[str | None, typer.Option(help="Pictures to calibrate on; best one that nothing is reported on.")] = None,
+    limit: Limit = None,
+    names: Names = "official",
+    cache: Annotated[Path | None, typer.Option(help="Folder of encodings. Left out: none are kept.")] = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe's file, .toml.")] = Path("calibrated.toml"),
+    plot: Annotated[Path | None, typer.Option(help="A .png of the reliability before and after.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    offline: Offline = False,
+    low_memory: LowMemory = False,
+) -> None:
+    """Choose how sure a recipe's scores are on half of some labelled pictures, and check on the other half. No label changes.
+
+    OUT, the recipe with masks.temperature, is written only where its gain on the pictures that had no say is clear of 0. Eight pictures
+    are the fewest.
+    """
+    from nerveseg.bench import temperature
+    from nerveseg.cli._console import still
+    from nerveseg.cli._jobs import job_of
+
+    _check(out, ".toml", "-o", overwrite=overwrite)
+    if plot is not None:
+        _check(plot, ".png", "--plot", overwrite=overwrite)
+    still()
+    job = job_of(
+        recipe=recipe,
+        data=data,
+        root=root,
+        split=split,
+        class_names=names,
+        limit=limit,
+        settings=settings,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+        low_memory=low_memory,
+        workers=1,
+    )
+    seen, unseen = temperature.halves(job.open(), job.limit)
+    with counting({"fit": len(seen), "check": len(unseen)}) as said:
+        found = temperature.calibrate(job, out, cache=cache, said=said)
+    _tell(found)
+    if plot is not None:
+        _draw(found, plot, f"{job.compose().name} on {job.data}")
+        typer.echo(plot)
+    if found.real:
+        typer.echo(out)
+    else:
+        note("this is no gain that is not noise: no recipe was written", lead="held out")
+
+
+def _tell(found: Calibrated) -> None:
+    typer.echo(f"masks.temperature = {found.after.temperature:g}, from {found.pictures[0]} pictures")
+    typer.echo(f"on {found.pictures[1]} pictures that had no say:")
+    for lead, one in (("before", found.before), ("after", found.after)):
+        typer.echo(f"  {lead:6}  {_said(one)}")
+    gain, errors = found.after.gain, [one.calibration.ece for one in (found.before, found.after)]
+    typer.echo(f"NLL less by {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]")
+    if gain.low > 0 and errors[1] > errors[0]:
+        note("the ECE is larger than before: one temperature does not mend all bins, and the NLL weighs the sure and wrong ones most")
+
+
+def _said(one: Measured) -> str:
+    sure = one.calibration
+    mean = sure.confidence.sum() / max(1, sure.pixels.sum())
+    return f"T {one.temperature:g}   NLL {one.nll:.4f}   ECE {100 * sure.ece:.1f} %   mean confidence {mean:.3f}"
+
+
+def _draw(found: Calibrated, path: Path, title: str) -> None:
+    from nerveseg.bench.report.plots import reliability
+    from nerveseg.writers.base import replacing
+
+    shown = {f"{lead}, T = {one.temperature:g}": one.calibration for lead, one in (("before", found.before), ("after", found.after))}
+    with replacing(path) as (draft,):
+        draft.write_bytes(reliability(shown, title, f"{found.pictures[1]} pictures that had no say"))
+
+
+def _check(path: Path, ending: str, option: str, *, overwrite: bool) -> None:
+    """Refuse a path that nothing can go to, before any work."""
+    if path.suffix.lower() != ending:
+        raise OptionError(f"Got {option} {path}. Accepted is a file ending in {ending}. Change the ending.")
+    if not path.parent.is_dir():
+        raise OptionError(f"Got {option} {path}, whose folder does not exist. Accepted is a file in a folder that exists. Make it first.")
+    if path.exists() and not overwrite:
+        raise OptionError(f"Got {option} {path}, which is there already. Accepted is a new file. Choose another name, or add --overwrite.")
