@@ -108,6 +108,7 @@ def full_size(side: int, labels: int, alpha: float) -> Ground[Segmentation]:
         again=lambda made: made.G,
         decide=decide,
         options=Options(),
+        picture=picture,
     )
 
 

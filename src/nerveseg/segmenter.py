@@ -333,6 +333,7 @@ class Segmenter:
             background=background,
             words=words,
             size=encoding.picture.size,
+            picture=encoding.picture,
             grid=inside.grid,
             P=inside.P,
             inside=inside,

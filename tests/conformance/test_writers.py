@@ -137,6 +137,21 @@ def test_three_hundred_labels_or_a_clear_no(stage, tmp_path):
         assert found.labels == names
 
 
+@pytest.mark.parametrize("name", ["<b>x</b>", "a\nb", "\u202e", "\u2028", "\x7f", " a ", "a,b;c", "x" * 5000])
+def test_odd_names_come_back_or_are_refused(stage, tmp_path, name):
+    """The overlay's legend has no markup to break: a name is drawn, letter by letter."""
+    made, refused = result([[0, 1], [255, 1]], (name, "other")), None
+    try:
+        files = write(stage, made, tmp_path / f"a{stage.suffix}")
+    except OutputError as error:
+        refused = str(error)
+    if refused is not None:
+        assert repr(name) in refused
+        return
+    if hasattr(stage, "read"):
+        assert stage.read(files[0]).labels == (name, "other")
+
+
 def test_an_older_file_is_replaced(stage, tmp_path):
     path = tmp_path / f"a{stage.suffix}"
     write(stage, result(np.zeros((4, 4))), path)

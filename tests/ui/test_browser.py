@@ -405,3 +405,63 @@ def test_a_desk_is_cleared_when_the_page_is_closed(visit, work):
     while len(work.desks) >= here and time.monotonic() < until:
         time.sleep(0.2)
     assert len(work.desks) < here
+
+
+_SEEN = """(() => {
+  for (let node = document.activeElement, up = 0; node && up < 4; node = node.parentElement, up++) {
+    const style = getComputedStyle(node);
+    if (style.outlineStyle !== 'none' || style.boxShadow !== 'none') return true;
+  }
+  return false;
+})()"""  # whether one sees where the keyboard is
+
+
+def test_tab_reaches_everything_in_the_order_of_the_work(visit):
+    page = visit()
+    order = [".nv-file", ".nv-thumb", "#words", "#background", "#go", "#alpha", "#beta", "#endless", "#format", "#save"]
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        at = page.evaluate("order => order.findIndex(each => document.activeElement.closest(each))", order)
+        if at >= 0 and (not reached or reached[-1] != order[at]):
+            reached.append(order[at])
+            assert page.evaluate(_SEEN), order[at]
+        if reached[-1:] == ["#save"]:
+            break
+    assert reached == order
+    page = visit()
+    page.keyboard.press("Tab")
+    with page.expect_file_chooser() as chosen:
+        page.keyboard.press("Space")
+    before = _serial(page)
+    chosen.value.set_files(_ROOSTER.path)
+    _wait(page, before)
+    for key in ("#steps input[type=number]", "#steps input[type=range]"):
+        assert page.locator(key).is_disabled()  # not in the order, as long as the walk goes to its end
+
+
+def test_the_name_of_a_file_is_text_and_leads_nowhere(visit, tmp_path):
+    page = visit()
+    evil = tmp_path / "<img src=x onerror=alert(1)> ‮gnp.png"
+    shutil.copy(_ROOSTER.path, evil)
+    _drop(page, evil, _WORDS)
+    with page.expect_download() as waited:
+        page.click("#save")
+    assert waited.value.suggested_filename.endswith("-png.zip")
+    assert "‮" not in waited.value.suggested_filename
+    assert "/" not in waited.value.suggested_filename
+    assert page.locator("img[src=x]").count() == 0
+    broken = tmp_path / "<b>broken.png"
+    broken.write_bytes(b"x")
+    page.set_input_files(".nv-file", broken)
+    page.wait_for_function("document.querySelector('.nv-notice').textContent.includes('broken.png')")
+    assert page.locator("#notice b, .nv b").count() == 0
+
+
+def test_a_file_that_is_too_large_is_told(visit, tmp_path):
+    page = visit()
+    (tmp_path / "large.png").write_bytes(_ROOSTER.path.read_bytes() + bytes(51 << 20))
+    page.set_input_files(".nv-file", tmp_path / "large.png")
+    page.wait_for_function("document.querySelector('.nv-hint').textContent.startsWith('Got large.png, which could not be sent')")
+    assert "50 MiB" in page.inner_text(".nv-hint")
+    _drop(page, _ROOSTER.path)

@@ -10,9 +10,12 @@ from typing import Any, Generic, TypeVar
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nerveseg.clicks.options import BESIDE, Options
+from nerveseg.clicks.edges import colours, edged
+from nerveseg.clicks.options import BESIDE, EDGED, Options
 from nerveseg.clicks.visual import even
 from nerveseg.labels.base import Words
+from nerveseg.picture import Picture
+from nerveseg.transition.base import Transition
 from nerveseg.transition.resolvent import Resolvent, resolvent
 from nerveseg.walk import Walk
 from nerveseg.words.vocabulary import Background, Vocabulary
@@ -43,7 +46,10 @@ class Ground(Generic[R]):
         decide: what was solved → the result.
         options: knobs.
         level: of Z, see `nerveseg.clicks.visual.even`.
-        resolvents: α → (I − αS)⁻¹, for the α of clicks and that of the walk, where they are worth their making.
+        picture: whose edges clicks keep to; None: those of S alone.
+        edged: what clicks walk on, made by `prepare`; None: S.
+        resolvents: (I − αS)⁻¹ by name, where they are worth their making: ``"clicks"`` on their graph with their α, ``"walk"`` on S with
+            the walk's.
     """
 
     vocabulary: Vocabulary
@@ -63,7 +69,14 @@ class Ground(Generic[R]):
     decide: Callable[[Solved], R]
     options: Options
     level: Float[Tensor, " E"] | None = None
-    resolvents: Mapping[float, Resolvent] = field(default_factory=dict)
+    picture: Picture | None = None
+    edged: Any = None
+    resolvents: Mapping[str, Resolvent] = field(default_factory=dict)
+
+    @property
+    def carrier(self) -> Any:
+        """What clicks walk on."""
+        return self.S if self.edged is None else self.edged
 
     @property
     def within(self) -> bool:
@@ -75,7 +88,9 @@ class Ground(Generic[R]):
         """α of clicks."""
         if self.options.alpha is not None:
             return self.options.alpha
-        return self.walk_alpha if self.within and self.walk_alpha is not None else BESIDE
+        if self.within and self.walk_alpha is not None:
+            return self.walk_alpha
+        return BESIDE if self.edged is None else EDGED
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +147,23 @@ def prepare(given: Ground[R], *, often: bool) -> Ground[R]:
 
     Args:
         given: what stays over clicks.
-        often: whether many are to come: I − αS is then factorised where S is held whole, for the α of clicks and for that of the walk.
+        often: whether many are to come: I − αS is then factorised where S is held whole, for clicks and for the walk.
     """
     speaks = given.Z is not None and given.options.visual != "off"
     level = even(given.Z) if given.Z is not None and speaks else None
-    wanted: set[float] = set()
-    if often and given.S is not None and not given.within:
-        wanted = {given.alpha} if given.walk_alpha is None or not speaks else {given.alpha, given.walk_alpha}
-    found = {alpha: resolvent(given.S, alpha) for alpha in sorted(wanted)}
-    return dataclasses.replace(given, level=level, resolvents={alpha: N for alpha, N in found.items() if N is not None})
+    given = dataclasses.replace(given, level=level, edged=_edged(given), resolvents={})
+    if not often or given.S is None or given.within:
+        return given
+    found = {"clicks": resolvent(given.carrier, given.alpha)}
+    if given.walk_alpha is not None and speaks:
+        same = given.edged is None and given.walk_alpha == given.alpha
+        found["walk"] = found["clicks"] if same else resolvent(given.S, given.walk_alpha)
+    return dataclasses.replace(given, resolvents={name: N for name, N in found.items() if N is not None})
+
+
+def _edged(given: Ground[Any]) -> Any:
+    knobs = given.options
+    off = given.picture is None or given.within or knobs.contrast == 0
+    if off or given.picture is None or not isinstance(given.S, Transition) or given.S.stencil is None:
+        return None
+    return edged(given.S, colours(given.picture, given.grid), sharpness=knobs.contrast, beta=knobs.beta)

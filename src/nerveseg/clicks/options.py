@@ -9,10 +9,13 @@ from typing import Any
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
 
-__all__ = ["BESIDE", "Options", "parted"]
+__all__ = ["BESIDE", "EDGED", "Options", "parted"]
 
 BESIDE = 0.997
-"""α of clicks beside the walk, where it is not said."""
+"""α of clicks beside the walk on S alone, where it is not said."""
+
+EDGED = 0.998
+"""The same where the picture's edges hold them."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,24 @@ class Options:
 
     alpha: float | None = knob(
         None,
-        f"α of clicks; larger: a click reaches more, across weaker edges too. None: {BESIDE} beside the walk, the walk's own within.",
+        f"α of clicks; larger: a click reaches more, across weaker edges too. None: {EDGED} beside the walk where colours count, "
+        f"{BESIDE} where they do not; the walk's own within.",
         low=0,
         below=1,
+        source="validation scenes of the embedded world",
+    )
+    contrast: float = knob(
+        0.5,
+        "How much the contrast of neighbours' colours weakens steps of clicks; larger: they cross fewer edges of the picture. 0: S alone.",
+        low=0,
+        high=100,
+        source="validation scenes of the embedded world",
+    )
+    beta: float | None = knob(
+        0.1,
+        "Share of the global graph where contrast counts; larger: a click reaches more of what looks alike elsewhere. None: the recipe's.",
+        low=0,
+        high=1,
         source="validation scenes of the embedded world",
     )
     system: str = knob(

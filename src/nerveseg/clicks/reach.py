@@ -24,27 +24,28 @@ _COLUMNS = 256
 def reached(ground: Ground[Any], index: Int64[Tensor, " b"], ids: Int64[Tensor, " b"], before: Reach | None = None) -> Reach:
     """Solve (I − αDS)[H, r] = (1 − α)D[0, 1] + (I − D)[Y, 0]: where walks from every token end.
 
-    With N = (I − αS)⁻¹ at hand, H = N_B (N_BB)⁻¹ Y: one column of N for each new token. Without, an infinite walk starts from where the
-    seeds before these reached. Either way the last step is one of the walk's, whose residual bounds the error.
+    S is here what clicks walk on, with the picture's edges in it. With N = (I − αS)⁻¹ at hand, H = N_B (N_BB)⁻¹ Y: one column of N for each
+    new token. Without, an infinite walk starts from where the seeds before these reached. Either way the last step is one of the walk's,
+    whose residual bounds the error.
 
     Args:
-        ground: S, the α of clicks, and their tolerance.
+        ground: what clicks walk on, their α and their tolerance.
         index: tokens that are seeds, each once.
         ids: their columns of P.
         before: what fewer of them reached.
     """
     labels, place = ids.unique(return_inverse=True)
     known: Mapping[int, Tensor] = {} if before is None else before.columns
-    N = ground.resolvents.get(ground.alpha)
+    S, N = ground.carrier, ground.resolvents.get("clicks")
     Y = F.one_hot(place, len(labels) + 1).float().to(index.device)
     names = tuple(labels.tolist())
     if N is not None and len(set(index.tolist()) - known.keys()) <= _COLUMNS:
         near, known = _by_columns(N, index, Y, known)
     else:
-        near = _as_before(before, names, ground.S.n, Y)
-    start = torch.zeros(ground.S.n, Y.shape[1], device=Y.device)
+        near = _as_before(before, names, S.n, Y)
+    start = torch.zeros(S.n, Y.shape[1], device=Y.device)
     start[:, -1] = 1
-    walk = infinite(absorbing(ground.S, index, near=near), sown(start, index, Y), ground.alpha, ground.options.tolerance)
+    walk = infinite(absorbing(S, index, near=near), sown(start, index, Y), ground.alpha, ground.options.tolerance)
     return Reach(names, walk.probabilities, walk.bound, walk.steps, known)
 
 

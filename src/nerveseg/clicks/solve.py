@@ -30,9 +30,9 @@ _SMALL = 1e-6  # what a column of G changes by and need not be walked for
 def solved(ground: Ground[Any], seeds: Sequence[Seed], before: Solved | None = None) -> Solved:
     """Solve with seeds B, one-hot rows Y on them, D = diag(1 off B, 0 on B).
 
-    A walk with the α of clicks ends at each label's seeds with the chances H and stops elsewhere with the chance 1 − h:
-    (I − αDS)[H, 1 − h] = (1 − α)D[0, 1] + (I − D)[Y, 0]. Visual words make G into G' = G + h(G_v − G), and P' = H + (1 − h)P(G'), P(G')
-    the walk's own. So P'_B = Y, rows sum to 1, and where no walk reaches a seed all is as it was.
+    A walk with the α of clicks, on S with the picture's edges in it (`edged`), ends at each label's seeds with the chances H and stops
+    elsewhere with the chance 1 − h: (I − αDS)[H, 1 − h] = (1 − α)D[0, 1] + (I − D)[Y, 0]. Visual words make G into G' = G + h(G_v − G),
+    and P' = H + (1 − h)P(G'), P(G') the walk's own. So P'_B = Y, rows sum to 1, and where no walk reaches a seed all is as it was.
 
     With ``clicks.system = "within"`` the walk itself ends at seeds: (I − αDS)P = (1 − α)DG' + (I − D)Y.
 
@@ -94,7 +94,7 @@ def _free(ground: Ground[Any], inside: Any, count: int, before: Solved | None) -
         return P, ground.walk
     if ground.walk_alpha is None:
         return wider(ground.again(inside), count + 1), ground.walk
-    alpha, N = ground.walk_alpha, ground.resolvents.get(ground.walk_alpha)
+    alpha, N = ground.walk_alpha, ground.resolvents.get("walk")
     if N is None:
         near = P if before is None or before.free is None else wider(before.free, count + 1)
     else:

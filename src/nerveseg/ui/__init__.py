@@ -2,8 +2,9 @@
 
     run → page (what is on it, what calls what) → work (what it does) → state (a desk a visitor) → view (a result → what the browser draws)
 
-`work`, `state`, `knobs` and `view` know nothing of Gradio. ``viewer.html``, ``viewer.js`` and ``page.css`` are what the browser gets; every
-label reaches it as data and is shown as text. The extra ``app`` brings what the page needs; nothing outside this package imports it.
+`door` stands in front of it and says what may come in. `work`, `state`, `knobs` and `view` know nothing of Gradio. ``viewer.html``,
+``viewer.js`` and ``page.css`` are what the browser gets; every label reaches it as data and is shown as text. The extra ``app`` brings what
+the page needs; nothing outside this package imports it.
 """
 
 from __future__ import annotations

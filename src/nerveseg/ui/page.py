@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -24,15 +24,13 @@ from nerveseg import registry
 from nerveseg.clicks import Seed
 from nerveseg.errors import NerveSegError, OptionError, PictureError
 from nerveseg.ui import view
+from nerveseg.ui.door import MOST_BYTES
 from nerveseg.ui.knobs import Knobs
 from nerveseg.ui.state import Desk
 from nerveseg.ui.work import Work
 from nerveseg.world import bundled
 
-__all__ = ["MOST_BYTES", "STAGES", "build", "looks"]
-
-MOST_BYTES = 50 << 20
-"""Bytes of a file that the page takes."""
+__all__ = ["STAGES", "build", "looks"]
 
 STAGES: Mapping[str, tuple[float, str]] = {
     "read": (0.02, "Reading the picture"),
@@ -50,6 +48,8 @@ _ASK = "Type what is in the picture, and press Enter."
 _POINT = "Point at the picture for label and confidence; choose a label below to correct by a click."
 _CACHED = ", without a network pass"
 _NOTHING: tuple[Any, ...] = (gr.skip(), gr.skip())
+_LONGEST_VISIT = 64  # letters of a visit's name
+_LARGEST = 1e9  # of any number that the page sends
 _PROGRESS = gr.Progress()
 _LOG = logging.getLogger("nerveseg.ui")
 _BACKGROUNDS = [("Every pixel gets a label", "none"), ("The rest is background", "auto"), ("These words are background", "words")]
@@ -255,7 +255,7 @@ class _Calls:
 
         def work() -> tuple[Any, ...]:
             found = event._data if isinstance(event._data, dict) else {}
-            seed = Seed(found.get("label", ""), points=[(found.get("x"), found.get("y"))])
+            seed = _clicked(found)
             started = time.perf_counter()
             desk = self._work.seed(_name(visitor), seed)
             return self._shown(desk, f"“{seed.label}” taken in {time.perf_counter() - started:.2f} s{_CACHED}.")
@@ -267,9 +267,11 @@ class _Calls:
         return self._told(lambda: self._shown(self._work.undo(_name(visitor)), "The last click is taken back."))
 
     def save(self, visitor: gr.Request, format: str) -> tuple[Any, ...]:
-        """A file was asked for. Gradio takes a copy into its cache, which it serves and clears."""
+        """A file was asked for. The door lets it go after an hour."""
 
         def work() -> tuple[Any, ...]:
+            if format not in registry.names("writers"):
+                raise OptionError(f"Got the format {format!r}. Accepted is one of the list. Choose it there.")
             folder = Path(tempfile.mkdtemp(dir=_uploads()))
             return str(self._work.save(_name(visitor), format, folder)), {}
 
@@ -277,7 +279,8 @@ class _Calls:
 
     def leave(self, visitor: gr.Request) -> None:
         """The visitor closed the page."""
-        self._work.desks.drop(_name(visitor))
+        with suppress(PictureError):
+            self._work.desks.drop(_name(visitor))
 
     def _has_result(self, visitor: gr.Request) -> bool:
         try:
@@ -291,8 +294,7 @@ class _Calls:
         words, background, others, alpha, beta, endless, steps = fields  # a field that nobody typed into is None
         recipe = self._work.segmenter.recipe
         own = Knobs.of(recipe)
-        whole_steps = int(steps) if isinstance(steps, float) and steps.is_integer() else steps
-        knobs = Knobs(alpha, beta, cast("int | None", whole_steps), bool(endless))  # a broken number is refused with the knobs
+        knobs = Knobs(_number(alpha, "α"), _number(beta, "β"), _whole(steps, "steps"), bool(endless))
         wish = self._work.wish(words or "", background, others or "", knobs.settings(recipe) if own != Knobs() else {})
         started = time.perf_counter()
         desk = self._work.label(_name(visitor), wish, _teller(progress))
@@ -313,7 +315,7 @@ class _Calls:
         try:
             return work()
         except NerveSegError as error:
-            lines = [str(error)]
+            lines = [_without_folders(str(error))]
         except Exception as error:  # a bug of ours: the log has it whole, the visitor what helps them
             _LOG.exception("The page failed.")
             lines = [f"Got an error that nerveseg did not expect ({type(error).__name__}). The log of `nerveseg app` says more."]
@@ -325,8 +327,15 @@ class _Calls:
 
 
 def _name(visitor: gr.Request) -> str:
-    """The name of a visit: made by the browser at random, another one in each tab."""
-    return str(visitor.session_hash)
+    """The name of a visit: made by the browser at random, another one in each tab.
+
+    Raises:
+        PictureError: none, or one that no browser makes: nobody shares a desk by it.
+    """
+    name = visitor.session_hash
+    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_VISIT:
+        raise PictureError("Got a visit without a name of its own. Accepted is that of a browser's tab. Open the page again.")
+    return name
 
 
 def _teller(progress: gr.Progress | None) -> Callable[[str], None]:
@@ -335,6 +344,38 @@ def _teller(progress: gr.Progress | None) -> Callable[[str], None]:
             progress(STAGES[stage][0], desc=STAGES[stage][1])
 
     return tell
+
+
+def _number(value: Any, name: str) -> float | int:
+    """A number as a browser sends it; any program may send something else.
+
+    Raises:
+        OptionError: something else.
+    """
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not plain or not abs(value) < _LARGEST:  # NaN is not
+        raise OptionError(f"Got {str(value)[:40]!r} for {name}. Accepted is a finite number. Use the page.")
+    return value
+
+
+def _whole(value: Any, name: str) -> int:
+    number = _number(value, name)
+    if number != int(number):
+        raise OptionError(f"Got {number} for {name}. Accepted is a whole number. Use the page.")
+    return int(number)
+
+
+def _clicked(found: Mapping[str, Any]) -> Seed:
+    """A click as a browser sends it."""
+    label = found.get("label")
+    if not isinstance(label, str):
+        raise OptionError("Got a click without a label. Accepted is one of the legend, or a new one. Choose it below the picture.")
+    return Seed(label, points=[(_number(found.get("x"), "x"), _number(found.get("y"), "y"))])
+
+
+def _without_folders(text: str) -> str:
+    """A message without the places here of what was sent or written: the name alone."""
+    return re.sub(rf"{re.escape(str(_uploads()))}/(?:[^/\s]+/)*", "", text)
 
 
 def _sent(data: Any) -> tuple[Path, str]:

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from nerveseg.errors import OptionError, RunError
 
@@ -61,7 +62,10 @@ def serving(work: object, host: str, port: int, place: str = "") -> Iterator[str
     """
     number = free_port(host, port)
     with tempfile.TemporaryDirectory(prefix="nerveseg-app-", ignore_cleanup_errors=True) as folder, _environment(folder):
-        from nerveseg.ui.page import MOST_BYTES, build, looks  # after the environment, which Gradio reads when it is imported
+        from starlette.middleware import Middleware
+
+        from nerveseg.ui.door import MOST_BYTES, Door, Rules
+        from nerveseg.ui.page import build, looks  # after the environment, which Gradio reads when it is imported
 
         page = build(work, place)  # pyright: ignore[reportArgumentType]
         try:
@@ -83,6 +87,7 @@ def serving(work: object, host: str, port: int, place: str = "") -> Iterator[str
                     enable_monitoring=False,
                     max_file_size=MOST_BYTES,
                     state_session_capacity=256,
+                    app_kwargs={"middleware": [Middleware(Door, Rules(Path(folder)))]},
                     **looks(),
                 )
             yield f"http://{f'[{host}]' if ':' in host else host}:{number}"

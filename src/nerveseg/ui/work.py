@@ -134,6 +134,7 @@ class Work:
         desk = self._labelled(visitor)
         if len(seed.label) > _LONGEST_LABEL:
             raise LabelError(f"Got a label of {len(seed.label):,} letters. Accepted are {_LONGEST_LABEL}. Shorten it.")
+        Vocabulary.parse([seed.label])  # what no label may hold is refused before the matrix of the clicks is made
         if len(desk.seeds) >= _MOST_CLICKS:
             raise OptionError(f"Got {_MOST_CLICKS} clicks already. Accepted are no more on this page. Take some back.")
         with self._device():
