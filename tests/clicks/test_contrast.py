@@ -133,7 +133,8 @@ def test_what_no_walk_on_s_connects_stays_apart(number, sharpness, beta):
     )
     h = chances(edged(apart_, c, sharpness=sharpness, beta=beta), [0], 0.99)
     assert float(h[~left].abs().max()) == 0
-    assert float(h[left].min()) > 0
+    if beta != 0.0:  # the global graph connects all tokens of a block; the stencil alone need not
+        assert float(h[left].min()) > 0
 
 
 def ground(S, G, options, picture):

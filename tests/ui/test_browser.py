@@ -430,7 +430,9 @@ def test_tab_reaches_everything_in_the_order_of_the_work(visit):
             break
     assert reached == order
     page = visit()
+    page.on("filechooser", lambda _: None)  # from here on, not from when the key is pressed: that would be a race
     page.keyboard.press("Tab")
+    page.wait_for_function("document.activeElement.matches('.nv-file')")
     with page.expect_file_chooser() as chosen:
         page.keyboard.press("Space")
     before = _serial(page)

@@ -72,17 +72,8 @@ def sized(length):
 CHUNKED = [(b"transfer-encoding", b"chunked")]
 
 
-def run(work):
-    """Not by ``asyncio.run``, which drops the loop that Gradio left in this thread, unclosed."""
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(work)
-    finally:
-        loop.close()
-
-
 def one(door, *words, **more):
-    return run(ask(door, *words, **more))
+    return asyncio.run(ask(door, *words, **more))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +146,7 @@ def test_so_many_files_at_one_time(rules):
         third, other = await ask(door, "POST", UPLOAD, [b"x"], headers=sized(1)), await ask(door, "POST", JOIN, [b"x"], headers=sized(1))
         return third, other, [each[0] for each in await asyncio.gather(*slow)], await ask(door, "POST", UPLOAD, [b"x"], headers=sized(1))
 
-    third, other, slow, later = run(many())
+    third, other, slow, later = asyncio.run(many())
     assert third[0] == 503
     assert "Try again" in third[1]
     assert (other[0], slow, later[0]) == (200, [200, 200], 200)
@@ -177,7 +168,7 @@ def test_what_is_not_http_passes(rules):
     behind = Behind()
     behind.fails = RuntimeError("lifespan")
     with pytest.raises(RuntimeError, match="lifespan"):
-        run(Door(behind, rules)({"type": "lifespan"}, None, None))
+        asyncio.run(Door(behind, rules)({"type": "lifespan"}, None, None))
 
 
 def made(path, size, age):

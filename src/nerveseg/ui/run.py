@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import signal
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nerveseg.errors import OptionError, RunError
 
@@ -67,8 +69,8 @@ def serving(work: object, host: str, port: int, place: str = "") -> Iterator[str
         from nerveseg.ui.door import MOST_BYTES, Door, Rules
         from nerveseg.ui.page import build, looks  # after the environment, which Gradio reads when it is imported
 
-        page = build(work, place)  # pyright: ignore[reportArgumentType]
-        try:
+        def launched() -> Any:
+            page = build(work, place)  # pyright: ignore[reportArgumentType]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Gradio's own, of what it passes on
                 page.launch(
@@ -90,6 +92,10 @@ def serving(work: object, host: str, port: int, place: str = "") -> Iterator[str
                     app_kwargs={"middleware": [Middleware(Door, Rules(Path(folder)))]},
                     **looks(),
                 )
+            return page
+
+        page = _in_a_loop(launched)
+        try:
             yield f"http://{f'[{host}]' if ':' in host else host}:{number}"
         finally:
             page.close(verbose=False)
@@ -106,6 +112,23 @@ def serve(work: object, host: str, port: int, place: str = "", *, ready: Callabl
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _in_a_loop(make: Callable[[], Any]) -> Any:
+    """Call it inside a running event loop: where none runs Gradio makes one for every lock and leaves it open."""
+
+    async def made() -> Any:
+        return make()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(made())
+        finally:
+            loop.close()
+    return make()
 
 
 @contextmanager
