@@ -15,6 +15,7 @@ from nerveseg.masks.rules.base import Line, MapExtremes, class_stats, line_of
 from nerveseg.masks.upsample import shares
 
 MODULE = sys.modules["nerveseg.masks.decide"]
+PATCHES = sys.modules["nerveseg.masks.patches"]
 LINES = [name for name in registry.names("rules") if hasattr(registry.load("rules", name), "line")]
 CHOICES = [
     ("argmax", None),
@@ -34,6 +35,7 @@ def both(monkeypatch, *args, **knobs):
     monkeypatch.setattr(MODULE, "_MANY", 1 << 60)
     whole = decide(*args, **knobs)
     monkeypatch.setattr(MODULE, "_MANY", 0)
+    monkeypatch.setattr(PATCHES, "_FEW", 1.0)
     monkeypatch.setattr(MODULE, "_blocks", lambda *_, **__: pytest.fail("whole maps were upsampled"))
     parts = decide(*args, **knobs)
     monkeypatch.undo()
@@ -65,6 +67,7 @@ def test_patches_decide_as_whole_maps_do(monkeypatch, rule, options, size, backg
 
 def test_budget_changes_nothing(monkeypatch):
     monkeypatch.setattr(MODULE, "_MANY", 0)
+    monkeypatch.setattr(PATCHES, "_FEW", 1.0)
     P = rows(30, sharp=0.3)
     assert torch.equal(decide(P, P, (40, 57), budget=1), decide(P, P, (40, 57)))
 
@@ -72,6 +75,13 @@ def test_budget_changes_nothing(monkeypatch):
 def test_ties_go_to_the_lowest_id(monkeypatch):
     whole, parts = both(monkeypatch, torch.full((5, 6, 6), 0.2), torch.full((5, 6, 6), 0.2), (31, 17))
     assert int(parts.max()) == int(whole.max()) == 0
+
+
+def test_maps_of_noise_are_decided_whole(monkeypatch):
+    noise = rows(20, 16, 16, sharp=1.0)
+    monkeypatch.setattr(MODULE, "_MANY", 0)
+    monkeypatch.setattr(Patches, "winners", lambda *_, **__: pytest.fail("patch by patch"))
+    assert decide(noise, noise, (64, 64)).shape == (64, 64)
 
 
 def test_a_token_without_probability_has_no_bounds(monkeypatch):

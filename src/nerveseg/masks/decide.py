@@ -103,7 +103,7 @@ def _contest(
     if alone and labels.shape[0] * size[0] * size[1] >= _MANY and Patches.fit(labels, divide=divide):
         patches = Patches(labels.float(), size, divide=divide)
         line = line_of(stage, stats, patches, chosen)
-        if line is not None:
+        if line is not None and patches.pay(line):
             return lambda dropped: patches.winners(line, dropped, budget=budget)
 
     def blocks() -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:

@@ -19,6 +19,7 @@ from nerveseg.masks.upsample import between, resample
 __all__ = ["Patches"]
 
 _CELLS = 4  # side of a patch in tokens. Smaller: closer bounds, more patches; each costs a dozen small operations
+_FEW = 0.4  # of labels on a patch, on the average; with more, whole maps cost less (measured on a CPU)
 _SLACK = 1e-5  # share of a bound that rounding may move it by
 _NOTHING = 1e-12  # as in `nerveseg.masks.upsample`
 
@@ -67,6 +68,10 @@ class Patches:
         """The smallest value of each map over the picture's pixels."""
         return -self._extreme(-self._low, most=False)
 
+    def pay(self, line: Line) -> bool:
+        """Whether so few labels are left on the patches that whole maps would cost more; maps of noise leave nearly all."""
+        return float(self._contenders(line).float().mean()) <= _FEW
+
     def winners(
         self, line: Line, dropped: Bool[Tensor, " k"] | None = None, *, budget: int
     ) -> tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]:
@@ -77,11 +82,7 @@ class Patches:
             dropped: classes that take no part; None: all do.
             budget: bytes a block of maps.
         """
-        high, low = line(self._high), line(self._low)
-        if dropped is not None:
-            high, low = (values.masked_fill(dropped[:, None], -torch.inf) for values in (high, low))
-        floor = low.amax(0)
-        there = high >= floor - _SLACK * floor.abs() - _NOTHING
+        there = self._contenders(line, dropped)
         ids = torch.empty(self._size, dtype=torch.int64)
         best = torch.full(self._size, -torch.inf)
         for number, (rows, columns) in enumerate(self._patches()):
@@ -94,6 +95,14 @@ class Patches:
                 ids[area] = torch.where(better, classes[winner], ids[area])
                 best[area] = torch.where(better, value, best[area])
         return ids, best
+
+    def _contenders(self, line: Line, dropped: Bool[Tensor, " k"] | None = None) -> Bool[Tensor, "k patches"]:
+        """Which labels may win somewhere on which patch."""
+        high, low = line(self._high), line(self._low)
+        if dropped is not None:
+            high, low = (values.masked_fill(dropped[:, None], -torch.inf) for values in (high, low))
+        floor = low.amax(0)
+        return high >= floor - _SLACK * floor.abs() - _NOTHING
 
     def _patches(self) -> list[tuple[_Run, _Run]]:
         return [(rows, columns) for rows in self._rows for columns in self._columns]
