@@ -11,9 +11,26 @@ import typer
 if TYPE_CHECKING:
     from nerveseg.bench.job import Job
 
-__all__ = ["Engine", "EngineKnobs", "Limit", "Names", "Prefetch", "Root", "SkipBad", "Threads", "Workers", "job_of"]
+__all__ = [
+    "Engine",
+    "EngineKnobs",
+    "Limit",
+    "Names",
+    "OneRecipe",
+    "OwnData",
+    "OwnRoot",
+    "Prefetch",
+    "Root",
+    "SkipBad",
+    "Threads",
+    "Workers",
+    "job_of",
+]
 
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")]
+OwnData = Annotated[str, typer.Option("--data", "-d", help="A data set; 'folder' for images, masks and names.txt of your own.")]
+OwnRoot = Annotated[Path | None, typer.Option(help="Its folder.")]
+OneRecipe = Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")]
 Names = Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many pictures of the list. Left out: all.")]
 Engine = Annotated[str, typer.Option(help="local or ray.")]

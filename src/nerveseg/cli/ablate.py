@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import SOME_FAILED, counting, guarded, note
-from nerveseg.cli._jobs import Engine, EngineKnobs, Names, Root, SkipBad, Threads, Workers
+from nerveseg.cli._jobs import Engine, EngineKnobs, Names, OneRecipe, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
 __all__ = ["ablate"]
@@ -20,7 +20,7 @@ __all__ = ["ablate"]
 def ablate(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="affinity, graph, heads, kernel, names or steps.", show_default=False)],
     *,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
+    recipe: OneRecipe = "mini",
     data: Annotated[str, typer.Option("--data", "-d", help="A data set (nerveseg datasets list).")] = "embedded",
     root: Root = None,
     protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks, and how they are scored.")] = "sclip",

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import counting, guarded
-from nerveseg.cli._jobs import Names, Root, Threads, Workers
+from nerveseg.cli._jobs import Names, OneRecipe, Root, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Settings
 
 __all__ = ["clicks"]
@@ -19,7 +19,7 @@ __all__ = ["clicks"]
 @guarded
 def clicks(
     *,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
+    recipe: OneRecipe = "mini",
     data: Annotated[str, typer.Option("--data", "-d", help="A data set (nerveseg datasets list).")] = "embedded",
     root: Root = None,
     protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks, and how they are scored.")] = "sclip",

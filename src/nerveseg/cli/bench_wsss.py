@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from nerveseg.cli._console import SOME_FAILED, console, counting, guarded, json_line, note, waiting
-from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, Prefetch, Root, SkipBad, Threads, Workers
+from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, OneRecipe, Prefetch, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
 __all__ = ["wsss"]
@@ -23,7 +23,7 @@ _FEW = 20  # bad pictures that are named on the terminal; the journal has all
 def wsss(
     *,
     data: Annotated[str, typer.Option("--data", "-d", help="A data set (nerveseg datasets list).")],
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "nerve-iseg",
+    recipe: OneRecipe = "nerve-iseg",
     root: Root = None,
     split: Annotated[str | None, typer.Option(help="Left out: train, where the data set has it.")] = None,
     protocol: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nerveseg.cli._console import counting, guarded, note
-from nerveseg.cli._jobs import Limit, Names
+from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, job_of
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 from nerveseg.errors import OptionError
 
@@ -21,9 +21,9 @@ __all__ = ["calibrate"]
 @guarded
 def calibrate(
     *,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
-    data: Annotated[str, typer.Option("--data", "-d", help="A data set; 'folder' for images, masks and names.txt of your own.")] = "folder",
-    root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    recipe: OneRecipe = "mini",
+    data: OwnData = "folder",
+    root: OwnRoot = None,
     split: Annotated[str | None, typer.Option(help="Pictures to calibrate on; best one that nothing is reported on.")] = None,
     limit: Limit = None,
     names: Names = "official",
@@ -45,7 +45,6 @@ def calibrate(
     """
     from nerveseg.bench import temperature
     from nerveseg.cli._console import still
-    from nerveseg.cli._jobs import job_of
 
     _check(out, ".toml", "-o", overwrite=overwrite)
     if plot is not None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import guarded, note
+from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, Workers, job_of
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
 __all__ = ["tune"]
@@ -18,16 +19,16 @@ __all__ = ["tune"]
 @guarded
 def tune(
     *,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
-    data: Annotated[str, typer.Option("--data", "-d", help="A data set; 'folder' for images, masks and names.txt of your own.")] = "folder",
-    root: Annotated[Path | None, typer.Option(help="Its folder.")] = None,
+    recipe: OneRecipe = "mini",
+    data: OwnData = "folder",
+    root: OwnRoot = None,
     split: Annotated[str | None, typer.Option(help="Pictures to tune on; best one that nothing is reported on.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures. Left out: all.")] = None,
-    names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
+    limit: Limit = None,
+    names: Names = "official",
     cache: Annotated[Path | None, typer.Option(help="Folder of encodings. Left out: in OUT.")] = None,
     seed: Seed = None,
     settings: Settings = None,
-    workers: Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")] = 1,
+    workers: Workers = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the rounds and recipe.toml; one that is there goes on.")] = Path(
         "nerveseg-tune"
     ),
@@ -42,7 +43,6 @@ def tune(
     """
     from nerveseg.bench.tune import tune as tuned
     from nerveseg.cli._console import still
-    from nerveseg.cli._jobs import job_of
 
     still()
     job = job_of(

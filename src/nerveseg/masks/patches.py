@@ -14,14 +14,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from nerveseg.masks.rules.base import Line
-from nerveseg.masks.upsample import between, resample
+from nerveseg.masks.upsample import NOTHING, between, resample
 
 __all__ = ["Patches"]
 
 _CELLS = 4  # side of a patch in tokens. Smaller: closer bounds, more patches; each costs a dozen small operations
 _FEW = 0.4  # of labels on a patch, on the average; with more, whole maps cost less (measured on a CPU)
 _SLACK = 1e-5  # share of a bound that rounding may move it by
-_NOTHING = 1e-12  # as in `nerveseg.masks.upsample`
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ class Patches:
         if divide:
             sums = maps.sum(0, keepdim=True)
             self._total = resample(sums, size)[0]
-            tokens = maps / sums.clamp_min(_NOTHING)
+            tokens = maps / sums.clamp_min(NOTHING)
         self._high, self._low = (self._pooled(tokens, most=most) for most in (True, False))
 
     @staticmethod
     def fit(maps: Float[Tensor, "k h w"], *, divide: bool) -> bool:
         """Whether there are bounds at all: a token without any probability has no shares."""
-        return not divide or float(maps.sum(0).min()) > _NOTHING
+        return not divide or float(maps.sum(0).min()) > NOTHING
 
     def top(self) -> Float[Tensor, " k"]:
         """The largest value of each map over the picture's pixels."""
@@ -102,7 +101,7 @@ class Patches:
         if dropped is not None:
             high, low = (values.masked_fill(dropped[:, None], -torch.inf) for values in (high, low))
         floor = low.amax(0)
-        return high >= floor - _SLACK * floor.abs() - _NOTHING
+        return high >= floor - _SLACK * floor.abs() - NOTHING
 
     def _patches(self) -> list[tuple[_Run, _Run]]:
         return [(rows, columns) for rows in self._rows for columns in self._columns]

@@ -16,11 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.labels.base import Logits
-from nerveseg.masks.upsample import BUDGET, resample
+from nerveseg.masks.upsample import BUDGET, NOTHING, resample
 
 __all__ = ["StringMaps", "early"]
-
-_NOTHING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +68,7 @@ class StringMaps:
         for _, block in self.blocks(size, budget=budget):
             total += block.sum(0)
         for first, block in self.blocks(size, budget=budget):
-            yield first, torch.where(total > _NOTHING, block / total.clamp_min(_NOTHING), torch.full_like(total, 1.0 / self.count))
+            yield first, torch.where(total > NOTHING, block / total.clamp_min(NOTHING), torch.full_like(total, 1.0 / self.count))
 
     def _classes_of(
         self, maps: Tensor, top: Tensor, total: Tensor, size: tuple[int, int], budget: int

@@ -11,13 +11,14 @@ from torch.nn import functional
 
 from nerveseg.errors import ShapeError, StochasticError
 
-__all__ = ["BUDGET", "between", "check_maps", "picked", "resample", "shares", "to_maps"]
+__all__ = ["BUDGET", "NOTHING", "between", "check_maps", "picked", "resample", "shares", "to_maps"]
 
 BUDGET = 1 << 24
 """Bytes that one block of upsampled maps may take (16 MiB); a rule holds three or four such blocks at a time. Blocks of 32 MiB and more
 are fresh memory from the system every time, which made hundreds of labels take twice as long."""
 
-_NOTHING = 1e-12  # below this the labels have no probability at a pixel, and a quotient would be noise
+NOTHING = 1e-12
+"""Below this the labels have no probability at a pixel, and a quotient would be noise."""
 
 
 def resample(P: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, "k H W"]:
@@ -57,9 +58,9 @@ def shares(
     """
     k = P.shape[0]
     total = resample(P.float().sum(0, keepdim=True), size)
-    empty = total <= _NOTHING
+    empty = total <= NOTHING
     somewhere = divide and bool(empty.any())  # rarely: then one pass less over every block
-    total = total.clamp_min(_NOTHING)
+    total = total.clamp_min(NOTHING)
     step = max(1, budget // (4 * max(1, size[0] * size[1])))
     for first in range(0, k, step):
         block = resample(P[first : first + step].float(), size)
@@ -88,7 +89,7 @@ def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"]) -> Float[Tensor
     for row, high in ((top, 1 - down), (bottom, down)):
         for column, wide in ((left, 1 - across), (right, across)):
             own.addcmul_(flat.take(first + (row[:, None] * w + column)), high[:, None] * wide)
-    own = torch.where(total > _NOTHING, own / total.clamp_min(_NOTHING), torch.full_like(own, 1.0 / k))
+    own = torch.where(total > NOTHING, own / total.clamp_min(NOTHING), torch.full_like(own, 1.0 / k))
     return own.masked_fill_(~inside, 0.0)
 
 
