@@ -28,7 +28,7 @@ from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.words.vocabulary import Vocabulary
 
-STAGES = ("reach", "labels", "walk", "decide")
+STAGES = ("reach", "labels", "walk", "colours", "decide")
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         given.side, given.clicks = 16, 3
     torch.set_num_threads(given.threads)
     n = given.side**2
-    lines = ["| | begin, s | a click, ms | reach | labels | walk | decide |", "|---|---|---|---|---|---|---|"]
+    lines = ["| | begin, s | a click, ms | reach | labels | walk | colours | decide |", "|---|---|---|---|---|---|---|---|"]
     with torch.inference_mode():
         for alpha in (0.8, 0.98):
             made = full_size(given.side, given.labels, alpha)
@@ -86,7 +86,7 @@ def full_size(side: int, labels: int, alpha: float) -> Ground[Segmentation]:
 
     def decide(found: Solved) -> Segmentation:
         maps = [columns.T.unflatten(1, (side, side)) for columns in (found.P, found.inside.G)]
-        return Segmentation.build(maps[0], maps[1], found.vocabulary, picture, scale=found.inside.scale)
+        return Segmentation.build(maps[0], maps[1], found.vocabulary, picture, scale=found.inside.scale, odds=found.odds)
 
     plain = score(words, labels)
     S = transition.build(heads, plain.G, kernel="exp", pairing="kk", neighbours=0.01, beta=0.4)

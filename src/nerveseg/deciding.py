@@ -88,6 +88,7 @@ def decided(
             logits=inside.logits,
             background_map=recipe.background,
             scale=inside.scale,
+            odds=None if inside.logits is not None else found.odds,
             temperature=recipe.temperature,
             recipe=recipe.name,
             walk=_info(inside, found.walk),

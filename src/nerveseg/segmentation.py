@@ -22,6 +22,7 @@ from nerveseg.errors import OptionError, OutputError, ShapeError
 from nerveseg.labels.base import Logits
 from nerveseg.masks import temperature as tempering
 from nerveseg.masks.decide import decide, shown
+from nerveseg.masks.odds import Odds
 from nerveseg.masks.paint import paint, with_legend
 from nerveseg.masks.regions import merge_small
 from nerveseg.masks.strings import StringMaps, early
@@ -71,6 +72,7 @@ class Segmentation:
         weights: model → digest.
         refined: (K, H, W) shares at picture size, where a refiner made them.
         strings: the logits that were upsampled in place of probabilities, where a recipe does so.
+        odds: by which the odds of labels at pixels were multiplied, in scores and ids alike; None where there were none.
         temperature: T. The scores and confidences that are shown are p^(1/T), divided by their sum over the labels at each pixel; p, which
             the ids were decided by, is what they are at 1. Larger: less sure.
     """
@@ -86,6 +88,7 @@ class Segmentation:
     weights: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     refined: Float[Tensor, "K H W"] | None = None
     strings: StringMaps | None = None
+    odds: Odds | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -113,6 +116,7 @@ class Segmentation:
         logits: Logits | None = None,
         background_map: str = "rest",
         scale: float = 1.0,
+        odds: Odds | None = None,
         temperature: float = 1.0,
         recipe: str = "",
         walk: WalkInfo | None = None,
@@ -135,6 +139,7 @@ class Segmentation:
             logits: upsampled in place of P, before their softmax; a refiner that says ``on_logits`` then works on them.
             background_map: with ``logits``: what the background's map is, "rest" or "best" (see `StringMaps`).
             scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
+            odds: of labels at pixels, as colours near a click give them; not with ``logits``.
             temperature: T of the scores that are shown, see `Segmentation`; the ids do not depend on it.
             recipe: name for the sidecar.
             walk: what the walk reports.
@@ -161,7 +166,9 @@ class Segmentation:
             if chosen is not None and getattr(registry.load("refiners", refiner), "on_logits", False):
                 logits, chosen = _sharper(logits, picture, refiner, refiner_options), None
             strings = StringMaps(early(logits), background_map if keeps else None)
-        ids = decide(P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale).cpu()
+        ids = decide(
+            P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale, odds=odds
+        ).cpu()
         if min_area > 1:
             ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
         extra = (Label(background.name, background.strings),) if background is not None else ()
@@ -177,6 +184,7 @@ class Segmentation:
             weights=weights,
             refined=kept[0].cpu() if kept else None,
             strings=strings,
+            odds=odds,
             temperature=temperature,
         )
 
@@ -231,7 +239,7 @@ class Segmentation:
             raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. Choose one of them.")
         ids = self.segmentation
         if kind == "probability" and self.refined is None and self.strings is None:
-            own = picked(self.probabilities, ids).clamp_(0.0, 1.0)
+            own = picked(self.probabilities, ids, self.odds).clamp_(0.0, 1.0)
             if self.temperature == 1.0:
                 return own
             return tempering.of(own, *tempering.sums(self._plain(), self.size, self.temperature), self.temperature)
@@ -384,7 +392,7 @@ class Segmentation:
         if self.strings is not None:
             yield from ((first, block.cpu()) for first, block in self.strings.shares(self.size))
             return
-        yield from shares(self.probabilities, self.size)
+        yield from shares(self.probabilities, self.size, odds=self.odds)
 
     def _segments(self, *, parts: bool) -> Segments:
         ids, sure = self.segmentation.numpy(), self.confidence().numpy()

@@ -12,13 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerveseg import transition
-from nerveseg.clicks import Ground, Options, Seed, prepare, solved, wider
+from nerveseg.clicks import Options, Seed, prepare, solved, wider
 from nerveseg.clicks.edges import colours, edged
 from nerveseg.clicks.options import BESIDE, EDGED
-from nerveseg.deciding import Labelling
-from nerveseg.labels.base import Words
 from nerveseg.picture import load
-from nerveseg.words.vocabulary import Vocabulary
 
 GRID = (4, 5)
 N = GRID[0] * GRID[1]
@@ -137,40 +134,15 @@ def test_what_no_walk_on_s_connects_stays_apart(number, sharpness, beta):
         assert float(h[left].min()) > 0
 
 
-def ground(S, G, options, picture):
-    inside = Labelling(G, S, None, S.grid)
-    alpha = 0.9
-    P = torch.linalg.solve(torch.eye(S.n, dtype=torch.float64) - alpha * S.to_dense().double(), (1 - alpha) * G.double()).float()
-    nothing = torch.zeros(0, 0)
-    return Ground(
-        vocabulary=Vocabulary.parse(["a", "b", "c"]),
-        background=None,
-        words=Words((), (), (), nothing, nothing),
-        size=picture.size,
-        grid=S.grid,
-        P=P,
-        inside=inside,
-        walk=None,
-        S=S,
-        walk_alpha=alpha,
-        Z=None,
-        source_grid=S.grid,
-        score=lambda words, count: dataclasses.replace(inside, G=wider(G, count + 1)),
-        again=lambda made: made.G,
-        decide=lambda found: found,
-        options=options,
-        picture=picture,
-    )
-
-
 PICTURE = load(np.random.default_rng(1).integers(0, 256, (8, 10, 3), dtype=np.uint8))
+SEEN = {"picture": PICTURE, "size": PICTURE.size}
 
 
 @pytest.mark.parametrize("often", [True, False])
 @pytest.mark.parametrize("beta", [0.0, 0.4])
-def test_clicks_walk_on_it_and_labels_do_not(often, beta):
+def test_clicks_walk_on_it_and_labels_do_not(often, beta, ground):
     S, G, _ = make(4, beta=beta)
-    given = prepare(ground(S, G, Options(alpha=0.97, contrast=1.5, beta=0.1, tolerance=1e-4), PICTURE), often=often)
+    given = prepare(ground(S, G, Options(alpha=0.97, contrast=1.5, beta=0.1, tolerance=1e-4), **SEEN), often=often)
     found = solved(given, [Seed("b", points=(1, 1)), Seed("new", points=(9, 7))])
     dense = edged(S, colours(PICTURE, GRID), sharpness=1.5, beta=0.1).to_dense().double()
     index, Y = [0, N - 1], torch.eye(5, dtype=torch.float64)[[1, 3]]
@@ -198,20 +170,20 @@ def test_an_edge_of_the_picture_holds_a_click():
     assert float(plain[5 * 10 + 5]) > 3 * float(h[5 * 10 + 5])
 
 
-def test_where_it_does_not_count():
+def test_where_it_does_not_count(ground):
     S, G, _ = make(6)
-    assert prepare(ground(S, G, Options(), PICTURE), often=False).alpha == EDGED
+    assert prepare(ground(S, G, Options(), **SEEN), often=False).alpha == EDGED
     for options in (Options(contrast=0), Options(system="within")):
-        made = prepare(ground(S, G, options, PICTURE), often=False)
+        made = prepare(ground(S, G, options, **SEEN), often=False)
         assert made.carrier is S
         assert made.alpha == (BESIDE if options.system == "beside" else 0.9)
-    blind = prepare(dataclasses.replace(ground(S, G, Options(), PICTURE), picture=None), often=True)
+    blind = prepare(dataclasses.replace(ground(S, G, Options(), **SEEN), picture=None), often=True)
     assert (blind.carrier, blind.alpha) == (S, BESIDE)
 
 
-def test_the_same_factors_serve_where_alphas_agree():
+def test_the_same_factors_serve_where_alphas_agree(ground):
     S, G, _ = make(7)
-    given = dataclasses.replace(ground(S, G, Options(contrast=0, alpha=0.9), PICTURE), Z=torch.eye(4))
+    given = dataclasses.replace(ground(S, G, Options(contrast=0, alpha=0.9), **SEEN), Z=torch.eye(4))
     both = prepare(given, often=True).resolvents
     assert both["clicks"] is both["walk"]
     apart_ = prepare(dataclasses.replace(given, options=Options(alpha=0.9)), often=True).resolvents

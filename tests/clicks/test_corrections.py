@@ -11,11 +11,8 @@ import pytest
 import torch
 
 from nerveseg import transition
-from nerveseg.clicks import Ground, Options, Seed, parted, prepare, solved, wider
-from nerveseg.deciding import Labelling
+from nerveseg.clicks import Options, Seed, parted, prepare, solved, wider
 from nerveseg.errors import LabelError, OptionError
-from nerveseg.labels.base import Words
-from nerveseg.words.vocabulary import Background, Vocabulary
 from nerveseg.world import bundled, scenes
 
 _PAGE = Path(__file__).parents[2] / "docs" / "clicks.md"
@@ -33,34 +30,6 @@ def encoding(mini):
 @pytest.fixture(scope="module")
 def edit(mini, encoding):
     return mini.correct(encoding, LABELS)
-
-
-def ground(S, G, options, **changes):
-    """A ground without networks: nothing but S, G and P."""
-    vocabulary = Vocabulary.parse(["a", "b", "c"])
-    inside = Labelling(G, S, None, S.grid)
-    alpha = 0.9
-    P = torch.linalg.solve(torch.eye(S.n, dtype=torch.float64) - alpha * S.to_dense().double(), (1 - alpha) * G.double()).float()
-    nothing = torch.zeros(0, 0)
-    made = Ground(
-        vocabulary=vocabulary,
-        background=Background(("rest",)),
-        words=Words((), (), (), nothing, nothing),
-        size=(50, 60),
-        grid=S.grid,
-        P=P,
-        inside=inside,
-        walk=None,
-        S=S,
-        walk_alpha=alpha,
-        Z=None,
-        source_grid=S.grid,
-        score=lambda words, count: dataclasses.replace(inside, G=wider(G, count + 1)),
-        again=lambda made: made.G,
-        decide=lambda found: found,
-        options=options,
-    )
-    return dataclasses.replace(made, **changes)
 
 
 def make(number, grid=(5, 6), beta=0.4):
@@ -86,7 +55,7 @@ TOKENS, COLUMNS = [0, 3 * 6 + 2, 4 * 6 + 5, 2 * 6 + 1], [1, 1, 4, 3]
 
 @pytest.mark.parametrize("often", [True, False])
 @pytest.mark.parametrize("beta", [0.0, 0.4])
-def test_beside_the_walk_the_equation_holds(often, beta):
+def test_beside_the_walk_the_equation_holds(often, beta, ground):
     S, G = make(1, beta=beta)
     given = prepare(ground(S, G, Options(alpha=0.97, tolerance=1e-4)), often=often)
     found = solved(given, SEEDS)
@@ -99,7 +68,7 @@ def test_beside_the_walk_the_equation_holds(often, beta):
     assert found.vocabulary.names == ("a", "b", "c", "new")
 
 
-def test_within_the_walk_the_equation_holds():
+def test_within_the_walk_the_equation_holds(ground):
     S, G = make(2)
     found = solved(prepare(ground(S, G, Options(system="within", tolerance=1e-5)), often=True), SEEDS)
     H = chances(S, TOKENS, torch.eye(5)[COLUMNS], 0.9)
@@ -109,7 +78,7 @@ def test_within_the_walk_the_equation_holds():
     assert torch.allclose(found.P.double(), H + stopped, atol=2e-5)
 
 
-def test_on_the_local_graph_the_change_falls_by_alpha_a_token_and_the_radius_widens_it():
+def test_on_the_local_graph_the_change_falls_by_alpha_a_token_and_the_radius_widens_it(ground):
     S, G = make(3, grid=(6, 9), beta=0.0)
     alpha = 0.9
     given = dataclasses.replace(ground(S, G, Options(alpha=alpha, tolerance=1e-5)), size=(6, 9))
@@ -121,7 +90,7 @@ def test_on_the_local_graph_the_change_falls_by_alpha_a_token_and_the_radius_wid
     assert int((wide.P[:, 0] == 1).sum()) == 5
 
 
-def test_later_seeds_win_and_the_order_of_steps_does_not_matter():
+def test_later_seeds_win_and_the_order_of_steps_does_not_matter(ground):
     S, G = make(4)
     given = prepare(ground(S, G, Options(alpha=0.97, tolerance=1e-5)), often=True)
     seeds = [Seed("a", box=(0, 0, 39, 29)), Seed("b", points=(15, 15))]
@@ -132,14 +101,14 @@ def test_later_seeds_win_and_the_order_of_steps_does_not_matter():
     assert torch.allclose(both.P, step.P, atol=2e-5)
 
 
-def test_where_nothing_walks_seeds_keep_to_their_tokens():
+def test_where_nothing_walks_seeds_keep_to_their_tokens(ground):
     S, G = make(5)
     found = solved(dataclasses.replace(ground(S, G, Options()), S=None, P=G), [Seed("b", points=(5, 5))])
     assert found.P[0].tolist() == [0, 1, 0, 0]
     assert torch.equal(found.P[1:], G[1:])
 
 
-def test_another_kind_of_walk_is_bent_by_seeds():
+def test_another_kind_of_walk_is_bent_by_seeds(ground):
     S, G = make(6)
     given = ground(S, G, Options(alpha=0.97, tolerance=1e-5), walk_alpha=None)
     H = chances(S, [0], torch.eye(4)[[1]], 0.97)
@@ -178,7 +147,7 @@ def test_a_clicked_pixel_has_its_label_and_undo_restores_p(mini, encoding, visua
     assert torch.equal(second.undo().undo().P, P)
     assert torch.equal(start.P, P)
     assert torch.allclose(second.P.sum(1), torch.ones(len(P)), atol=1e-5)
-    assert set(second.seconds) == {"reach", "labels", "walk", "decide"}
+    assert set(second.seconds) == {"reach", "labels", "walk", "colours", "decide"}
 
 
 def test_steps_and_one_stateless_decode_agree(mini, encoding, edit):

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Float, Int16, Int64
 from torch import Tensor
 
 from nerveseg.clicks.edges import colours, edged
 from nerveseg.clicks.options import BESIDE, EDGED, Options
 from nerveseg.clicks.visual import even
 from nerveseg.labels.base import Words
+from nerveseg.masks.odds import Odds, bins
 from nerveseg.picture import Picture
 from nerveseg.transition.base import Transition
 from nerveseg.transition.resolvent import Resolvent, resolvent
@@ -48,6 +50,7 @@ class Ground(Generic[R]):
         level: of Z, see `nerveseg.clicks.visual.even`.
         picture: whose edges clicks keep to; None: those of S alone.
         edged: what clicks walk on, made by `prepare`; None: S.
+        codes: the colours of the picture's pixels, made by `prepare`; None: they do not count.
         resolvents: (I − αS)⁻¹ by name, where they are worth their making: ``"clicks"`` on their graph with their α, ``"walk"`` on S with
             the walk's.
     """
@@ -71,6 +74,7 @@ class Ground(Generic[R]):
     level: Float[Tensor, " E"] | None = None
     picture: Picture | None = None
     edged: Any = None
+    codes: Int16[Tensor, "H W"] | None = None
     resolvents: Mapping[str, Resolvent] = field(default_factory=dict)
 
     @property
@@ -130,6 +134,7 @@ class Solved:
         seconds: stage → seconds.
         free: the walk's P with the same visual words and without seeds, where it is known.
         reach: how far the seeds reach; None where there is no S.
+        odds: what the colours of pixels say of the labels with seeds; None where they do not count.
     """
 
     vocabulary: Vocabulary
@@ -140,6 +145,7 @@ class Solved:
     seconds: Mapping[str, float] = field(default_factory=dict)
     free: Float[Tensor, "n k"] | None = None
     reach: Reach | None = None
+    odds: Odds | None = None
 
 
 def prepare(given: Ground[R], *, often: bool) -> Ground[R]:
@@ -151,7 +157,7 @@ def prepare(given: Ground[R], *, often: bool) -> Ground[R]:
     """
     speaks = given.Z is not None and given.options.visual != "off"
     level = even(given.Z) if given.Z is not None and speaks else None
-    given = dataclasses.replace(given, level=level, edged=_edged(given), resolvents={})
+    given = dataclasses.replace(given, level=level, edged=_edged(given), codes=_codes(given), resolvents={})
     if not often or given.S is None or given.within:
         return given
     found = {"clicks": resolvent(given.carrier, given.alpha)}
@@ -167,3 +173,8 @@ def _edged(given: Ground[Any]) -> Any:
     if off or given.picture is None or not isinstance(given.S, Transition) or given.S.stencil is None:
         return None
     return edged(given.S, colours(given.picture, given.grid), sharpness=knobs.contrast, beta=knobs.beta)
+
+
+def _codes(given: Ground[Any]) -> Int16[Tensor, "H W"] | None:
+    silent = given.picture is None or given.within or given.options.colours == 0 or not given.options.absorb
+    return None if silent or given.picture is None else bins(torch.tensor(given.picture.pixels))

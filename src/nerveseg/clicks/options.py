@@ -57,6 +57,14 @@ class Options:
         high=64,
         source="validation scenes of the embedded world",
     )
+    colours: float = knob(
+        0.5,
+        "How much the colours of pixels count where a click reaches; larger: masks keep closer to what has the colours of the seeds' "
+        "label. 0: the tokens alone.",
+        low=0,
+        high=10,
+        source="validation scenes of the embedded world",
+    )
     absorb: bool = knob(default=True, doc="Walks end at seeds. Off: seeds speak through visual words alone.")
     visual: str = knob(
         "auto",

@@ -12,12 +12,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.clicks import visual
+from nerveseg.clicks import colours, visual
 from nerveseg.clicks.ground import Ground, Reach, Solved
 from nerveseg.clicks.names import columns
 from nerveseg.clicks.reach import reached
 from nerveseg.clicks.seed import Seed, pixels, tokens
 from nerveseg.errors import LabelError, OptionError
+from nerveseg.masks.odds import Odds
 from nerveseg.transition.absorbing import absorbing, sown
 from nerveseg.walk import Outcome, Walk, infinite
 from nerveseg.words.vocabulary import Vocabulary
@@ -67,9 +68,18 @@ def solved(ground: Ground[Any], seeds: Sequence[Seed], before: Solved | None = N
         free, walk = _free(ground, inside, count, before)
         P, walk = _joined(free, walk, reach, index, Y) if ground.options.absorb else (free, walk)
     clock.append(time.perf_counter())
-    names = ("reach", "labels", "walk")
+    odds = _told(ground, P, count, reach) if free is not None and ground.options.absorb else None
+    clock.append(time.perf_counter())
+    names = ("reach", "labels", "walk", "colours")
     seconds = {name: later - earlier for name, earlier, later in zip(names, clock[:-1], clock[1:], strict=True)}
-    return Solved(vocabulary, inside, P, walk, pinned, seconds, free, reach)
+    return Solved(vocabulary, inside, P, walk, pinned, seconds, free, reach, odds)
+
+
+def _told(ground: Ground[Any], P: Float[Tensor, "n k"], count: int, reach: Reach | None) -> Odds | None:
+    if reach is None or ground.codes is None or ground.options.colours == 0:
+        return None
+    shown = P if ground.background is not None else P[:, :count]
+    return colours.told(shown, ground.grid, reach, ground.codes, ground.options.colours)
 
 
 def _check(inside: Any, vocabulary: Vocabulary) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nerveseg import registry
 from nerveseg.errors import ShapeError
+from nerveseg.masks.odds import Odds
 from nerveseg.masks.patches import Patches
 from nerveseg.masks.rules.base import ClassStats, class_stats, divides, least_of, line_of, threshold_of
 from nerveseg.masks.strings import StringMaps
@@ -41,6 +42,7 @@ def decide(
     refine: Refine | None = None,
     strings: StringMaps | None = None,
     scale: float = 1.0,
+    odds: Odds | None = None,
     budget: int = BUDGET,
 ) -> Int64[Tensor, "H W"]:
     """Choose a label for every pixel of the picture.
@@ -58,6 +60,7 @@ def decide(
         refine: sharpens all maps at picture size before the rule; then all K maps are in memory at once.
         strings: logits to upsample in place of P, before their softmax; P and G then only give the class scores.
         scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
+        odds: by which the upsampled maps of some labels are multiplied, before they are divided by their sum; not with ``strings``.
         budget: bytes per block of maps. Smaller: less memory, same ids.
 
     Returns:
@@ -74,7 +77,7 @@ def decide(
     stats = class_stats(labels, shown(G.detach(), background=background), background=background, scale=scale)
 
     least = least_of(stage, chosen) if background else 0.0
-    winners = _contest(stage, chosen, stats, labels, size, refine, strings, budget, twice=least > 0)
+    winners = _contest(stage, chosen, stats, labels, size, refine, strings, odds, budget, twice=least > 0)
     ids, best = winners(None)
     if least:
         dropped = _small(ids, labels.shape[0], least)
@@ -93,13 +96,14 @@ def _contest(
     size: tuple[int, int],
     refine: Refine | None,
     strings: StringMaps | None,
+    odds: Odds | None,
     budget: int,
     *,
     twice: bool,
 ) -> Winners:
     """How the largest value at each pixel is found: patch by patch where that is less work, else over all maps of the whole picture."""
     divide = divides(stage, chosen)
-    alone = refine is None and strings is None and labels.device.type == "cpu"
+    alone = refine is None and strings is None and odds is None and labels.device.type == "cpu"
     if alone and labels.shape[0] * size[0] * size[1] >= _MANY and Patches.fit(labels, divide=divide):
         patches = Patches(labels.float(), size, divide=divide)
         line = line_of(stage, stats, patches, chosen)
@@ -107,7 +111,7 @@ def _contest(
             return lambda dropped: patches.winners(line, dropped, budget=budget)
 
     def blocks() -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
-        return _blocks(labels, size, refine, strings, budget, divide=divide)
+        return _blocks(labels, size, refine, strings, odds, budget, divide=divide)
 
     held = list(blocks()) if twice and refine is not None else None  # refining twice would cost more than keeping the maps
 
@@ -140,15 +144,22 @@ def _small(ids: Int64[Tensor, "H W"], count: int, least: float) -> Bool[Tensor, 
 
 
 def _blocks(
-    P: Float[Tensor, "k h w"], size: tuple[int, int], refine: Refine | None, strings: StringMaps | None, budget: int, *, divide: bool
+    P: Float[Tensor, "k h w"],
+    size: tuple[int, int],
+    refine: Refine | None,
+    strings: StringMaps | None,
+    odds: Odds | None,
+    budget: int,
+    *,
+    divide: bool,
 ) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
     if refine is not None:
-        source = shares(P, size, budget=budget) if strings is None else strings.shares(size, budget=budget)
+        source = shares(P, size, budget=budget, odds=odds) if strings is None else strings.shares(size, budget=budget)
         yield 0, refine(torch.cat([maps for _, maps in source]))
     elif strings is not None:
         yield from strings.blocks(size, budget=budget)
     else:
-        yield from shares(P, size, budget=budget, divide=divide)
+        yield from shares(P, size, budget=budget, divide=divide, odds=odds)
 
 
 def _check(P: Tensor, G: Tensor, size: tuple[int, int], *, background: bool) -> None:

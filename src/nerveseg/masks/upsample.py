@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nerveseg.errors import ShapeError, StochasticError
+from nerveseg.masks.odds import Odds
 
 __all__ = ["BUDGET", "NOTHING", "between", "check_maps", "picked", "resample", "shares", "to_maps"]
 
@@ -41,9 +42,9 @@ def resample(P: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, 
 
 
 def shares(
-    P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET, divide: bool = True
+    P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET, divide: bool = True, odds: Odds | None = None
 ) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
-    """Walk through the classes' shares of each pixel, Ũ_c / Σ_c Ũ_c with Ũ the upsampled maps; the shares of a pixel sum to 1.
+    """Walk through the classes' shares of each pixel, o_c·Ũ_c / Σ_c o_c·Ũ_c with Ũ the upsampled maps; the shares of a pixel sum to 1.
 
     Where no class has any probability every class gets 1/k.
 
@@ -51,13 +52,15 @@ def shares(
         P: probabilities ≥ 0 of the labels that are shown, on the token grid. They need not sum to 1.
         size: (height, width) of the picture.
         budget: bytes per block. Smaller: more blocks, same numbers.
-        divide: False for the upsampled maps as they are.
+        divide: False for the upsampled maps as they are; with odds, they keep their sum.
+        odds: of classes whose o_c is not 1.
 
     Yields:
         The id of the block's first class, and the block.
     """
     k = P.shape[0]
-    total = resample(P.float().sum(0, keepdim=True), size)
+    factors = {} if odds is None else odds.factors(P.device)
+    before, total = _totals(P.float(), size, factors)
     empty = total <= NOTHING
     somewhere = divide and bool(empty.any())  # rarely: then one pass less over every block
     total = total.clamp_min(NOTHING)
@@ -66,22 +69,39 @@ def shares(
         block = resample(P[first : first + step].float(), size)
         if divide:
             block = block / total
+        elif factors:
+            block = block * (before / total)
+        for c in factors.keys() & range(first, first + len(block)):
+            block[c - first] *= factors[c]
         yield first, block.masked_fill(empty, 1.0 / k) if somewhere else block
 
 
-def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"]) -> Float[Tensor, "H W"]:
+def _totals(
+    P: Float[Tensor, "k h w"], size: tuple[int, int], factors: Mapping[int, Float[Tensor, "H W"]]
+) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
+    """Σ_c Ũ_c and Σ_c o_c·Ũ_c."""
+    plain = resample(P.sum(0, keepdim=True), size)
+    total = plain
+    for c, factor in factors.items():
+        total = total + resample(P[c : c + 1], size) * (factor - 1)
+    return plain, total
+
+
+def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"], odds: Odds | None = None) -> Float[Tensor, "H W"]:
     """The share of one class at each pixel: what `shares` says of the class ``ids`` there, without upsampling the others.
 
     Args:
         P: as for `shares`.
         ids: a class at each pixel; 0 comes out where it is none of the k.
+        odds: as for `shares`.
 
-    Cost O(H·W) whatever k is: four values a pixel are looked up.
+    Cost O(H·W) whatever k is, and as much again for each class that has odds: four values a pixel are looked up.
     """
     size = (ids.shape[0], ids.shape[1])
     k, h, w = P.shape
     values = P.float()
-    total = resample(values.sum(0, keepdim=True), size)[0]
+    factors = {} if odds is None else odds.factors(P.device)
+    total = _totals(values, size, factors)[1][0]
     inside = (ids >= 0) & (ids < k)
     flat, first = values.flatten(), ids.clamp(0, k - 1) * (h * w)
     (top, bottom, down), (left, right, across) = between(h, size[0], P.device), between(w, size[1], P.device)
@@ -89,6 +109,8 @@ def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"]) -> Float[Tensor
     for row, high in ((top, 1 - down), (bottom, down)):
         for column, wide in ((left, 1 - across), (right, across)):
             own.addcmul_(flat.take(first + (row[:, None] * w + column)), high[:, None] * wide)
+    for c, factor in factors.items():
+        own = torch.where(ids == c, own * factor, own)
     own = torch.where(total > NOTHING, own / total.clamp_min(NOTHING), torch.full_like(own, 1.0 / k))
     return own.masked_fill_(~inside, 0.0)
 

@@ -143,4 +143,4 @@ class Desks:
 
 def _bytes_of(result: Segmentation) -> int:
     tensors = [result.segmentation, result.probabilities, *filter(lambda each: each is not None, [result.refined])]
-    return sum(tensor.nbytes for tensor in tensors)
+    return sum(tensor.nbytes for tensor in tensors) + (result.odds.bytes if result.odds is not None else 0)

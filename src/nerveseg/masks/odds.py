@@ -1,0 +1,55 @@
+"""Labels whose odds at a pixel are multiplied by what its colour says; the shares of all labels then sum to 1 again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int16, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["BINS", "Odds", "bins"]
+
+BINS = 24
+"""Steps of red, of green and of blue that colours are told apart by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Odds:
+    """The factor of label l at a pixel, o_l = exp(near_l · t_l[bin]), made when it is asked for; that of labels without a table is 1.
+
+    Attributes:
+        codes: (H, W) the bin of each pixel's colour, from `bins`.
+        tables: label → (BINS³,) t_l, the logarithm of the factor by colour.
+        near: label → (h, w), from 0 to 1, how much of it counts, on a token grid; where it is 0 nothing changes.
+    """
+
+    codes: Int16[Tensor, "H W"]
+    tables: Mapping[int, Float[Tensor, " b"]]
+    near: Mapping[int, Float[Tensor, "h w"]]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held."""
+        return self.codes.nbytes + sum(part.nbytes for part in (*self.tables.values(), *self.near.values()))
+
+    def factors(self, device: torch.device) -> dict[int, Float[Tensor, "H W"]]:
+        """The factors of all labels that have one. Cost O(l·H·W)."""
+        size = (self.codes.shape[0], self.codes.shape[1])
+        found: dict[int, Tensor] = {}
+        for label, table in self.tables.items():
+            near = functional.interpolate(self.near[label][None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+            found[label] = near.mul_(table[self.codes.int()]).exp_().to(device)
+        return found
+
+
+def bins(pixels: UInt8[Tensor, "H W 3"]) -> Int16[Tensor, "H W"]:
+    """The bin of each pixel's colour: its red, green and blue in steps, as one number.
+
+    Args:
+        pixels: RGB.
+    """
+    red, green, blue = (pixels[..., channel].short() * BINS // 256 for channel in range(3))
+    return (red * BINS + green) * BINS + blue
