@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from nerveseg import transition
 from nerveseg.clicks import Options, Seed, prepare, solved
 from nerveseg.clicks import colours as told_by
+from nerveseg.clicks.grain import calm
 from nerveseg.clicks.ground import Reach
 from nerveseg.masks.odds import BINS, bins
-from nerveseg.masks.upsample import resample, shares
+from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.picture import load
+from nerveseg.segmenter import Segmenter
+from nerveseg.world import scenes
 
 GRID, SIZE = (4, 5), (8, 10)
 N = GRID[0] * GRID[1]
@@ -146,3 +149,91 @@ def test_they_speak_where_seeds_absorb_beside_the_walk(ground, knobs, speaks):
         assert set(found.odds.tables) == {1, 3, 4}
         assert found.odds.bytes > 0
     assert solved(dataclasses.replace(start, codes=None), [Seed("b", points=(1, 1))]).odds is None
+
+
+def corrected(mini, refiner="none", **settings):
+    scene = scenes.render("val", 3, size=(64, 80))
+    mine = Segmenter(mini.recipe.changed({"refiner.name": refiner}), mini.networks, mini.folders, mini.device, mini.dtype)
+    edit = mine.correct(mine.encode(load(scene.picture)), ["cat", "grass", "sky", "dog"], background="auto", settings=settings)
+    return edit.add(Seed("dog", points=(30, 40))).add(Seed("toy", points=(60, 20)), Seed("background", points=(5, 5))).result
+
+
+@pytest.mark.parametrize("settings", [{}, {"masks.temperature": 2.0}, {"masks.rule": "class_max"}], ids=str)
+def test_scores_ids_and_confidence_agree(mini, settings):
+    result = corrected(mini, **settings)
+    assert result.odds is not None
+    scores = result.segmentation_scores
+    assert torch.allclose(scores.sum(0), torch.ones(result.size), atol=1e-5)
+    if "masks.rule" not in settings:
+        other = scores.argmax(0) != result.segmentation
+        assert int(other.sum()) <= 3  # the pinned pixels
+    own = scores.gather(0, result.segmentation[None])[0]
+    assert torch.allclose(result.confidence(), own, atol=1e-5)
+    plain = corrected(mini, **settings, **{"clicks.colours": 0})
+    assert plain.odds is None
+    assert torch.equal(plain.probabilities, result.probabilities)  # on tokens nothing moves
+    assert not torch.equal(plain.segmentation_scores, scores)
+
+
+def test_a_refiner_is_given_them(mini):
+    result, plain = (corrected(mini, "guided", **{"clicks.colours": weight}) for weight in (0.5, 0))
+    assert not torch.equal(result.refined, plain.refined)
+    assert torch.equal(result.segmentation_scores, result.refined)
+
+
+def test_maps_that_are_not_divided_keep_their_sum():
+    P, reach = made(6)
+    found = told_by.told(P[:, :3], GRID, reach, bins(torch.tensor(noise(6))), 0.5)
+    maps = P[:, :3].T.unflatten(1, GRID)
+    odd, plain = (torch.cat([block for _, block in shares(maps, SIZE, divide=False, odds=one)]) for one in (found, None))
+    assert torch.allclose(odd.sum(0), plain.sum(0), atol=1e-5)
+    divided = torch.cat([block for _, block in shares(maps, SIZE, odds=found)])
+    assert torch.allclose(odd / odd.sum(0), divided, atol=1e-5)
+    ids = torch.from_numpy(np.random.default_rng(6).integers(0, 3, SIZE))
+    assert torch.allclose(picked(maps, ids, found), divided.gather(0, ids[None])[0], atol=1e-5)
+
+
+def test_parts_by_colours_alone_stay_as_they_were():
+    """Two red things far apart: one is clicked, and the walk comes a little to the other."""
+    pixels = np.full((40, 80, 3), (30, 160, 40), np.uint8)
+    pixels[10:30, 4:24] = pixels[10:30, 52:76] = (200, 30, 30)
+    grid = (10, 20)
+    h = torch.full(grid, 0.05)
+    h[3:7, 2:5] = 0.8
+    H = torch.stack([h.flatten(), 1 - h.flatten()], dim=1)
+    P = torch.stack([1 - h.flatten(), h.flatten()], dim=1)
+    found = told_by.told(P, grid, Reach((1,), H), bins(torch.tensor(pixels)), 2.0)
+    ids = torch.cat([block for _, block in shares(P.T.unflatten(1, grid), (40, 80), odds=found)]).argmax(0)
+    assert torch.equal(ids[:, :40] == 1, torch.tensor(pixels[:, :40, 0] == 200))
+    assert int(ids[:, 40:].sum()) == 0
+    assert float(found.factors(torch.device("cpu"))[1][10:30, 52:76].sub(1).abs().max()) == 0
+
+
+def test_grain_goes_and_edges_stay():
+    chance = np.random.default_rng(3)
+    clean = np.full((30, 40, 3), 60, np.uint8)
+    clean[:, 20:] = 160
+    grainy = (clean + chance.integers(-9, 10, clean.shape)).astype(np.uint8)
+    found = calm(torch.tensor(grainy)).numpy()
+    assert np.abs(found.astype(int) - clean).mean() < 0.5 * np.abs(grainy.astype(int) - clean).mean()
+    assert np.abs(found.astype(int) - clean).max() <= 12
+    flat = torch.full((3, 4, 3), 7, dtype=torch.uint8)
+    assert torch.equal(calm(flat), flat)
+    assert calm(torch.tensor(grainy[:1, :1])).shape == (1, 1, 3)
+
+
+def test_grain_is_taken_out_by_the_equation(monkeypatch):
+    pixels = noise(7, (5, 6)) // 4
+    c = pixels.astype(float)
+    for _ in range(2):
+        far = [np.linalg.norm(c[y, x + 1] - c[y, x]) for y in range(5) for x in range(5)]
+        m, after = sum(far) / len(far), np.zeros_like(c)
+        for y, x in itertools.product(range(5), range(6)):
+            near = [c[min(max(y + dy, 0), 4), min(max(x + dx, 0), 5)] for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+            w = [math.exp(-2 * np.linalg.norm(other - c[y, x]) / m) for other in near]
+            after[y, x] = sum(a * b for a, b in zip(w, near, strict=True)) / sum(w)
+        c = np.round(after)
+    assert np.abs(calm(torch.tensor(pixels)).numpy() - c).max() <= 1
+    whole = calm(torch.tensor(pixels))
+    monkeypatch.setattr("nerveseg.clicks.grain._BAND", 13)  # bands of two rows; the mean contrast is then that of some rows
+    assert np.abs(calm(torch.tensor(pixels)).int().numpy() - whole.int().numpy()).mean() < 4

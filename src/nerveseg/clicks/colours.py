@@ -6,15 +6,19 @@ apart by two histograms,
     f(c) ∝ Σ λq² over the pixels of colour c,    g(c) ∝ Σ λ(1 − q)²,
 
 and the odds q/(1 − q) are multiplied by (f/g)ʷ there, as far as a walk comes to the seeds. The q that comes out makes the histograms once
-more. It is the colour model of interactive segmentation (Rother, Kolmogorov and Blake 2004), soft, and local by λ.
+more. Parts that a label would have by its colours alone, with none that it has without, stay as they were. It is the colour model of
+interactive segmentation (Rother, Kolmogorov and Blake 2004), soft, and local by λ.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int16, Int32
+from jaxtyping import Bool, Float, Int16, Int32
+from scipy import ndimage as _ndimage  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +28,8 @@ from nerveseg.masks.upsample import NOTHING, resample
 
 __all__ = ["told"]
 
+ndimage: Any = _ndimage
+
 _AROUND = 3  # tokens on each side that λ is a mean over
 _EVERYWHERE = 0.02  # what is added to λ, so that the rest of the picture has a say
 _REACHED = 30.0  # times h, at most 1: colours count where a walk comes to the seeds at all, and nowhere else
@@ -31,7 +37,7 @@ _ROUNDS = 2
 _WIDTH = 0.7  # of the histograms' smoothing, in bins
 _UNSEEN = 1e-6  # share of a histogram that is spread over all colours
 _LEAST = 1e-4  # q is kept this far from 0 and 1
-_PIXELS = 1 << 16  # of larger pictures, as many pixels make the histograms
+_PIXELS = 1 << 15  # of larger pictures, as many pixels make the histograms
 
 
 def told(P: Float[Tensor, "n k"], grid: tuple[int, int], reach: Reach, codes: Int16[Tensor, "H W"], weight: float) -> Odds:
@@ -41,45 +47,65 @@ def told(P: Float[Tensor, "n k"], grid: tuple[int, int], reach: Reach, codes: In
         P: with seeds, the columns that are shown.
         grid: (h, w) of its tokens.
         reach: of the seeds.
-        codes: from `nerveseg.masks.odds.bins`.
+        codes: the colours of the picture's pixels, from `nerveseg.masks.odds.bins`.
         weight: w ≥ 0. Larger: colours count more.
 
-    Cost O(65536) a label, whatever the picture's size.
+    Cost O(32768) a label, whatever the picture's size.
     """
     step = math.ceil(math.sqrt(codes.numel() / _PIXELS))
     seen = codes[step // 2 :: step, step // 2 :: step]
-    size, flat = (seen.shape[0], seen.shape[1]), seen.flatten().int()
-    labels = list(reach.labels)
-    maps, total = P[:, labels].cpu().T.unflatten(1, grid), P.sum(1).cpu().view(1, *grid)
-    h = reach.H[:, :-1].cpu().T.unflatten(1, grid)
-    around = F.avg_pool2d(h, 2 * _AROUND + 1, stride=1, padding=_AROUND, count_include_pad=False)
-    near = (h * _REACHED).clamp_(0, 1)
-    shares = (resample(maps, size) / resample(total, size).clamp_min(NOTHING)).clamp_(_LEAST, 1 - _LEAST).flatten(1)
-    local, felt = (resample(part, size).flatten(1) for part in (around + _EVERYWHERE, near))
-    tables = {label: _table(q, at, by, flat, weight) for label, q, at, by in zip(labels, shares, local, felt, strict=True)}
-    return Odds(codes, tables, dict(zip(labels, near, strict=True)))
+    size = (seen.shape[0], seen.shape[1])
+    P, H = P.cpu(), reach.H[:, :-1].cpu()
+
+    def fine(columns: Float[Tensor, "n c"]) -> Float[Tensor, "c H W"]:
+        return resample(columns.T.unflatten(1, grid), size)
+
+    labels, total = torch.tensor(reach.labels), fine(P.sum(1, keepdim=True)).clamp_min_(NOTHING)
+    around = F.avg_pool2d(H.T.unflatten(1, grid), 2 * _AROUND + 1, stride=1, padding=_AROUND, count_include_pad=False)
+    local = resample(around + _EVERYWHERE, size)
+    q, felt = (fine(P[:, labels]) / total).clamp_(_LEAST, 1 - _LEAST), fine(H).mul_(_REACHED).clamp_(0, 1)
+    tables, after = _tables(q, local, felt, seen.int(), weight)
+    best, at = P.max(dim=1, keepdim=True)
+    rival = fine(torch.where(at == labels, P.scatter(1, at, 0).amax(1, keepdim=True), best)) / total
+    near = felt * ~_apart(after * (1 - q) > rival * (1 - after), q > rival)
+    return Odds(codes, dict(zip(reach.labels, tables, strict=True)), dict(zip(reach.labels, near, strict=True)))
 
 
-def _table(
-    q: Float[Tensor, " p"], local: Float[Tensor, " p"], felt: Float[Tensor, " p"], codes: Int32[Tensor, " p"], weight: float
-) -> Float[Tensor, " b"]:
-    """w·ln(f/g) by colour."""
-    start, table = torch.logit(q), q.new_zeros(BINS**3)
+def _tables(
+    q: Float[Tensor, "l y x"], local: Float[Tensor, "l y x"], felt: Float[Tensor, "l y x"], codes: Int32[Tensor, "y x"], weight: float
+) -> tuple[Float[Tensor, "l b"], Float[Tensor, "l y x"]]:
+    """w·ln(f/g) by colour, and the q that comes of it."""
+    start, tables, after, smoothing = torch.logit(q), q.new_zeros(len(q), BINS**3), q, _smoothing()
+    places = codes + torch.arange(len(q), dtype=torch.int32).view(-1, 1, 1) * BINS**3
     for _ in range(_ROUNDS):
-        f, g = (_histogram(local * part.square(), codes) for part in (q, 1 - q))
-        table = (f / g).log_().mul_(weight)
-        q = torch.sigmoid(start + felt * table[codes])
-    return table
+        f, g = (_histograms(local * part.square(), places, smoothing) for part in (after, 1 - after))
+        tables = f.div_(g).log_().mul_(weight)
+        after = torch.sigmoid(start + felt * tables.flatten()[places])
+    return tables, after
 
 
-def _histogram(weights: Float[Tensor, " p"], codes: Int32[Tensor, " p"]) -> Float[Tensor, " b"]:
+def _apart(has: Bool[Tensor, "l y x"], had: Bool[Tensor, "l y x"]) -> Bool[Tensor, "l y x"]:
+    """Islands: parts that a label has only by its colours, and a pixel more on every side of them."""
+    beside = np.zeros((3, 3, 3), bool)
+    beside[1] = True  # labels lie in planes that do not touch
+    number, count = ndimage.label(has.numpy(), beside)
+    part = torch.from_numpy(number)
+    joined = torch.zeros(count + 1, dtype=torch.bool)
+    joined[part[has & had].long()] = True
+    kept = joined[part]
+    return (F.max_pool2d((has & ~kept).float(), 3, stride=1, padding=1) > 0) & ~kept
+
+
+def _histograms(weights: Float[Tensor, "l y x"], places: Int32[Tensor, "l y x"], smoothing: Float[Tensor, "to of"]) -> Float[Tensor, "l b"]:
     """The share of each colour, smoothed along red, green and blue, nowhere 0."""
-    counts, smoothing = torch.bincount(codes, weights, BINS**3).float().view(BINS, BINS, BINS), _smoothing()
-    for _ in range(3):  # each turn smooths the first axis and brings the next one to its place
-        counts = (smoothing @ counts.flatten(1)).view(BINS, BINS, BINS).permute(1, 2, 0)
+    count = len(weights)
+    counts = torch.bincount(places.flatten(), weights.flatten(), count * BINS**3).float().view(count, BINS, BINS, BINS)
+    for _ in range(3):  # each turn smooths the first axis of a cube and brings the next one to its place
+        counts = (smoothing @ counts.flatten(2)).view(count, BINS, BINS, BINS).permute(0, 2, 3, 1)
+    counts = counts.flatten(1)
     # The last is for a label that has no pixel at all.
-    counts = counts.flatten() + counts.sum() * (_UNSEEN / BINS**3) + NOTHING
-    return counts / counts.sum()
+    counts = counts + counts.sum(1, keepdim=True) * (_UNSEEN / BINS**3) + NOTHING
+    return counts / counts.sum(1, keepdim=True)
 
 
 def _smoothing() -> Float[Tensor, "to of"]:

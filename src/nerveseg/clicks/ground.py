@@ -12,6 +12,7 @@ from jaxtyping import Float, Int16, Int64
 from torch import Tensor
 
 from nerveseg.clicks.edges import colours, edged
+from nerveseg.clicks.grain import calm
 from nerveseg.clicks.options import BESIDE, EDGED, Options
 from nerveseg.clicks.visual import even
 from nerveseg.labels.base import Words
@@ -177,4 +178,4 @@ def _edged(given: Ground[Any]) -> Any:
 
 def _codes(given: Ground[Any]) -> Int16[Tensor, "H W"] | None:
     silent = given.picture is None or given.within or given.options.colours == 0 or not given.options.absorb
-    return None if silent or given.picture is None else bins(torch.tensor(given.picture.pixels))
+    return None if silent or given.picture is None else bins(calm(torch.tensor(given.picture.pixels)))

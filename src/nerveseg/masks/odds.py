@@ -23,7 +23,7 @@ class Odds:
     Attributes:
         codes: (H, W) the bin of each pixel's colour, from `bins`.
         tables: label → (BINS³,) t_l, the logarithm of the factor by colour.
-        near: label → (h, w), from 0 to 1, how much of it counts, on a token grid; where it is 0 nothing changes.
+        near: label → (h, w), from 0 to 1, how much of it counts, on any grid over the picture; where it is 0 nothing changes.
     """
 
     codes: Int16[Tensor, "H W"]
@@ -38,10 +38,11 @@ class Odds:
     def factors(self, device: torch.device) -> dict[int, Float[Tensor, "H W"]]:
         """The factors of all labels that have one. Cost O(l·H·W)."""
         size = (self.codes.shape[0], self.codes.shape[1])
+        codes = self.codes.int()
         found: dict[int, Tensor] = {}
         for label, table in self.tables.items():
             near = functional.interpolate(self.near[label][None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-            found[label] = near.mul_(table[self.codes.int()]).exp_().to(device)
+            found[label] = near.mul_(table[codes]).exp_().to(device)
         return found
 
 

@@ -81,9 +81,11 @@ def _totals(
 ) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
     """Σ_c Ũ_c and Σ_c o_c·Ũ_c."""
     plain = resample(P.sum(0, keepdim=True), size)
-    total = plain
+    if not factors:
+        return plain, plain
+    total = plain.clone()
     for c, factor in factors.items():
-        total = total + resample(P[c : c + 1], size) * (factor - 1)
+        total.addcmul_(resample(P[c : c + 1], size), factor - 1)
     return plain, total
 
 
