@@ -131,8 +131,8 @@ def stages(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int, ba
         taken, results = best(lambda words=words: segmenter([jpeg] * batch, words, batch=batch), repeat, segmenter)
         taken, result = taken / batch, results[-1]
         shares = ", ".join(f"{name} {100 * part / taken:.1f} %" for name, part in result.seconds.items() if part >= 0.0005 * taken)
-        lines.append(f"| {count} | {total:.2f} | {taken:.2f} | {taken / total:.3f} | {shares} |")
-    passes = ", ".join(f"{name} {part:.2f} s" for name, part in bare.items())
+        lines.append(f"| {count} | {total:.3f} | {taken:.3f} | {taken / total:.2f} | {shares} |")
+    passes = ", ".join(f"{name} {part:.3f} s" for name, part in bare.items())
     return "\n".join([*lines, "", f"Batch {batch}. Bare passes: {passes}. {memory(segmenter)} {machine(segmenter)}", ""])
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from nerveseg.errors import OptionError
+from nerveseg.backbones.together import foreseen
+from nerveseg.errors import OptionError, PictureError
 from nerveseg.segmenter import Segmenter
 from nerveseg.world import scenes
 
@@ -47,6 +51,54 @@ def test_pictures_of_one_size_make_one_pass(mini, pictures, monkeypatch):
     seen = counted(mini, monkeypatch)
     mini.encode_many(pictures)
     assert sorted(seen) == [("clip", 1), ("clip", 2), ("clip", 2), ("unet", 1), ("unet", 2), ("unet", 2)]
+
+
+def test_a_picture_is_resized_once_a_size(mini, pictures, monkeypatch):
+    asked, real = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *given, **named: asked.append(size) or real(self, size, *given, **named))
+    alone = [mini.encode(picture) for picture in pictures]
+    once = sorted(asked)
+    asked.clear()
+    together = mini.encode_many(pictures)
+    assert once
+    assert sorted(asked) == once
+    assert [one.picture.made for one in together] == [None] * len(pictures)  # an encoding that is kept holds no tensors of a pass
+    for one, other in zip(together, alone, strict=True):
+        assert one.picture.sha256 == other.picture.sha256
+
+
+def test_alone_a_picture_is_resized_for_the_graph_while_the_label_network_is_at_work(mini, pictures, monkeypatch):
+    where, real = [], Image.Image.resize
+
+    def resize(self, size, *given, **named):
+        where.append((size, threading.current_thread() is threading.main_thread()))
+        return real(self, size, *given, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    encoding = mini.encode(pictures[0])
+    assert encoding.picture.made is None
+    assert sorted(main for _, main in where) == [False, True]
+    assert len({size for size, _ in where}) == 2
+
+
+def test_what_fails_while_foreseen_fails_where_it_is_done(mini, pictures):
+    def stage(_item, _networks):
+        raise OptionError("Got no stage.")
+
+    with foreseen(mini.networks, pictures[0], stage):
+        pass
+
+
+def test_files_and_bytes_are_read_in_their_order_and_the_first_bad_one_is_named(mini, pictures, tmp_path):
+    files = []
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+        files.append(tmp_path / f"{number}.png" if number % 2 else (tmp_path / f"{number}.png").read_bytes())
+    for one, picture in zip(mini.encode_many(files), pictures, strict=True):
+        assert np.array_equal(one.picture.pixels, picture)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=r"bad\.png"):
+        mini.encode_many([files[0], tmp_path / "bad.png", tmp_path / "not there.png"])
 
 
 def test_a_call_takes_pictures_in_batches(mini, pictures):

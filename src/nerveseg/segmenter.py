@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from nerveseg import backbones, clicks, transition
 from nerveseg import recipe as recipes
 from nerveseg.backbones.memory import enough
 from nerveseg.backbones.place import device_and_dtype
-from nerveseg.backbones.together import answered
+from nerveseg.backbones.together import answered, foreseen
 from nerveseg.backbones.turns import InTurns
 from nerveseg.clicks import Correction, Seed
 from nerveseg.deciding import Digests, Labelling, Watch, decided, logits_of
@@ -32,6 +33,7 @@ from nerveseg.labels._asking import Ask, Texts, UntrainedWord
 from nerveseg.labels._visual import token_vectors
 from nerveseg.labels.base import Features, Scores, Words
 from nerveseg.picture import Picture, load, tiles
+from nerveseg.picture.several import apart, several
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation
 from nerveseg.transition import Heads, TiledHeads, Transition
@@ -204,20 +206,26 @@ class Segmenter:
             raise OptionError(
                 f"Got {len(own)} seeds for {len(pictures)} pictures. Accepted is one a picture. Leave them out for the recipe's."
             )
-        read = [self._read(picture) for picture in pictures]
+        read = several(self._read, pictures) if apart(pictures) else [self._read(picture) for picture in pictures]
+        seen = [loaded.keeping() for loaded, _ in read]
         if len(read) < 2 or isinstance(self.networks, InTurns):
             ready = [backbones.shared(self.networks, self.recipe.needs_twice) for _ in read]
         else:
             with enough(), torch.inference_mode():
                 ready = answered(
                     self.networks,
-                    [(loaded, seed) for (loaded, _), seed in zip(read, own, strict=True)],
+                    list(zip(seen, own, strict=True)),
                     [
                         lambda item, networks: self._features(item[0], networks, item[1], None),
                         lambda item, networks: self._heads(item[0], networks, item[1], None),
                     ],
                 )
-        return [self._encode(*one, shared, seed, None, None, None) for one, shared, seed in zip(read, ready, own, strict=True)]
+        made = (
+            self._encode(picture, watch, shared, seed, None, None, None)
+            for picture, (_, watch), shared, seed in zip(seen, read, ready, own, strict=True)
+        )
+        # An encoding that is kept holds no tensor that a network was given.
+        return [dataclasses.replace(encoding, picture=loaded) for encoding, (loaded, _) in zip(made, read, strict=True)]
 
     def _read(self, picture: Any, watch: Watch | None = None) -> tuple[Picture, Watch]:
         watch = watch or Watch()
@@ -234,12 +242,20 @@ class Segmenter:
         features: Features | None,
         heads: Heads | TiledHeads | None,
     ) -> Encoding:
+        seen = loaded.keeping() if loaded.made is None else loaded
         with enough(), torch.inference_mode():
-            with watch("label network"):
-                kept = self._features(loaded, shared, seed, noise) if features is None else features
+            with watch("label network"), self._ahead(seen, shared, alone=not seen.made and features is None and heads is None):
+                kept = self._features(seen, shared, seed, noise) if features is None else features
             with watch("graph network"):
-                heads = self._heads(loaded, shared, seed, noise) if heads is None else heads
+                heads = self._heads(seen, shared, seed, noise) if heads is None else heads
         return Encoding(loaded, kept, heads, self.recipe, watch.seconds)
+
+    def _ahead(self, seen: Picture, shared: Mapping[str, Any], *, alone: bool) -> AbstractContextManager[None]:
+        """Resize for the graph's network while the label source's is at work, where nothing was made of the picture yet."""
+        graph = self.recipe.graph
+        if not alone or graph is None or not graph.module.needs or isinstance(shared, InTurns):
+            return nullcontext()
+        return foreseen(shared, seen, lambda picture, networks: self._heads(picture, networks, None, None))
 
     def decode(
         self,

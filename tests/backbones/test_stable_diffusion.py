@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
@@ -61,6 +62,18 @@ def test_layers_come_in_the_order_of_a_pass(diffusion, tiny_diffusion):
         for handle in handles:
             handle.remove()
         assert tuple(order) == model.layers
+
+
+def test_the_networks_modules_are_walked_once(diffusion, pixels, monkeypatch):
+    fresh = dataclasses.replace(diffusion, _kept={})
+    first = fresh.attention(pixels, t=100)
+
+    def refuse(*_given, **_named):
+        pytest.fail("the modules were walked again")
+
+    monkeypatch.setattr(diffusion.unet, "named_modules", refuse)
+    for one, other in zip(first, fresh.attention(pixels, t=100), strict=True):
+        assert torch.equal(one.keys, other.keys)
 
 
 def test_layers_are_found_by_index_and_by_path_and_returned_as_asked(diffusion, pixels):

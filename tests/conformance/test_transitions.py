@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from nerveseg import registry
 from nerveseg.errors import OptionError
 from nerveseg.transition import Heads, build
+from nerveseg.transition.affinity import Affinity
 
 KERNELS = registry.names("kernels")
 PAIRINGS = ("qk", "kk", "qq")
@@ -39,6 +42,28 @@ def test_a_kernel_declares_what_it_is(kernel):
         (field,) = [field for field in registry.knobs(module.Options) if field.name == module.sharpness]
         assert field.metadata["high"] is not None, "neighbours searches between the knob's ends"
     assert hasattr(module, "features" if module.low_rank else "rows")
+
+
+def test_rows_of_several_heads_are_those_of_each(kernel):
+    """On an accelerator all heads come at once, each with its own sharpness; a low-rank kernel gets one at a time."""
+    module = registry.load("kernels", kernel)
+    if module.low_rank:
+        return
+    heads, _ = make()
+    options = [module.Options()] * 3
+    if module.sharpness:
+        options = [dataclasses.replace(module.Options(), **{module.sharpness: number}) for number in (0.7, 2.0, 5.0)]
+    A, B = module.prepare(heads.queries, heads.keys, heads.grid, module.Options())
+    pairs = [module.prepare(Q, K, heads.grid, module.Options()) for Q, K in zip(heads.queries, heads.keys, strict=True)]
+    assert torch.equal(A, torch.stack([pair[0] for pair in pairs]))
+    assert torch.equal(B, torch.stack([pair[1] for pair in pairs]))
+    alone = [module.rows(left @ right.mT, own) for (left, right), own in zip(pairs, options, strict=True)]
+    at_once = Affinity(module, module.Options(), A, B)
+    if module.sharpness:
+        at_once = at_once.sharp([0.7, 2.0, 5.0])
+    rows, stuck = at_once.rows(slice(None))
+    torch.testing.assert_close(rows, torch.stack([one for one, _ in alone]), rtol=1e-6, atol=1e-7)
+    assert (stuck is None) == all(one is None for _, one in alone)
 
 
 @pytest.mark.parametrize("keep", [None, 3])

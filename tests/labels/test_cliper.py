@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 
 import pytest
@@ -22,6 +24,29 @@ def opts(**more):
 
 def encoded(clip, picture, options):
     return cliper.encode(cliper.look(picture, {"clip": clip}, options), {"clip": clip}, options)
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_together_are_layers_one_by_one(clip, picture, text, words, monkeypatch, faithful, dtype):
+    """All at once is what an accelerator does, one by one what a CPU does; scores as well as embeddings."""
+    half = dataclasses.replace(clip, model=copy.deepcopy(clip.model).to(dtype))
+    options = opts(faithful=faithful)
+    alone = encoded(half, picture, options)
+    asked = words(text, (0, 1, 2, 3), text[:0])
+    before = cliper.score(alone, asked, {}, options).values
+    monkeypatch.setattr(cliper, "_together", lambda layers, _device: [slice(0, 2), slice(2, layers)])
+    together = encoded(half, picture, options)
+    torch.testing.assert_close(together.embeddings, alone.embeddings, rtol=1e-6, atol=1e-6 if dtype == torch.float32 else 2e-2)
+    assert torch.equal(together.attention, alone.attention)
+    torch.testing.assert_close(cliper.score(alone, asked, {}, options).values, before, rtol=1e-6, atol=1e-6)
+
+
+def test_a_row_that_the_clamp_empties_stays_whatever_the_dtype():
+    A = torch.full((1, 3, 3), 1.0)  # all alike: nothing is above its column's mean
+    for dtype in (torch.float32, torch.float16):
+        M = cliper._regularise(A.clone(), torch.empty_like(A), torch.empty(1, 3, 3, dtype=dtype))
+        assert torch.equal(M, torch.eye(3, dtype=dtype)[None])
 
 
 def by_hand(clip, activations, *, faithful):

@@ -127,3 +127,26 @@ def test_sampling_looks_at_the_nearest_pixels_alone(size):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     with pytest.raises(OptionError, match="bilinear, nearest"):
         sampled(source, size, how="bicubic")
+
+
+def test_a_picture_that_keeps_gives_one_tensor_a_size_and_the_same_values():
+    plain = picture(40, 60)
+    kept = plain.keeping()
+    for size in ((28, 42), (14, 14)):
+        first = to_tensor(kept, size)
+        assert to_tensor(kept, size) is first
+        assert torch.equal(first, to_tensor(plain, size))
+    assert to_tensor(kept, (14, 14), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) is not to_tensor(kept, (14, 14))
+    assert not torch.equal(to_tensor(kept, (14, 14), filter="box"), to_tensor(kept, (14, 14)))
+    assert plain.made is None
+
+
+@pytest.mark.parametrize(("mean", "std"), [(CLIP_MEAN, CLIP_STD), ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ((0.1, 0.7, 0.0), (1.0, 0.3, 0.2))])
+def test_every_byte_becomes_what_float32_arithmetic_makes_of_it(mean, std):
+    shot = load(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2))
+    by_hand = shot_values(shot).div(255.0).sub(torch.tensor(mean).view(3, 1, 1)).div(torch.tensor(std).view(3, 1, 1))
+    assert torch.equal(to_tensor(shot, (16, 16), mean, std), by_hand)
+
+
+def shot_values(shot):
+    return torch.from_numpy(shot.pixels.copy()).permute(2, 0, 1).float()

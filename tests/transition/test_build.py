@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from nerveseg import registry
 from nerveseg.errors import OptionError, RegistryError, ShapeError
 from nerveseg.transition import Folded, Gathered, Heads, Options, Thin, build
+from nerveseg.transition.affinity import groups
 from nerveseg.transition.kernels import exp, softmax
 from nerveseg.transition.spread import Streamed
+
+META = torch.device("meta")
 
 
 def make(grid=(5, 6), count=2, seed=0):
@@ -62,6 +65,60 @@ def test_beyond_the_memory_budget_rows_are_made_anew_with_the_same_result(monkey
     monkeypatch.setattr("nerveseg.transition.spread._BLOCK_CPU", 7 * 30)
     torch.testing.assert_close(streamed @ G, folded @ G, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(build(heads, G, kernel="exp").to_dense(), folded.to_dense())
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """All heads in one group, as on an accelerator."""
+
+    def set_groups():
+        for name in ("assemble", "stencil"):
+            monkeypatch.setattr(
+                f"nerveseg.transition.{name}.groups", lambda heads, *_, low_rank=False: groups(heads, META, low_rank=low_rank)
+            )
+
+    return set_groups
+
+
+@pytest.mark.parametrize("form", [{}, {"memory": 0.0}, {"keep": 5}, {"weights": torch.tensor([1.0, 0.0, 2.0])}, {"weights": "best"}])
+@pytest.mark.parametrize("pairing", ["qk", "kk"])
+@pytest.mark.parametrize("kernel", registry.names("kernels"))
+def test_all_heads_at_once_are_head_by_head(kernel, pairing, form, at_once):
+    """With the stuck rows that clamped kernels have; the reference is one group a head."""
+    heads, G = make(count=3)
+    heads.queries[:2, 4] = heads.keys[:2, 4] = -3.0 * heads.keys[:2].sum(dim=1)
+    if kernel == "cosine_raw":
+        heads = Heads(heads.queries.abs(), heads.keys.abs(), heads.grid)
+    alone = build(heads, G, kernel=kernel, pairing=pairing, **form)
+    at_once()
+    together = build(heads, G, kernel=kernel, pairing=pairing, **form)
+    assert together.stuck == alone.stuck
+    torch.testing.assert_close(together.weights, alone.weights, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(together.to_dense(), alone.to_dense(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(together @ G, alone @ G, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", ["mean", "best", "entropy"])
+@pytest.mark.parametrize("kernel", ["softmax", "exp", "power", "anchor"])
+def test_all_heads_at_once_are_as_sharp_as_head_by_head(kernel, weights, at_once):
+    heads, G = make((8, 9), count=4)
+    heads = Heads(heads.queries * torch.tensor([1.0, 0.2, 2.0, 1.0]).view(4, 1, 1), heads.keys, heads.grid)
+    alone = build(heads, G, kernel=kernel, neighbours=0.2, weights=weights)
+    at_once()
+    together = build(heads, G, kernel=kernel, neighbours=0.2, weights=weights)
+    # Each search may end anywhere within its half a percent; what the others do does not lead it elsewhere.
+    assert together.sharpness == pytest.approx(alone.sharpness, rel=0.02)
+    assert perplexity(together) == pytest.approx(perplexity(alone), rel=0.02)
+
+
+def test_a_search_for_many_heads_waits_once_a_step(at_once, monkeypatch):
+    heads, G = make((8, 9), count=6)
+    at_once()
+    waits, real = [], torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: waits.append(self.numel()) or real(self))
+    build(heads, G, kernel="exp", neighbours=0.2)
+    assert set(waits) == {6}
+    assert len(waits) <= 12  # a dozen steps at most, and one look at the weights
 
 
 @pytest.mark.parametrize("kernel", ["cosine", "power"])

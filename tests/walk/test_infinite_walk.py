@@ -82,6 +82,19 @@ def test_a_short_restart_still_reaches_the_tolerance(restart):
     assert error(result, walk.direct(S, G, 0.9)) <= result.bound <= 1e-4
 
 
+def test_a_step_brings_its_coefficients_to_the_host_at_once(monkeypatch):
+    S, G = picture()
+    S = Counting(S.to_dense())  # offers no start that is nearly the end
+    calls, real = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: calls.append(self.numel()) or real(self))
+    result = walk.infinite(S, G, 0.9)
+    # 2(j + 1) coefficients of both passes and one length in step j, and two numbers at the end.
+    inside = calls[:-1]
+    assert inside == [2 * (j + 1) + 1 for j in range(len(inside))]
+    assert calls[-1] == 2
+    assert 2 < len(inside) <= result.steps
+
+
 def test_where_krylov_is_lost_plain_iteration_takes_over(monkeypatch):
     """A cycle that leads nowhere must not keep the walk from its tolerance."""
 

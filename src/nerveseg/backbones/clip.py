@@ -18,6 +18,7 @@ from nerveseg.backbones import capture
 from nerveseg.backbones._prompts import averaged, cut
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
+from nerveseg.transition.host import sent
 
 __all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
 
@@ -115,11 +116,12 @@ class Clip:
             capture.outputs_of(hooked if attention else {}) as seen,
         ):
             output = tower.encoder(inputs_embeds=tower.pre_layrnorm(self._embed(pixels, grid, positions))).last_hidden_state
+        summed = self._attention_sums(seen, len(pixels), len(blocks) - 1) if attention else None
         return tuple(
             ClipActivations(
                 inputs=tuple(inputs[str(i)][b] for i in range(len(blocks))),
                 output=output[b],
-                attention=self._attention_sum(seen, b, len(blocks) - 1) if attention else None,
+                attention=None if summed is None else summed[b],
                 grid=grid,
             )
             for b in range(len(pixels))
@@ -134,26 +136,31 @@ class Clip:
     def _embed(self, pixels: Tensor, grid: tuple[int, int], positions: str) -> Tensor:
         embeddings = self.model.vision_model.embeddings
         weight = embeddings.patch_embedding.weight
-        patches = embeddings.patch_embedding(pixels.to(weight.device, weight.dtype)).flatten(2).transpose(1, 2)
+        patches = embeddings.patch_embedding(sent(pixels, weight.device, weight.dtype)).flatten(2).transpose(1, 2)
         token = embeddings.class_embedding.to(weight.dtype).expand(len(pixels), 1, -1)
         return torch.cat([token, patches], dim=1) + resize_positions(embeddings.position_embedding.weight, grid, positions)
 
-    def _attention_sum(self, seen: dict[str, Tensor], b: int, blocks: int) -> Float[Tensor, "H m m"]:
+    def _attention_sums(self, seen: dict[str, Tensor], count: int, blocks: int) -> list[Float[Tensor, "H m m"]]:
         if not blocks:
             raise WeightsError(
                 "Got a CLIP of one block. Accepted are two or more where attention is asked for. Choose another label source."
             )
-        # Two H × m × m buffers for all blocks: new ones for each (38 MB in ViT-L/14) would take longer than what is computed in them.
-        total, maps = torch.empty(0), torch.empty(0)
+        # One picture at a time on a CPU, where H × m × m (38 MB in ViT-L/14) is more than its caches hold; all of them elsewhere.
+        step = 1 if self.device.type == "cpu" else count
+        return [total for first in range(0, count, step) for total in self._attention_sum(seen, slice(first, first + step), blocks)]
+
+    def _attention_sum(self, seen: dict[str, Tensor], part: slice, blocks: int) -> Float[Tensor, "b H m m"]:
+        # Three buffers for all blocks: new ones for each would take longer than what is computed in them.
+        total, logits, maps = torch.empty(0), torch.empty(0), torch.empty(0)
         for i in range(blocks):
-            Q, K = (capture.split_heads(seen[f"{name}.{i}"][b : b + 1], self.heads) for name in ("q_proj", "k_proj"))
+            Q, K = (_heads(seen[f"{name}.{i}"][part], self.heads) for name in ("q_proj", "k_proj"))
             if i == 0:
-                total = Q.new_zeros(self.heads, Q.shape[1], Q.shape[1])
-                maps = torch.empty_like(total)
-            torch.bmm(Q / math.sqrt(Q.shape[-1]), K.mT, out=maps)
-            maps.sub_(maps.amax(-1, keepdim=True)).exp_()
-            total.addcdiv_(maps, maps.sum(-1, keepdim=True))
-        return total
+                total, logits, maps = (Q.new_empty(len(Q), Q.shape[1], Q.shape[1]) for _ in range(3))
+            torch.baddbmm(logits, Q, K.mT, beta=0, alpha=Q.shape[-1] ** -0.5, out=logits)
+            torch.softmax(logits, -1, out=maps if i else total)
+            if i:
+                total.add_(maps)
+        return total.view(-1, self.heads, *total.shape[1:])
 
     @torch.no_grad()
     def own_attention(self, x: Float[Tensor, "m D"]) -> Float[Tensor, "H m m"]:
@@ -186,11 +193,8 @@ class Clip:
             at: which block.
         """
         block = self.model.vision_model.encoder.layers[at]
-        values = block.self_attn.v_proj(block.layer_norm1(x))
-        if mixing is not None:
-            v = values.unflatten(-1, (self.heads, -1)).transpose(0, 1)
-            values = (mixing.to(v.dtype) @ v).transpose(0, 1).flatten(1)
-        y = block.self_attn.out_proj(values)
+        v = self.values(x, at=at)
+        y = self.joined(v if mixing is None else mixing.to(v.dtype) @ v, at=at)
         if residual:
             y = x + y
         if ffn:
@@ -198,7 +202,18 @@ class Clip:
         return y
 
     @torch.no_grad()
-    def project(self, y: Float[Tensor, "m D"]) -> Float[Tensor, "m E"]:
+    def values(self, x: Float[Tensor, "*L m D"], *, at: int = -1) -> Float[Tensor, "*L H m d"]:
+        """Values of the last block, or another, on LN1(x), a head each."""
+        block = self.model.vision_model.encoder.layers[at]
+        return block.self_attn.v_proj(block.layer_norm1(x)).unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    @torch.no_grad()
+    def joined(self, v: Float[Tensor, "*L H m d"], *, at: int = -1) -> Float[Tensor, "*L m D"]:
+        """The output projection O of a block over its heads, mixed by whatever attention."""
+        return self.model.vision_model.encoder.layers[at].self_attn.out_proj(v.transpose(-3, -2).flatten(-2))
+
+    @torch.no_grad()
+    def project(self, y: Float[Tensor, "*L m D"]) -> Float[Tensor, "*L m E"]:
         """LN_post, then the visual projection, on every token (both were trained on the class token alone); float32, not normalised."""
         return self.model.visual_projection(self.model.vision_model.post_layernorm(y)).float()
 
@@ -247,6 +262,12 @@ class Clip:
             return ()
         texts = {string: string.strip().lower() for string in strings}
         return tuple(string for string, text in texts.items() if text not in known and not known.issuperset(text.split()))
+
+
+def _heads(x: Float[Tensor, "b m D"], heads: int) -> Float[Tensor, "bH m d"]:
+    """Part a projection into float32 heads, those of all pictures side by side."""
+    parted = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return parted.to(torch.float32, memory_format=torch.contiguous_format).flatten(0, 1).contiguous()
 
 
 def attention(left: Float[Tensor, "H m d"], right: Float[Tensor, "H m d"]) -> Float[Tensor, "H m m"]:

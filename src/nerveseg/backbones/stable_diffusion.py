@@ -19,6 +19,7 @@ from nerveseg.backbones.text_tower import TextTower
 from nerveseg.errors import OptionError, ShapeError, WeightsError
 from nerveseg.picture import geometry
 from nerveseg.picture.load import Picture
+from nerveseg.transition.host import sent
 
 __all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
 
@@ -123,8 +124,11 @@ class StableDiffusion:
         return self._named(".attn2")
 
     def _named(self, ending: str) -> tuple[str, ...]:
-        found = [name for name, _ in self.unet.named_modules() if name.endswith(ending)]
-        return tuple(sorted(found, key=lambda name: _ORDER.index(name.split(".", 1)[0])))
+        # Found once: the U-Net does not change, and a walk over its modules costs as much as launching a tenth of its pass.
+        if ending not in self._kept:
+            found = [name for name, _ in self.unet.named_modules() if name.endswith(ending)]
+            self._kept[ending] = tuple(sorted(found, key=lambda name: _ORDER.index(name.split(".", 1)[0])))
+        return self._kept[ending]
 
     def depth(self, layer: str) -> int:
         """How often the latent is halved before a layer of the U-Net sees it: 0 is the finest grid."""
@@ -220,7 +224,7 @@ class StableDiffusion:
         """
         self._check_sides(pixels)
         config = self.vae.config
-        found = self.vae.encode(pixels.to(self.device, self.unet.dtype)).latent_dist
+        found = self.vae.encode(sent(pixels, self.device, self.unet.conv_in.weight.dtype)).latent_dist
         shift = getattr(config, "shift_factor", None) or 0.0
         return Latents((found.mode() - shift) * config.scaling_factor, found.std * config.scaling_factor)
 
@@ -246,7 +250,7 @@ class StableDiffusion:
                 f"Got noise of shape {tuple(noise.shape)}. Accepted is the latent's, {tuple(x_0.shape)}. Draw it in that shape."
             )
         kept = float(self.alphas[t])
-        return math.sqrt(kept) * x_0 + math.sqrt(1 - kept) * noise.to(x_0)
+        return math.sqrt(kept) * x_0 + math.sqrt(1 - kept) * sent(noise, x_0.device, x_0.dtype)
 
     @torch.no_grad()
     def attention(
@@ -331,7 +335,7 @@ class StableDiffusion:
         batch = max(len(prompts), len(x_t))
         with capture.outputs_of(hooked, stop=True) as seen, capture.stop_once_complete():
             self.unet(
-                x_t.expand(batch, -1, -1, -1), torch.tensor([t], device=self.device), encoder_hidden_states=prompts.expand(batch, -1, -1)
+                x_t.expand(batch, -1, -1, -1), torch.full((1,), t, device=self.device), encoder_hidden_states=prompts.expand(batch, -1, -1)
             )
 
         def heads(path: str, b: int) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,15 @@ of a picture is foreseen; the others (windows) are made as they come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from nerveseg.backbones.once import Once
+from nerveseg.picture.several import several
 
-__all__ = ["answered"]
+__all__ = ["answered", "foreseen"]
 
 Question = tuple[str, str, tuple[Any, ...], dict[str, Any]]
 """Network, pass, its arguments."""
@@ -58,16 +61,16 @@ def answered(
             an answer to each (arguments, knobs), or None for a pass that it makes one by one. A stage that turns to one that has not is
             not foreseen.
         items: pictures.
-        stages: functions of an item and the networks.
+        stages: functions of an item and the networks, safe beside each other up to their first pass.
 
     Returns:
         For each item the networks, with the answers in memory.
     """
     ready = [{name: Once(network) for name, network in networks.items()} for _ in items]
     groups: dict[Any, list[tuple[int, Question]]] = {}
-    for place, item in enumerate(items):
-        for stage in stages:
-            question = _question(networks, item, stage)
+    # A stage resizes its picture before it asks, which takes longer than all else here: several pictures at a time.
+    for place, questions in enumerate(several(lambda item: [_question(networks, item, stage) for stage in stages], items)):
+        for question in questions:
             if question is not None:
                 groups.setdefault(_key(question), []).append((place, question))
     for asked in groups.values():
@@ -76,6 +79,20 @@ def answered(
         for (place, (_, _, given, named)), result in zip(asked, results or (), strict=bool(results)):
             ready[place][kind].remember(name, given, named, result)
     return ready
+
+
+@contextlib.contextmanager
+def foreseen(networks: Mapping[str, Any], item: Any, stage: Callable[[Any, Mapping[str, Any]], Any]) -> Iterator[None]:
+    """Ask a stage in a thread, beside what the block does, what it will ask of a network: its picture is resized by then.
+
+    Args:
+        networks: kind → backbone.
+        item: a picture that keeps what is made of it.
+        stage: as in `answered`. What it raises is not heard here: it will raise it again.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_question, networks, item, stage)
+        yield
 
 
 def _question(networks: Mapping[str, Any], item: Any, stage: Callable[[Any, Mapping[str, Any]], Any]) -> Question | None:

@@ -92,8 +92,14 @@ def _apart(has: Bool[Tensor, "l y x"], had: Bool[Tensor, "l y x"]) -> Bool[Tenso
     part = torch.from_numpy(number)
     joined = torch.zeros(count + 1, dtype=torch.bool)
     joined[part[has & had].long()] = True
-    kept = joined[part]
-    return (F.max_pool2d((has & ~kept).float(), 3, stride=1, padding=1) > 0) & ~kept
+    islands = has & ~joined[part]
+    wide = islands.clone()
+    wide[..., 1:] |= islands[..., :-1]
+    wide[..., :-1] |= islands[..., 1:]
+    grown = wide.clone()
+    grown[:, 1:] |= wide[:, :-1]
+    grown[:, :-1] |= wide[:, 1:]
+    return grown & ~(has & ~islands)
 
 
 def _histograms(weights: Float[Tensor, "l y x"], places: Int32[Tensor, "l y x"], smoothing: Float[Tensor, "to of"]) -> Float[Tensor, "l b"]:

@@ -120,16 +120,20 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     def classes(embeddings: Tensor) -> Tensor:
         return base.probabilities(embeddings @ strings.T, words.groups, scale=options.scale, join=options.join)
 
-    select = _select(options, len(features.embeddings))
-    # Layer by layer: with hundreds of words all layers at once are fresh memory, which costs more than what is computed in it.
+    L = len(features.embeddings)
+    select = _select(options, L)
     total = s = torch.zeros(())
-    for layer, embeddings in enumerate(features.embeddings):
-        p = classes(embeddings) if features.windows is None else (classes(embeddings) + classes(features.windows[layer])) / 2
-        if layer == select:
-            s = p * (p >= options.attention_thr * p.amax(0))
-            p = s if options.faithful else p
-        total = total + p
-    mean = total / len(features.embeddings)
+    for some in _together(L, strings.device):
+        p = classes(features.embeddings[some])
+        if features.windows is not None:
+            p = (p + classes(features.windows[some])) / 2
+        if some.start <= select < some.stop:
+            chosen = p[select - some.start]
+            s = chosen * (chosen >= options.attention_thr * chosen.amax(0))
+            if options.faithful:
+                p = torch.cat([p[: select - some.start], s[None], p[select - some.start + 1 :]])
+        total = total + (p[0] if len(p) == 1 else p.sum(0))
+    mean = total / L
     attention = features.attention
     if attention is None:
         raise ShapeError("Got features without attention. Accepted are this source's own. Encode the picture with it.")
@@ -146,16 +150,19 @@ def regularised(A: Float[Tensor, "H m m"]) -> tuple[Float[Tensor, "H m m"], Floa
     return A, _regularise(A, torch.empty_like(A))
 
 
-def _regularise(A: Float[Tensor, "H m m"], M: Float[Tensor, "H m m"]) -> Float[Tensor, "H m m"]:
-    """One round of step 3, A and M overwritten: in ViT-L/14 they take 38 MB each, and 24 rounds of new ones cost three times as much."""
+def _regularise(A: Float[Tensor, "H m m"], M: Float[Tensor, "H m m"], into: Float[Tensor, "H m m"] | None = None) -> Float[Tensor, "H m m"]:
+    """One round of step 3, A and M overwritten: in ViT-L/14 they take 38 MB each, and 24 rounds of new ones cost three times as much.
+
+    Returns M, written into ``into`` where there is one, of any float dtype.
+    """
     A.div_(A.sum(-2, keepdim=True))
     A.div_(A.sum(-1, keepdim=True))
-    torch.add(A, A.mT, out=M).div_(2)
+    torch.add(A, A.mT, out=M)  # 2B: the rows are divided by their sums, so that the half need not be taken
     M.sub_(M.mean(-2, keepdim=True)).clamp_min_(0)
     sums = M.sum(-1, keepdim=True)
-    M.div_(sums.clamp_min(_TINY))
-    M.diagonal(dim1=-2, dim2=-1)[sums[..., 0] <= _TINY] = 1
-    return M
+    rows = torch.div(M, sums.clamp_min(2 * _TINY), out=M if into is None else into)
+    rows.diagonal(dim1=-2, dim2=-1).masked_fill_(sums[..., 0] <= 2 * _TINY, 1)
+    return rows
 
 
 def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Tensor, "L n E"], Float[Tensor, "n n"]]:
@@ -165,15 +172,26 @@ def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Ten
     L = len(x.inputs)
     A = x.attention.clone()
     M = torch.empty_like(A)
+    # What mixes values is rounded to their dtype as it is divided, but for the last, of which Ā is made.
+    rounded = M if x.inputs[0].dtype == M.dtype else torch.empty_like(M, dtype=x.inputs[0].dtype)
+    mixing = M
     for _ in range(1 if options.faithful else L):
-        _regularise(A, M)
+        mixing = _regularise(A, M)
     rows: list[Tensor] = []
-    for k in range(L):
-        if k and options.faithful:
-            _regularise(A, M)
-        y = clip.last_block(_entering(x, k, clip, options), M, residual=False, ffn=False)
-        rows.append(base.unit(clip.project(y))[1:])
-    return torch.stack(rows), M.mean(0)[1:, 1:].contiguous()
+    for some in _together(L, A.device):
+        v = clip.values(torch.stack([_entering(x, k, clip, options) for k in range(some.start, some.stop)]))
+        mixed = torch.empty(v.shape, device=v.device, dtype=v.dtype)
+        for k in range(some.start, some.stop):
+            if k and options.faithful:
+                mixing = _regularise(A, M, rounded if k < L - 1 else None)
+            torch.bmm(mixing.to(v.dtype), v[k - some.start], out=mixed[k - some.start])
+        rows.append(base.unit(clip.project(clip.joined(mixed)))[:, 1:])
+    return torch.cat(rows), M.mean(0)[1:, 1:].contiguous()
+
+
+def _together(layers: int, device: torch.device) -> list[slice]:
+    """Which layers go together: one by one on a CPU, where fresh memory costs more than what is computed in it, all of them elsewhere."""
+    return [slice(k, k + 1) for k in range(layers)] if device.type == "cpu" else [slice(0, layers)]
 
 
 def _entering(x: ClipActivations, k: int, clip: Clip, options: Options) -> Float[Tensor, "m D"]:

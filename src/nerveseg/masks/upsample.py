@@ -67,10 +67,10 @@ def shares(
     step = max(1, budget // (4 * max(1, size[0] * size[1])))
     for first in range(0, k, step):
         block = resample(P[first : first + step].float(), size)
-        if divide:
-            block = block / total
-        elif factors:
-            block = block * (before / total)
+        if divide or factors:
+            # Into itself, where it is not the caller's: as much fresh memory again takes as long as the division.
+            own = block if tuple(P.shape[1:]) != tuple(size) else torch.empty_like(block)
+            block = torch.div(block, total, out=own) if divide else torch.mul(block, before / total, out=own)
         for c in factors.keys() & range(first, first + len(block)):
             block[c - first] *= factors[c]
         yield first, block.masked_fill(empty, 1.0 / k) if somewhere else block

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Picture:
         orientation: the EXIF code it was stored with (1: as shown); already applied.
         notes: what was changed on the way in, one sentence each.
         path: the file that it was read from, absolute; None for one from memory.
+        made: what networks were given of it, by size and scale; None: nothing is kept (see `keeping`).
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -43,11 +44,16 @@ class Picture:
     orientation: int = 1
     notes: tuple[str, ...] = ()
     path: str | None = None
+    made: dict[Any, Any] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
+
+    def keeping(self) -> Picture:
+        """The same picture, which is resized once a size: for as long as it is encoded, since what it keeps takes more room than itself."""
+        return replace(self, made={})
 
     def to_pil(self) -> Image.Image:
         """The picture as an RGB PIL image (a copy)."""

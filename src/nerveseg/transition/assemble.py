@@ -15,9 +15,10 @@ from torch import Tensor
 from nerveseg import registry
 from nerveseg.errors import OptionError, ShapeError
 from nerveseg.transition import spread, weigh
-from nerveseg.transition.affinity import Affinity, prepared, solved
+from nerveseg.transition.affinity import Affinity, groups, prepared, solved
 from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
+from nerveseg.transition.host import numbers
 from nerveseg.transition.joined import TiledHeads, joined
 from nerveseg.transition.options import Options
 from nerveseg.transition.stencil import stencil
@@ -88,16 +89,17 @@ def _assemble(
         affinities, sharpness = _affinities(heads, options, kernel, kernel_options, room)
     entropies = weigh.head_entropies(affinities, G, heads.grid, options.entropy_share) if needs_entropy else None
     w = _weights(heads, options, entropies, given)
-    used = [head for head in range(len(affinities)) if float(w[head]) > 0]
-    # Only here: heads without weight go now, and the others as soon as they are folded.
-    affinities = [affinities[head] for head in used]
+    used = [head for head, weight in enumerate(numbers(w)) if weight > 0]
     spread_graph: Operator | None = None
     stuck = 0
     if options.beta > 0:
-        spread_graph, stuck = _spread(affinities, [float(w[head]) for head in used], options, room.of(used))
+        # Only here: heads without weight go now, and the others as soon as they are folded.
+        affinities, weights = _used(affinities, used, w)
+        spread_graph, stuck = _spread(affinities, weights, options, room.of(used))
+    affinities = []
     local = None
     if options.beta < 1:
-        local = stencil(heads, w, pairing=options.pairing, stay=options.stay, power=options.local_power)
+        local = stencil(heads, w, used=used, pairing=options.pairing, stay=options.stay, power=options.local_power)
     return Transition(spread_graph, local, options.beta, heads.grid, w, entropies, sharpness, stuck, kernel.stochastic or options.beta == 0)
 
 
@@ -106,14 +108,31 @@ def _affinities(
 ) -> tuple[list[Affinity], tuple[float, ...]]:
     affinities: list[Affinity] = []
     sharpness: list[float] = []
-    for head in range(heads.count):
-        affinity = prepared(heads, head, options.pairing, kernel, kernel_options)
+    for which in groups(range(heads.count), heads.queries.device, low_rank=kernel.low_rank):
+        affinity = prepared(heads, which, options.pairing, kernel, kernel_options)
         if options.neighbours is not None:
             guess = sharpness[-1] if sharpness else getattr(kernel_options, kernel.sharpness)
-            sharpness.append(solved(affinity, heads.grid, options.neighbours, guess))
-            affinity = dataclasses.replace(affinity, options=dataclasses.replace(kernel_options, **{kernel.sharpness: sharpness[-1]}))
-        affinities.append(affinity.thin(partial(room.at, head)) if kernel.low_rank else affinity)
+            found = solved(affinity, heads.grid, options.neighbours, guess)
+            affinity = affinity.sharp(found)
+            sharpness += found
+        affinities.append(affinity.thin(partial(room.at, which[0])) if kernel.low_rank else affinity)
     return affinities, tuple(sharpness)
+
+
+def _used(affinities: Sequence[Affinity], used: Sequence[int], w: Float[Tensor, " H"]) -> tuple[list[Affinity], list[Tensor]]:
+    """The heads that have weight, in their groups, and these weights."""
+    kept: list[Affinity] = []
+    weights: list[Tensor] = []
+    first = 0
+    for affinity in affinities:
+        count = len(affinity.left)
+        own = w[first : first + count]
+        places = [head - first for head in used if 0 <= head - first < count]
+        if places:
+            kept.append(affinity.of(places))
+            weights.append(own if len(places) == count else own[places])
+        first += count
+    return kept, weights
 
 
 def _weights(heads: Heads, options: Options, entropies: Tensor | None, given: Tensor | None) -> Float[Tensor, " H"]:
@@ -124,8 +143,8 @@ def _weights(heads: Heads, options: Options, entropies: Tensor | None, given: Te
     return weigh.from_entropies(entropies, float("inf") if options.weights == "best" else options.peakedness)
 
 
-def _spread(affinities: list[Affinity], weights: Sequence[float], options: Options, pair: tuple[Tensor, Tensor]) -> tuple[Operator, int]:
-    n = affinities[0].right.shape[0]
+def _spread(affinities: list[Affinity], weights: Sequence[Tensor], options: Options, pair: tuple[Tensor, Tensor]) -> tuple[Operator, int]:
+    n = affinities[0].right.shape[1]
     if options.keep is not None:
         return spread.keep(affinities, weights, options.keep)
     if affinities[0].kernel.low_rank:

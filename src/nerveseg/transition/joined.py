@@ -293,7 +293,7 @@ def joined(
         kept.append(dataclasses.replace(part, spread=None, stencil=None))
     return Transition(
         Joined(tuple(spreads), places) if spreads else None,
-        None if local is None else Gathered(columns(heads.grid).to(local.device), local.flatten(0, 1)),
+        None if local is None else Gathered(columns(heads.grid, local.device), local.flatten(0, 1)),
         options.beta,
         heads.grid,
         torch.stack([part.weights for part in kept]).mean(dim=0),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -59,8 +60,16 @@ class Gathered:
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns: O(n·m·k), with no n × m × k temporary."""
-        # A weighted bag of rows is exactly this product, and one pass: three times faster here than nine shifted addcmul.
-        return F.embedding_bag(self.indices, X.contiguous(), per_sample_weights=self.values, mode="sum")
+        # A weighted sum over bags of rows is exactly this product, and one pass: three times faster here than nine shifted addcmul.
+        columns, starts, weights = self._bags
+        bags: Any = torch.embedding_bag  # the friendlier form counts the bags anew in each of a walk's fifty products
+        return bags(X.contiguous(), columns, starts, per_sample_weights=weights)[0]
+
+    @cached_property
+    def _bags(self) -> tuple[Int[Tensor, " nm"], Int[Tensor, " n"], Float[Tensor, " nm"]]:
+        """Columns, where each row's begin, and their values."""
+        starts = torch.arange(0, self.indices.numel(), self.indices.shape[1], device=self.indices.device, dtype=self.indices.dtype)
+        return self.indices.flatten(), starts, self.values.flatten()
 
     @property
     def bytes(self) -> int:

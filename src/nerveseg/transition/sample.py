@@ -23,8 +23,8 @@ def sampled(grid: tuple[int, int], count: int, device: torch.device) -> Int[Tens
     return torch.arange(0, n, min(stride, n), device=device)
 
 
-def entropy(rows: Float[Tensor, "s n"]) -> Float[Tensor, " s"]:
+def entropy(rows: Float[Tensor, "*H s n"]) -> Float[Tensor, "*H s"]:
     """Entropy of each row in nats (12); 0·log 0 = 0, and negative entries of a row that is not stochastic count as 0."""
     tiny = torch.finfo(rows.dtype).tiny
     rows = rows.clamp(min=0)
-    return rows.clamp(min=tiny).log_().mul_(rows).sum(dim=1).neg_()
+    return rows.clamp(min=tiny).log_().mul_(rows).sum(dim=-1).neg_()

@@ -12,9 +12,9 @@ from torch import Tensor
 from nerveseg.transition.affinity import Affinity
 from nerveseg.transition.operators import Folded, Gathered, Thin
 
-__all__ = ["Room", "Streamed", "fold", "keep", "thin"]
+__all__ = ["Room", "Streamed", "fold", "height", "keep", "thin"]
 
-# Entries of one block of rows: 4 MiB of float32 stay in a core's cache, an accelerator wants more work at a time.
+# Entries of one block of rows, of all heads of a group: 4 MiB of float32 stay in a core's cache, an accelerator wants more work at a time.
 _BLOCK_CPU, _BLOCK_ELSEWHERE = 2**20, 2**26
 
 
@@ -23,12 +23,12 @@ class Streamed:
     """Σ_h w_h S_global⁽ʰ⁾ without a matrix: each product makes the rows anew, block by block.
 
     Args:
-        affinities: the heads that have weight.
-        weights: their w_h.
+        affinities: the heads that have weight, in their groups.
+        weights: their w_h, as many of a group as it has heads.
     """
 
     affinities: tuple[Affinity, ...]
-    weights: tuple[float, ...]
+    weights: tuple[Float[Tensor, " H"], ...]
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns: O(H·n²·d + n²·k) time, a block of rows of memory."""
@@ -44,38 +44,58 @@ class Streamed:
         return sum(tensors.values())
 
 
-def blocks(affinities: Sequence[Affinity], weights: Sequence[float]) -> Iterator[tuple[slice, Float[Tensor, "b n"], int]]:
-    """Fold all heads, block of rows by block of rows: (which rows, Σ_h w_h of them, how many of them stay in place in some head)."""
-    n = affinities[0].right.shape[0]
-    device = affinities[0].right.device
-    size = max(1, (_BLOCK_CPU if device.type == "cpu" else _BLOCK_ELSEWHERE) // n)
+def height(affinities: Sequence[Affinity]) -> int:
+    """Rows of one block: as many as the device takes at a time of all heads of a group."""
+    entries = _BLOCK_CPU if affinities[0].left.device.type == "cpu" else _BLOCK_ELSEWHERE
+    return max(1, entries // (affinities[0].right.shape[1] * max(len(affinity.left) for affinity in affinities)))
+
+
+def blocks(
+    affinities: Sequence[Affinity], weights: Sequence[Float[Tensor, " H"]], into: Float[Tensor, "n n"] | None = None
+) -> Iterator[tuple[slice, Float[Tensor, "b n"], int]]:
+    """Fold all heads, block of rows by block of rows: (which rows, Σ_h w_h of them, how many of them stay in place in some head).
+
+    Args:
+        affinities: the heads that have weight, in their groups.
+        weights: their w_h.
+        into: where the rows are written; None makes them anew for each block.
+    """
+    n = affinities[0].right.shape[1]
+    size = height(affinities)
     for start in range(0, n, size):
         block = slice(start, min(start + size, n))
-        total: Tensor | None = None
-        stayed = torch.zeros(block.stop - start, device=device)
-        for affinity, weight in zip(affinities, weights, strict=True):
+        total = weights[0].new_empty(block.stop - start, n) if into is None else into[block]
+        stayed: Tensor | None = None
+        for place, (affinity, shares) in enumerate(zip(affinities, weights, strict=True)):
             rows, stuck = affinity.rows(block)
-            total = rows.mul_(weight) if total is None else total.add_(rows, alpha=weight)
+            _add(total, rows, shares, first=place == 0)
             if stuck is not None:
-                stayed += stuck * weight
-        if total is not None:
+                part = shares @ stuck.to(shares)
+                stayed = part if stayed is None else stayed + part
+        if stayed is not None:
             total.diagonal(start).add_(stayed)
-            # The round-off of H row sums, if left in, would grow by 1/(1 − α) in the walk.
-            yield block, total.div_(total.sum(dim=1, keepdim=True)), int((stayed > 0).sum())
+        # The round-off of H row sums, if left in, would grow by 1/(1 − α) in the walk.
+        yield block, total.div_(total.sum(dim=1, keepdim=True)), 0 if stayed is None else int((stayed > 0).sum())
 
 
-def fold(affinities: Sequence[Affinity], weights: Sequence[float]) -> tuple[Folded, int]:
+def _add(total: Float[Tensor, "b n"], rows: Float[Tensor, "H b n"], shares: Float[Tensor, " H"], *, first: bool) -> None:
+    """Add Σ_h w_h rows_h to the groups before, in one pass; the weights stay on their device."""
+    if len(rows) > 1:
+        total.view(-1).addmv_(rows.flatten(1).mT, shares, beta=0 if first else 1)
+    elif first:
+        torch.mul(rows[0], shares, out=total)
+    else:
+        total.addcmul_(rows[0], shares)
+
+
+def fold(affinities: Sequence[Affinity], weights: Sequence[Float[Tensor, " H"]]) -> tuple[Folded, int]:
     """Fold all heads into one n × n matrix: O(H·n²·d) time, n²·4 bytes. Returns it and the rows that stay in place."""
-    n = affinities[0].right.shape[0]
-    matrix = torch.empty(n, n, device=affinities[0].right.device)
-    stuck = 0
-    for block, rows, stayed in blocks(affinities, weights):
-        matrix[block] = rows
-        stuck += stayed
-    return Folded(matrix), stuck
+    n = affinities[0].right.shape[1]
+    matrix = weights[0].new_empty(n, n)
+    return Folded(matrix), sum(stayed for _, _, stayed in blocks(affinities, weights, matrix))
 
 
-def keep(affinities: Sequence[Affinity], weights: Sequence[float], count: int) -> tuple[Gathered, int]:
+def keep(affinities: Sequence[Affinity], weights: Sequence[Float[Tensor, " H"]], count: int) -> tuple[Gathered, int]:
     """Keep the ``count`` largest entries of each folded row, renormalised: O(H·n²·d) time, n·count·8 bytes."""
     indices: list[Tensor] = []
     values: list[Tensor] = []
@@ -120,7 +140,7 @@ class Room:
 
 
 def thin(
-    affinities: Sequence[Affinity], weights: Sequence[float], pair: tuple[Float[Tensor, "n r"], Float[Tensor, "n r"]]
+    affinities: Sequence[Affinity], weights: Sequence[Float[Tensor, " H"]], pair: tuple[Float[Tensor, "n r"], Float[Tensor, "n r"]]
 ) -> tuple[Thin, int]:
     """The thin pairs of all heads as one operator (20-22). Returns it and how many rows stay in place in some head.
 
@@ -131,10 +151,7 @@ def thin(
     """
     left, right = pair
     width = left.shape[1] // len(affinities)
-    scale = torch.cat([left.new_full((width,), weight) for weight in weights])
-    stay = left.new_zeros(left.shape[0])
-    for affinity, weight in zip(affinities, weights, strict=True):
-        if affinity.stuck is not None:
-            stay += affinity.stuck * weight
-    stuck = int((stay > 0).sum())
-    return Thin(left, right, scale, stay if stuck else None), stuck
+    scale = torch.cat(list(weights)).repeat_interleave(width)
+    parts = [affinity.stuck[0] * share for affinity, share in zip(affinities, weights, strict=True) if affinity.stuck is not None]
+    stay = torch.stack(parts).sum(dim=0) if parts else None
+    return Thin(left, right, scale, stay), 0 if stay is None else int((stay > 0).sum())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nerveseg.transition.affinity import paired
+from nerveseg.transition.affinity import groups, paired
 from nerveseg.transition.heads import Heads
+from nerveseg.transition.host import numbers
 from nerveseg.transition.lengths import lengths
 from nerveseg.transition.operators import Gathered
 
@@ -17,7 +20,9 @@ __all__ = ["columns", "stencil"]
 _FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
 
 
-def stencil(heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: float, power: float) -> Gathered:
+def stencil(
+    heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: float, power: float, used: Sequence[int] | None = None
+) -> Gathered:
     """Sum the local graphs of all heads, each row-normalised first, into one n × 9 stencil.
 
     Neighbours beyond the grid's edge are absent from the row and from its sum.
@@ -28,33 +33,37 @@ def stencil(heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: f
         pairing: "qk", "kk" or "qq".
         stay: ε > 0, weight of staying in place; larger: slower walk.
         power: exponent on max(cos, 0); larger: sharper edges.
+        used: the heads that have weight; None: those of ``weights`` above 0, which waits for the device.
 
     Cost: O(H·n·d).
     """
-    used = [head for head in range(heads.count) if float(weights[head]) > 0]
-    local = _cosines(heads, used, pairing).clamp_(min=0)
+    which = [head for head, weight in enumerate(numbers(weights)) if weight > 0] if used is None else list(used)
+    local = _cosines(heads, which, pairing).clamp_(min=0)
     if power != 1:
         local.pow_(power)
     local[:, 4] = stay
-    shares = weights[used].view(-1, 1, 1) / local.sum(dim=1)
+    shares = (weights if len(which) == len(weights) else weights[which]).view(-1, 1, 1) / local.sum(dim=1)
     total = local.mul_(shares[:, None]).sum(dim=0)
-    return Gathered(columns(heads.grid).to(weights.device), total.reshape(9, -1).mT.contiguous())
+    return Gathered(columns(heads.grid, weights.device), total.reshape(9, -1).mT.contiguous())
 
 
-def _cosines(heads: Heads, used: list[int], pairing: str) -> Float[Tensor, "H nine h w"]:
+def _cosines(heads: Heads, used: Sequence[int], pairing: str) -> Float[Tensor, "H nine h w"]:
     """Cosine of each token with its eight neighbours, 0 beyond the edge; plane 3(dy + 1) + dx + 1 holds the neighbour (dy, dx)."""
     out = torch.zeros(len(used), 9, *heads.grid, device=heads.queries.device)
     scales = torch.empty(2, len(used), *heads.grid, device=out.device)
-    for place, head in enumerate(used):
-        left, right = paired(heads, head, pairing)
-        for side, scale in zip((left, right), scales[:, place], strict=True):
-            torch.reciprocal(lengths(side).view(heads.grid), out=scale)
-        A, B = left.view(*heads.grid, -1), right.view(*heads.grid, -1)
+    done = 0
+    for which in groups(used, out.device):
+        left, right = paired(heads, which, pairing)
+        places = slice(done, done + len(which))
+        for side, scale in zip((left, right), scales[:, places], strict=True):
+            torch.reciprocal(lengths(side).view(-1, *heads.grid), out=scale)
+        A, B = left.view(-1, *heads.grid, heads.width), right.view(-1, *heads.grid, heads.width)
         for dy, dx in _FORWARD:
             here, there = _overlap(heads.grid, dy, dx)
             plane = 3 * (dy + 1) + dx + 1
-            out[place, plane][here] = forth = (A[here] * B[there]).sum(dim=-1)
-            out[place, 8 - plane][there] = forth if left is right else (A[there] * B[here]).sum(dim=-1)
+            out[places, plane, *here] = forth = (A[:, *here] * B[:, *there]).sum(dim=-1)
+            out[places, 8 - plane, *there] = forth if left is right else (A[:, *there] * B[:, *here]).sum(dim=-1)
+        done = places.stop
     for dy, dx in _FORWARD:
         here, there = _overlap(heads.grid, dy, dx)
         plane = 3 * (dy + 1) + dx + 1
@@ -71,15 +80,11 @@ def _overlap(grid: tuple[int, int], dy: int, dx: int) -> tuple[tuple[slice, slic
     return (down, near), (up, far)
 
 
-def columns(grid: tuple[int, int]) -> Int[Tensor, "n 9"]:
+def columns(grid: tuple[int, int], device: torch.device | None = None) -> Int[Tensor, "n 9"]:
     """Give the index of each token's nine neighbours in plane order; beyond the edge, where the weight is 0, the token itself."""
     height, width = grid
-    own = torch.arange(height * width).view(height, width)
-    y, x = torch.arange(height)[:, None], torch.arange(width)[None, :]
-    planes: list[Tensor] = []
-    for dy in (-1, 0, 1):
-        down = (y + dy >= 0) & (y + dy < height)
-        for dx in (-1, 0, 1):
-            inside = down & ((x + dx >= 0) & (x + dx < width))
-            planes.append(torch.where(inside, own + (dy * width + dx), own).flatten())
-    return torch.stack(planes, dim=1).int()
+    own = torch.arange(height * width, device=device)[:, None]
+    plane = torch.arange(9, device=device)
+    y, x = own // width + (plane // 3 - 1), own % width + (plane % 3 - 1)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return torch.where(inside, y * width + x, own).int()

@@ -11,19 +11,21 @@ from torch import Tensor
 
 from nerveseg.errors import OptionError, ShapeError
 from nerveseg.transition.affinity import Affinity
+from nerveseg.transition.host import numbers
 from nerveseg.transition.sample import entropy, sampled
+from nerveseg.transition.spread import height
 
 __all__ = ["from_entropies", "given", "head_entropies"]
 
-# Rows below which a share of them is not worth taking, and entries of one block.
-_LEAST_ROWS, _BLOCK = 256, 2**20
+# Rows below which a share of them is not worth taking.
+_LEAST_ROWS = 256
 
 
 def head_entropies(affinities: Sequence[Affinity], G: Float[Tensor, "n k"], grid: tuple[int, int], share: float) -> Float[Tensor, " H"]:
     """Estimate 𝓗⁽ʰ⁾, the mean entropy in nats of the rows of one global step Y⁽ʰ⁾ = S_global⁽ʰ⁾ G (12, 13).
 
     Args:
-        affinities: the heads.
+        affinities: all heads, in their groups.
         G: (n, k) float32, rows sum to 1.
         grid: (height, width) in tokens.
         share: share of the rows looked at, in (0, 1]; 1 takes all, and 256 rows are always looked at.
@@ -32,15 +34,15 @@ def head_entropies(affinities: Sequence[Affinity], G: Float[Tensor, "n k"], grid
     """
     n = grid[0] * grid[1]
     index = sampled(grid, max(_LEAST_ROWS, math.ceil(share * n)), G.device)
-    return torch.stack([_one(affinity, G, index) for affinity in affinities])
+    return torch.cat([_some(affinity, G, index) for affinity in affinities])
 
 
-def _one(affinity: Affinity, G: Float[Tensor, "n k"], index: Tensor) -> Float[Tensor, ""]:
+def _some(affinity: Affinity, G: Float[Tensor, "n k"], index: Tensor) -> Float[Tensor, " H"]:
     if affinity.kernel.low_rank:
         pair = affinity.thin()
-        return _mean_entropy(pair.left[index] @ (pair.right.mT @ G), None if pair.stuck is None else pair.stuck[index], G[index])
-    total = torch.zeros((), device=G.device)
-    size = max(1, _BLOCK // G.shape[0])
+        return _mean_entropy(pair.left[:, index] @ (pair.right.mT @ G), None if pair.stuck is None else pair.stuck[:, index], G[index])
+    total = torch.zeros(len(affinity.left), device=G.device)
+    size = height([affinity])
     for start in range(0, index.numel(), size):
         part = index[start : start + size]
         rows, stuck = affinity.rows(part)
@@ -48,8 +50,8 @@ def _one(affinity: Affinity, G: Float[Tensor, "n k"], index: Tensor) -> Float[Te
     return total
 
 
-def _mean_entropy(Y: Float[Tensor, "s k"], stuck: Tensor | None, stay: Float[Tensor, "s k"]) -> Float[Tensor, ""]:
-    return entropy(Y if stuck is None else torch.where(stuck[:, None], stay, Y)).mean()
+def _mean_entropy(Y: Float[Tensor, "H s k"], stuck: Tensor | None, stay: Float[Tensor, "s k"]) -> Float[Tensor, " H"]:
+    return entropy(Y if stuck is None else torch.where(stuck[..., None], stay, Y)).mean(dim=-1)
 
 
 def from_entropies(entropies: Float[Tensor, " H"], peakedness: float) -> Float[Tensor, " H"]:
@@ -68,9 +70,9 @@ def given(weights: Tensor, count: int) -> Float[Tensor, " H"]:
     """Check the weights that a caller brought, and scale them to sum 1."""
     if weights.shape != (count,):
         raise ShapeError(f"Got head weights of shape {tuple(weights.shape)}. Accepted is ({count},), one a head. Give one number a head.")
-    numbers = [float(weight) for weight in weights]
-    if not (all(math.isfinite(x) and x >= 0 for x in numbers) and sum(numbers) > 0):
+    each = numbers(weights)
+    if not (all(math.isfinite(x) and x >= 0 for x in each) and sum(each) > 0):
         raise OptionError(
-            f"Got the head weights {numbers}. Accepted are finite numbers ≥ 0 that are not all 0. Leave heads out with weight 0."
+            f"Got the head weights {each}. Accepted are finite numbers ≥ 0 that are not all 0. Leave heads out with weight 0."
         )
-    return torch.tensor([x / sum(numbers) for x in numbers])
+    return torch.tensor([x / sum(each) for x in each])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
+from nerveseg.transition.host import sent
 from nerveseg.walk.base import Outcome, StepMatrix, Walk, aligned, certified, geometric, is_stochastic, residual, settled, started
 
 __all__ = ["Options", "infinite", "solve"]
@@ -124,18 +125,16 @@ def _cycle(S: StepMatrix, P: Float[Tensor, "n k"], R: Float[Tensor, "n k"], opti
     guess: Callable[..., Tensor] = getattr(S, "precondition", _as_it_is)
     for j in range(room):
         Z = guess(basis[j].view_as(R), alpha)
-        w = torch.sub(Z, S @ Z, alpha=alpha).flatten()
-        length = _orthogonalise(basis[: j + 1], w, H[:, j])
-        basis[j + 1] = w / length if length > 0 else w
+        length = _orthogonalise(basis, j + 1, torch.sub(Z, S @ Z, alpha=alpha).flatten(), H[:, j])
         target = torch.zeros(j + 2, 1, dtype=torch.float64)
         target[0] = size
         y = _least_squares(H[: j + 2, : j + 1], target)
-        left = (target - H[: j + 2, : j + 1] @ y).to(device=R.device, dtype=R.dtype)
+        left = sent(target - H[: j + 2, : j + 1] @ y, R.device, R.dtype)
         history.append(min(history[-1], certified((basis[: j + 2].mT @ left).view_as(R), alpha)))
         # Aim below the tolerance: the true residual, taken afterwards, differs from this one by round-off.
         if alpha * history[-1] <= 0.9 * options.tolerance or length <= 1e-6:
             break
-    P.add_(guess((basis[: y.shape[0]].mT @ y.to(device=R.device, dtype=R.dtype)).view_as(R), alpha))
+    P.add_(guess((basis[: y.shape[0]].mT @ sent(y, R.device, R.dtype)).view_as(R), alpha))
 
 
 def _as_it_is(X: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
@@ -147,16 +146,24 @@ def _least_squares(A: Float[Tensor, "rows j"], b: Float[Tensor, "rows 1"]) -> Fl
     return linalg.lstsq(A, b).solution
 
 
-def _orthogonalise(basis: Float[Tensor, "j nk"], w: Float[Tensor, " nk"], column: Float[Tensor, " rows"]) -> float:
-    """Take the basis out of ``w`` in place and write the coefficients into a column of the Hessenberg matrix; returns the length left."""
+def _orthogonalise(basis: Float[Tensor, "rows nk"], count: int, w: Float[Tensor, " nk"], column: Float[Tensor, " rows"]) -> float:
+    """Take the first ``count`` rows of the basis out of ``w`` and make what is left, at unit length, the next row.
+
+    Writes the coefficients into a column of the Hessenberg matrix and returns the length that was left; ``w`` is overwritten.
+    """
+    inner: list[Tensor] = []
     for _ in range(2):
         # Classical Gram-Schmidt, twice is enough: one pass alone loses orthogonality in float32 near convergence.
-        inner = basis @ w
-        w.addmv_(basis.mT, inner, alpha=-1)
-        column[: basis.shape[0]] += inner.double().cpu()
-    length = float(w.square().sum().sqrt())
-    column[basis.shape[0]] = length
-    return length
+        inner.append(basis[:count] @ w)
+        w.addmv_(basis[:count].mT, inner[-1], alpha=-1)
+    length = w.square().sum().sqrt()
+    torch.div(w, length.clamp_min(torch.finfo(w.dtype).tiny), out=basis[count])
+    # All coefficients and the length come at once: each time that the host asks, the device runs dry.
+    found = torch.cat([*inner, length[None]]).cpu().double()
+    column[:count] += found[:count]
+    column[:count] += found[count:-1]
+    column[count] = found[-1]
+    return float(found[-1])
 
 
 def _plain(

@@ -22,6 +22,6 @@ class Options:
     """No knobs."""
 
 
-def rows(products: Float[Tensor, "b n"], options: Options) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"] | None]:
+def rows(products: Float[Tensor, "*H b n"], options: Options) -> tuple[Float[Tensor, "*H b n"], Bool[Tensor, "*H b"] | None]:
     """Clamp the cosines at 0 and divide by the row sums; a row without a positive cosine is stuck."""
     return normalised(products.clamp_(min=0))

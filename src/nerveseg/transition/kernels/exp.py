@@ -25,6 +25,6 @@ class Options:
     tau: float = knob(20.0, "τ: gain on the cosine; larger: sharper, 0 is uniform.", low=0, high=1e4)
 
 
-def rows(products: Float[Tensor, "b n"], options: Options) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"] | None]:
+def rows(products: Float[Tensor, "*H b n"], options: Options) -> tuple[Float[Tensor, "*H b n"], Bool[Tensor, "*H b"] | None]:
     """Normalise exp(τ·cos); torch's softmax takes the row maximum off first, so no τ overflows."""
-    return torch.softmax(products.mul_(options.tau), dim=1), None
+    return torch.softmax(products.mul_(options.tau), dim=-1), None

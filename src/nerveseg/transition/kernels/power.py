@@ -25,11 +25,11 @@ class Options:
     power: float = knob(8.0, "p: exponent on the clamped cosine; larger: sharper, 1 is the plain clamped cosine.", above=0, high=1e4)
 
 
-def rows(products: Float[Tensor, "b n"], options: Options) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"] | None]:
+def rows(products: Float[Tensor, "*H b n"], options: Options) -> tuple[Float[Tensor, "*H b n"], Bool[Tensor, "*H b"] | None]:
     """Normalise cos^p over positive cosines; a row without one is stuck."""
     # As exp(p·log cos) less its row maximum: 0.2^100 would underflow to a row of zeros.
-    made = torch.softmax(products.clamp_(min=0).log_().mul_(options.power), dim=1)
-    stuck = made[:, 0].isnan()
+    made = torch.softmax(products.clamp_(min=0).log_().mul_(options.power), dim=-1)
+    stuck = made[..., 0].isnan()
     if not bool(stuck.any()):
         return made, None
-    return made.masked_fill_(stuck[:, None], 0.0), stuck
+    return made.masked_fill_(stuck[..., None], 0.0), stuck

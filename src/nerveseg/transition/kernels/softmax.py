@@ -27,12 +27,12 @@ class Options:
 
 
 def prepare(
-    queries: Float[Tensor, "n d"], keys: Float[Tensor, "n d"], grid: tuple[int, int], options: Options
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    queries: Float[Tensor, "*H n d"], keys: Float[Tensor, "*H n d"], grid: tuple[int, int], options: Options
+) -> tuple[Float[Tensor, "*H n d"], Float[Tensor, "*H n d"]]:
     """Divide the queries by √d, as attention does."""
-    return queries * queries.shape[1] ** -0.5, keys
+    return queries * queries.shape[-1] ** -0.5, keys
 
 
-def rows(products: Float[Tensor, "b n"], options: Options) -> tuple[Float[Tensor, "b n"], Bool[Tensor, " b"] | None]:
+def rows(products: Float[Tensor, "*H b n"], options: Options) -> tuple[Float[Tensor, "*H b n"], Bool[Tensor, "*H b"] | None]:
     """Normalise exp(logits/T); torch's softmax takes the row maximum off first."""
-    return torch.softmax(products.div_(options.temperature), dim=1), None
+    return torch.softmax(products.div_(options.temperature), dim=-1), None
