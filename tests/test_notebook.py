@@ -72,10 +72,13 @@ def test_what_is_stored_is_what_comes_out(stored, ran):
             assert alike(ast.literal_eval(before["text/plain"]), ast.literal_eval(now["text/plain"]))
 
 
-def test_the_click_gives_the_rabbit_its_ear(ran):
+def test_the_clicks_give_the_rabbit_its_ear_and_the_airplane_its_tail(ran):
     (*_, (_, told), (_, segments)) = outputs(ran[0])
-    areas = {name: area for name, area, _ in ast.literal_eval(told["text/plain"])}
-    assert areas["rabbit"] > 1900  # 1,800 before the click
+    parts = ast.literal_eval(told["text/plain"])
+    assert len(parts) == 6
+    found = {name: (area, box) for name, area, box in parts}
+    assert found["rabbit"][1][1] < 75  # its top was at 83
+    assert found["airplane"][0] > 600  # 490 before
     assert [entry["label_id"] for entry in ast.literal_eval(segments["text/plain"])] == list(range(6))
     assert (ran[1] / "nerveseg-out" / "instances.json").is_file()
 
