@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import math
 
@@ -17,7 +18,9 @@ from nerveseg.clicks import Options, Seed, prepare, solved
 from nerveseg.clicks import colours as told_by
 from nerveseg.clicks.grain import calm
 from nerveseg.clicks.ground import Reach
+from nerveseg.masks import decide
 from nerveseg.masks.odds import BINS, bins
+from nerveseg.masks.patches import Patches
 from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.picture import load
 from nerveseg.segmenter import Segmenter
@@ -60,7 +63,7 @@ def histogram_by_loops(weights, codes):
 
 def test_the_tables_are_those_of_the_equations():
     P, reach = made(1)
-    codes = bins(torch.tensor(noise(1) // 64))
+    codes = bins(torch.tensor(noise(1) // 64 * 64))
     found = told_by.told(P, GRID, reach, codes, 0.5)
     flat = codes.flatten().tolist()
     h = reach.H[:, 0].view(1, *GRID)
@@ -68,20 +71,23 @@ def test_the_tables_are_those_of_the_equations():
     for y, x in itertools.product(*map(range, GRID)):
         around[0, y, x] = h[0, max(0, y - 3) : y + 4, max(0, x - 3) : x + 4].mean()
     local = resample(around, SIZE).flatten().double().numpy() + 0.02
-    felt = resample((30 * h).clamp(max=1), SIZE).flatten().double().numpy()
+    felt = (30 * resample(h, SIZE)).clamp(max=1).flatten().double().numpy()
     q = (resample(P[:, 1].view(1, *GRID), SIZE) / resample(P.sum(1).view(1, *GRID), SIZE)).flatten().double().numpy()
     start, table = np.log(q / (1 - q)), np.zeros(BINS**3)
     for _ in range(2):
         table = 0.5 * np.log(histogram_by_loops(local * q**2, flat) / histogram_by_loops(local * (1 - q) ** 2, flat))
         q = 1 / (1 + np.exp(-start - felt * table[flat]))
     assert np.allclose(found.tables[1].double().numpy()[flat], table[flat], atol=1e-4)
-    factor = found.factors(torch.device("cpu"))[1]
-    assert np.allclose(factor.flatten().double().numpy(), np.exp(felt * table[flat]), rtol=1e-3)
+    factor = found.of(1, torch.device("cpu"))
+    near = found.near[1].flatten().double().numpy()
+    assert 0 < (near != 0).mean() < 1  # parts by colours alone are left out
+    assert np.array_equal(near[near != 0], felt[near != 0].astype(np.float32))
+    assert np.allclose(factor.flatten().double().numpy(), np.exp(near * table[flat]), rtol=1e-3)
     # The odds of the label, and of no other against another, are multiplied by it.
     plain, odd = (torch.cat([block for _, block in shares(P.T.unflatten(1, GRID), SIZE, odds=one)]) for one in (None, found))
     assert torch.allclose(odd[1] / (1 - odd[1]), plain[1] / (1 - plain[1]) * factor, rtol=1e-3)
     assert torch.allclose(odd[0] * plain[2], odd[2] * plain[0], atol=1e-6)
-    assert np.allclose(odd[1].flatten().double().numpy(), q, atol=1e-4)
+    assert np.allclose(odd[1].flatten().double().numpy()[near != 0], q[near != 0], atol=1e-4)
 
 
 @given(st.integers(0, 60), st.sampled_from([(0,), (2,), (0, 2), (1, 2, 3)]), st.sampled_from([0.1, 0.5, 3.0]))
@@ -105,7 +111,7 @@ def test_a_picture_of_one_colour_says_nothing():
     P, reach = made(3)
     codes = bins(torch.full((*SIZE, 3), 90, dtype=torch.uint8))
     # f and g are the same, whatever their weights are.
-    factor = told_by.told(P, GRID, reach, codes, 0.5).factors(torch.device("cpu"))[1]
+    factor = told_by.told(P, GRID, reach, codes, 0.5).of(1, torch.device("cpu"))
     assert torch.allclose(factor, torch.ones(SIZE), atol=1e-5)
 
 
@@ -131,7 +137,7 @@ def test_large_pictures_are_read_by_fewer_pixels():
     large = np.kron(noise(4, (40, 50)), np.ones((20, 20, 1), np.uint8))
     fine, coarse = (told_by.told(P, GRID, reach, bins(torch.tensor(one)), 0.5) for one in (large[3::7, 3::7], large))
     assert float((fine.tables[1] - coarse.tables[1]).abs().max()) < 0.5
-    assert coarse.factors(torch.device("cpu"))[1].shape == (800, 1000)
+    assert coarse.of(1, torch.device("cpu")).shape == (800, 1000)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +212,7 @@ def test_parts_by_colours_alone_stay_as_they_were():
     ids = torch.cat([block for _, block in shares(P.T.unflatten(1, grid), (40, 80), odds=found)]).argmax(0)
     assert torch.equal(ids[:, :40] == 1, torch.tensor(pixels[:, :40, 0] == 200))
     assert int(ids[:, 40:].sum()) == 0
-    assert float(found.factors(torch.device("cpu"))[1][10:30, 52:76].sub(1).abs().max()) == 0
+    assert float(found.of(1, torch.device("cpu"))[10:30, 52:76].sub(1).abs().max()) == 0
 
 
 def test_grain_goes_and_edges_stay():
@@ -237,3 +243,41 @@ def test_grain_is_taken_out_by_the_equation(monkeypatch):
     whole = calm(torch.tensor(pixels))
     monkeypatch.setattr("nerveseg.clicks.grain._BAND", 13)  # bands of two rows; the mean contrast is then that of some rows
     assert np.abs(calm(torch.tensor(pixels)).int().numpy() - whole.int().numpy()).mean() < 4
+
+
+@pytest.mark.parametrize("rule", ["argmax", "floor", "class_max"])
+@pytest.mark.parametrize("background", [True, False])
+def test_patches_and_whole_maps_agree(monkeypatch, rule, background):
+    """Where labels that cannot win are left out, ids are those of all labels on all pixels."""
+    chance = torch.Generator().manual_seed(8)
+    grid, size, k = (12, 15), (61, 83), 40
+    scores = torch.nn.functional.interpolate(torch.randn(1, k, 4, 4, generator=chance), size=grid, mode="bicubic")[0]
+    P = (2 * scores).softmax(0)
+    H = torch.rand(180, 4, generator=chance) ** 3 / 3
+    H[:, -1] = 1 - H[:, :-1].sum(1)
+    shown = P if background else P[:-1]
+    most = tuple(sorted(P[:-1].argmax(0).flatten().bincount().topk(3).indices.tolist()))
+    reach = Reach(most, H)
+    found = told_by.told(shown.flatten(1).T, grid, reach, bins(torch.tensor(noise(8, size) // 128 * 128)), 5.0)
+    module = importlib.import_module("nerveseg.masks.decide")
+    monkeypatch.setattr(module, "_MANY", 1 << 40)
+    whole = decide(P, P, size, background=background, rule=rule, odds=found)
+    monkeypatch.setattr(module, "_MANY", 0)
+    monkeypatch.setattr("nerveseg.masks.patches._FEW", 1.0)
+    calls, real = [], Patches.winners
+    monkeypatch.setattr(Patches, "winners", lambda *given, **knobs: calls.append(1) or real(*given, **knobs))
+    assert float((decide(P, P, size, background=background, rule=rule, odds=found) != whole).float().mean()) < 1e-3
+    assert bool(calls) is (rule != "class_max")
+    assert not torch.equal(whole, decide(P, P, size, background=background, rule=rule))
+
+
+def test_many_labels_with_seeds_are_told_apart_a_few_at_a_time():
+    P, reach = made(9, tuple(range(4)))
+    codes = bins(torch.tensor(noise(9)))
+    together = told_by.told(P, GRID, reach, codes, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(told_by, "_TOGETHER", 3)
+        parted = told_by.told(P, GRID, reach, codes, 0.5)
+    for label in range(4):
+        assert torch.allclose(together.tables[label], parted.tables[label], atol=1e-5)
+        assert torch.allclose(together.near[label], parted.near[label])

@@ -37,6 +37,7 @@ _ROUNDS = 2
 _WIDTH = 0.7  # of the histograms' smoothing, in bins
 _UNSEEN = 1e-6  # share of a histogram that is spread over all colours
 _LEAST = 1e-4  # q is kept this far from 0 and 1
+_TOGETHER = 16  # labels: more of them save nothing, and thousands would fill the memory
 _PIXELS = 1 << 15  # of larger pictures, as many pixels make the histograms
 
 
@@ -60,15 +61,23 @@ def told(P: Float[Tensor, "n k"], grid: tuple[int, int], reach: Reach, codes: In
     def fine(columns: Float[Tensor, "n c"]) -> Float[Tensor, "c H W"]:
         return resample(columns.T.unflatten(1, grid), size)
 
-    labels, total = torch.tensor(reach.labels), fine(P.sum(1, keepdim=True)).clamp_min_(NOTHING)
-    around = F.avg_pool2d(H.T.unflatten(1, grid), 2 * _AROUND + 1, stride=1, padding=_AROUND, count_include_pad=False)
-    local = resample(around + _EVERYWHERE, size)
-    q, felt = (fine(P[:, labels]) / total).clamp_(_LEAST, 1 - _LEAST), fine(H).mul_(_REACHED).clamp_(0, 1)
-    tables, after = _tables(q, local, felt, seen.int(), weight)
+    total = fine(P.sum(1, keepdim=True)).clamp_min_(NOTHING)
     best, at = P.max(dim=1, keepdim=True)
-    rival = fine(torch.where(at == labels, P.scatter(1, at, 0).amax(1, keepdim=True), best)) / total
-    near = felt * ~_apart(after * (1 - q) > rival * (1 - after), q > rival)
-    return Odds(codes, dict(zip(reach.labels, tables, strict=True)), dict(zip(reach.labels, near, strict=True)))
+    second = P.scatter(1, at, 0).amax(1, keepdim=True)
+    tables: dict[int, Tensor] = {}
+    near: dict[int, Tensor] = {}
+    for first in range(0, len(reach.labels), _TOGETHER):
+        part = slice(first, first + _TOGETHER)
+        labels, h = torch.tensor(reach.labels[part]), H[:, part]
+        around = F.avg_pool2d(h.T.unflatten(1, grid), 2 * _AROUND + 1, stride=1, padding=_AROUND, count_include_pad=False)
+        local = resample(around + _EVERYWHERE, size)
+        q, felt = (fine(P[:, labels]) / total).clamp_(_LEAST, 1 - _LEAST), fine(h).mul_(_REACHED).clamp_(0, 1)
+        by_colour, after = _tables(q, local, felt, seen.int(), weight)
+        rival = fine(torch.where(at == labels, second, best)) / total
+        felt = felt * ~_apart(after * (1 - q) > rival * (1 - after), q > rival)
+        tables |= zip(reach.labels[part], by_colour, strict=True)
+        near |= zip(reach.labels[part], felt, strict=True)
+    return Odds(codes, tables, near)
 
 
 def _tables(

@@ -13,9 +13,9 @@ from nerveseg import registry
 from nerveseg.errors import ShapeError
 from nerveseg.masks.odds import Odds
 from nerveseg.masks.patches import Patches
-from nerveseg.masks.rules.base import ClassStats, class_stats, divides, least_of, line_of, threshold_of
+from nerveseg.masks.rules.base import ClassStats, Line, class_stats, divides, least_of, line_of, threshold_of
 from nerveseg.masks.strings import StringMaps
-from nerveseg.masks.upsample import BUDGET, check_maps, shares
+from nerveseg.masks.upsample import BUDGET, NOTHING, check_maps, resample, shares, totals
 
 __all__ = ["decide", "shown"]
 
@@ -103,12 +103,15 @@ def _contest(
 ) -> Winners:
     """How the largest value at each pixel is found: patch by patch where that is less work, else over all maps of the whole picture."""
     divide = divides(stage, chosen)
-    alone = refine is None and strings is None and odds is None and labels.device.type == "cpu"
+    alone = refine is None and strings is None and labels.device.type == "cpu" and (odds is None or len(odds.tables) < labels.shape[0])
     if alone and labels.shape[0] * size[0] * size[1] >= _MANY and Patches.fit(labels, divide=divide):
         patches = Patches(labels.float(), size, divide=divide)
         line = line_of(stage, stats, patches, chosen)
         if line is not None and patches.pay(line):
-            return lambda dropped: patches.winners(line, dropped, budget=budget)
+            if odds is None:
+                return lambda dropped: patches.winners(line, dropped, budget=budget)
+            if line.plain:
+                return _raised(patches, line, labels.float(), size, odds, budget, divide=divide)
 
     def blocks() -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
         return _blocks(labels, size, refine, strings, odds, budget, divide=divide)
@@ -133,6 +136,31 @@ def _contest(
         return ids, best
 
     return everywhere
+
+
+def _raised(
+    patches: Patches, line: Line, labels: Float[Tensor, "c h w"], size: tuple[int, int], odds: Odds, budget: int, *, divide: bool
+) -> Winners:
+    """Labels that have odds against the best of the others, which the same factor brings to the new sum: patches find it as ever."""
+    raised = torch.zeros(labels.shape[0], dtype=torch.bool)
+    factors = odds.factors(labels.device)
+    raised[list(factors)] = True
+
+    def winners(dropped: Bool[Tensor, " c"] | None) -> tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]:
+        before, total = (part[0].clamp_min(NOTHING) for part in totals(labels, size, factors))
+        ids, best = patches.winners(line, raised if dropped is None else raised | dropped, budget=budget)
+        best *= before / total
+        for c, factor in factors.items():
+            if dropped is not None and bool(dropped[c]):
+                continue
+            value = resample(labels[c : c + 1], size)[0].mul_(factor).div_(total)
+            value = value if divide else value.mul_(before)
+            better = (value > best) | ((value == best) & (ids > c))
+            ids.masked_fill_(better, c)
+            torch.where(better, value, best, out=best)
+        return ids, best
+
+    return winners
 
 
 def _small(ids: Int64[Tensor, "H W"], count: int, least: float) -> Bool[Tensor, " k"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,8 @@ __all__ = ["BINS", "Odds", "bins"]
 
 BINS = 24
 """Steps of red, of green and of blue that colours are told apart by."""
+
+_ROOM = 1 << 26  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +37,31 @@ class Odds:
         """Bytes held."""
         return self.codes.nbytes + sum(part.nbytes for part in (*self.tables.values(), *self.near.values()))
 
-    def factors(self, device: torch.device) -> dict[int, Float[Tensor, "H W"]]:
-        """The factors of all labels that have one. Cost O(l·H·W)."""
+    def of(self, label: int, device: torch.device) -> Float[Tensor, "H W"]:
+        """The factor of one label. Cost O(H·W)."""
         size = (self.codes.shape[0], self.codes.shape[1])
-        codes = self.codes.int()
-        found: dict[int, Tensor] = {}
-        for label, table in self.tables.items():
-            near = functional.interpolate(self.near[label][None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
-            found[label] = near.mul_(table[codes]).exp_().to(device)
-        return found
+        near = functional.interpolate(self.near[label][None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+        return near.mul_(self.tables[label][self.codes.int()]).exp_().to(device)
+
+    def factors(self, device: torch.device) -> Mapping[int, Float[Tensor, "H W"]]:
+        """Label → its factor; made once where all together take little memory, else each time that one is asked for."""
+        lazy = _Factors(self, device)
+        return dict(lazy) if 4 * self.codes.numel() * len(self.tables) <= _ROOM else lazy
+
+
+@dataclass(frozen=True, eq=False)
+class _Factors(Mapping[int, Tensor]):
+    odds: Odds
+    device: torch.device
+
+    def __getitem__(self, label: int) -> Tensor:
+        return self.odds.of(label, self.device)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.odds.tables)
+
+    def __len__(self) -> int:
+        return len(self.odds.tables)
 
 
 def bins(pixels: UInt8[Tensor, "H W 3"]) -> Int16[Tensor, "H W"]:

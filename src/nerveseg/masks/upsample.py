@@ -12,7 +12,7 @@ from torch.nn import functional
 from nerveseg.errors import ShapeError, StochasticError
 from nerveseg.masks.odds import Odds
 
-__all__ = ["BUDGET", "NOTHING", "between", "check_maps", "picked", "resample", "shares", "to_maps"]
+__all__ = ["BUDGET", "NOTHING", "between", "check_maps", "picked", "resample", "shares", "to_maps", "totals"]
 
 BUDGET = 1 << 24
 """Bytes that one block of upsampled maps may take (16 MiB); a rule holds three or four such blocks at a time. Blocks of 32 MiB and more
@@ -59,8 +59,8 @@ def shares(
         The id of the block's first class, and the block.
     """
     k = P.shape[0]
-    factors = {} if odds is None else odds.factors(P.device)
-    before, total = _totals(P.float(), size, factors)
+    factors: Mapping[int, Tensor] = {} if odds is None else odds.factors(P.device)
+    before, total = totals(P, size, factors)
     empty = total <= NOTHING
     somewhere = divide and bool(empty.any())  # rarely: then one pass less over every block
     total = total.clamp_min(NOTHING)
@@ -76,16 +76,16 @@ def shares(
         yield first, block.masked_fill(empty, 1.0 / k) if somewhere else block
 
 
-def _totals(
+def totals(
     P: Float[Tensor, "k h w"], size: tuple[int, int], factors: Mapping[int, Float[Tensor, "H W"]]
 ) -> tuple[Float[Tensor, "1 H W"], Float[Tensor, "1 H W"]]:
-    """Σ_c Ũ_c and Σ_c o_c·Ũ_c."""
-    plain = resample(P.sum(0, keepdim=True), size)
+    """Σ_c Ũ_c and Σ_c o_c·Ũ_c at each pixel, o_c being 1 where there is no factor; one and the same tensor without any."""
+    plain = resample(P.float().sum(0, keepdim=True), size)
     if not factors:
         return plain, plain
     total = plain.clone()
     for c, factor in factors.items():
-        total.addcmul_(resample(P[c : c + 1], size), factor - 1)
+        total.addcmul_(resample(P[c : c + 1].float(), size), factor - 1)
     return plain, total
 
 
@@ -102,8 +102,8 @@ def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"], odds: Odds | No
     size = (ids.shape[0], ids.shape[1])
     k, h, w = P.shape
     values = P.float()
-    factors = {} if odds is None else odds.factors(P.device)
-    total = _totals(values, size, factors)[1][0]
+    factors: Mapping[int, Tensor] = {} if odds is None else odds.factors(P.device)
+    total = totals(P, size, factors)[1][0]
     inside = (ids >= 0) & (ids < k)
     flat, first = values.flatten(), ids.clamp(0, k - 1) * (h * w)
     (top, bottom, down), (left, right, across) = between(h, size[0], P.device), between(w, size[1], P.device)

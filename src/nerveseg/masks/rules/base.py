@@ -80,6 +80,11 @@ class Line:
         start, gain, shift = (part.to(maps)[(..., *[None] * (maps.ndim - 1))] for part in (self.start, self.gain, self.shift))
         return (maps - start).mul_(gain).add_(shift)
 
+    @property
+    def plain(self) -> bool:
+        """Whether values are the maps themselves."""
+        return not bool(self.start.any()) and not bool(self.shift.any()) and bool((self.gain == 1).all())
+
     def of(self, classes: Int64[Tensor, " b"]) -> Line:
         """The lines of some classes."""
         return Line(self.start[classes], self.gain[classes], self.shift[classes])
