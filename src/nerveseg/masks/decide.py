@@ -15,7 +15,7 @@ from nerveseg.masks.odds import Odds
 from nerveseg.masks.patches import Patches
 from nerveseg.masks.rules.base import ClassStats, Line, class_stats, divides, least_of, line_of, threshold_of
 from nerveseg.masks.strings import StringMaps
-from nerveseg.masks.upsample import BUDGET, NOTHING, check_maps, resample, shares, totals
+from nerveseg.masks.upsample import BUDGET, NOTHING, Blocks, check_maps, resample, shares, totals
 
 __all__ = ["decide", "shown"]
 
@@ -77,7 +77,16 @@ def decide(
     stats = class_stats(labels, shown(G.detach(), background=background), background=background, scale=scale)
 
     least = least_of(stage, chosen) if background else 0.0
-    winners = _contest(stage, chosen, stats, labels, size, refine, strings, odds, budget, twice=least > 0)
+    divide = divides(stage, chosen)
+
+    def blocks() -> Blocks:
+        return _blocks(labels, size, refine, strings, odds, budget, divide=divide)
+
+    alone = refine is None and strings is None
+    winners = _by_patches(stage, chosen, stats, labels, size, odds, budget, divide=divide) if alone else None
+    if winners is None:
+        held = list(blocks()) if least and refine is not None else None  # refining twice would cost more than keeping the maps
+        winners = _everywhere(stage, chosen, stats, size, labels.device, blocks if held is None else lambda: held)
     ids, best = winners(None)
     if least:
         dropped = _small(ids, labels.shape[0], least)
@@ -88,40 +97,40 @@ def decide(
     return ids
 
 
-def _contest(
+def _by_patches(
     stage: Any,
     chosen: Any,
     stats: ClassStats,
     labels: Float[Tensor, "c h w"],
     size: tuple[int, int],
-    refine: Refine | None,
-    strings: StringMaps | None,
     odds: Odds | None,
     budget: int,
     *,
-    twice: bool,
+    divide: bool,
+) -> Winners | None:
+    """The largest value at each pixel patch by patch; None where that is no less work, or the rule is no line of each map by itself."""
+    raised = 0 if odds is None else len(odds.tables)
+    many = labels.shape[0] * size[0] * size[1] >= _MANY and labels.device.type == "cpu"
+    if not many or raised == labels.shape[0] or not Patches.fit(labels, divide=divide):
+        return None
+    patches = Patches(labels.float(), size, divide=divide)
+    line = line_of(stage, stats, patches, chosen)
+    if line is None or not (line.plain or odds is None) or not patches.pay(line):
+        return None
+    if odds is None:
+        return lambda dropped: patches.winners(line, dropped, budget=budget)
+    return _raised(patches, line, labels.float(), size, odds, budget, divide=divide)
+
+
+def _everywhere(
+    stage: Any, chosen: Any, stats: ClassStats, size: tuple[int, int], device: torch.device, blocks: Callable[[], Blocks]
 ) -> Winners:
-    """How the largest value at each pixel is found: patch by patch where that is less work, else over all maps of the whole picture."""
-    divide = divides(stage, chosen)
-    alone = refine is None and strings is None and labels.device.type == "cpu" and (odds is None or len(odds.tables) < labels.shape[0])
-    if alone and labels.shape[0] * size[0] * size[1] >= _MANY and Patches.fit(labels, divide=divide):
-        patches = Patches(labels.float(), size, divide=divide)
-        line = line_of(stage, stats, patches, chosen)
-        if line is not None and patches.pay(line):
-            if odds is None:
-                return lambda dropped: patches.winners(line, dropped, budget=budget)
-            if line.plain:
-                return _raised(patches, line, labels.float(), size, odds, budget, divide=divide)
+    """The largest value at each pixel, over all maps of the whole picture, block by block."""
 
-    def blocks() -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
-        return _blocks(labels, size, refine, strings, odds, budget, divide=divide)
-
-    held = list(blocks()) if twice and refine is not None else None  # refining twice would cost more than keeping the maps
-
-    def everywhere(dropped: Bool[Tensor, " c"] | None) -> tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]:
-        best = torch.full(size, -torch.inf, device=labels.device)
-        ids = torch.zeros(size, dtype=torch.int64, device=labels.device)
-        for first, maps in blocks() if held is None else held:
+    def winners(dropped: Bool[Tensor, " c"] | None) -> tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]:
+        best = torch.full(size, -torch.inf, device=device)
+        ids = torch.zeros(size, dtype=torch.int64, device=device)
+        for first, maps in blocks():
             values = stage.transform(maps, stats.part(first, maps.shape[0]), chosen)
             if dropped is not None:
                 values = values.masked_fill(dropped[first : first + len(maps), None, None], -torch.inf)
@@ -135,7 +144,7 @@ def _contest(
             best = torch.where(better, value, best)
         return ids, best
 
-    return everywhere
+    return winners
 
 
 def _raised(

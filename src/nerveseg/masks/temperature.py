@@ -9,7 +9,7 @@ not grow with their number: a first pass finds the largest share and the sum at 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,15 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import OptionError
-from nerveseg.masks.upsample import BUDGET
+from nerveseg.masks.upsample import BUDGET, Blocks
 
-__all__ = ["LEAST", "MOST", "Blocks", "check", "of", "sums", "tempered"]
+__all__ = ["LEAST", "MOST", "check", "of", "sums", "tempered"]
 
 LEAST, MOST = 0.05, 20.0
 """Temperatures lie between these: 0.9 against 0.1 is 1 against nothing at the one, and 0.53 against 0.47 at the other."""
-
-Blocks = Iterable[tuple[int, Float[Tensor, "c H W"]]]
-"""The id of a block's first class, and its shares; all classes once."""
 
 _TINY = torch.finfo(torch.float32).tiny
 

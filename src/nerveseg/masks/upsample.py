@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,11 +12,14 @@ from torch.nn import functional
 from nerveseg.errors import ShapeError, StochasticError
 from nerveseg.masks.odds import Odds
 
-__all__ = ["BUDGET", "NOTHING", "between", "check_maps", "picked", "resample", "shares", "to_maps", "totals"]
+__all__ = ["BUDGET", "NOTHING", "Blocks", "between", "check_maps", "picked", "resample", "shares", "to_maps", "totals"]
 
 BUDGET = 1 << 24
 """Bytes that one block of upsampled maps may take (16 MiB); a rule holds three or four such blocks at a time. Blocks of 32 MiB and more
 are fresh memory from the system every time, which made hundreds of labels take twice as long."""
+
+Blocks = Iterable[tuple[int, Float[Tensor, "c H W"]]]
+"""The id of a block's first class, and its maps; all classes once."""
 
 NOTHING = 1e-12
 """Below this the labels have no probability at a pixel, and a quotient would be noise."""
