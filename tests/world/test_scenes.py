@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from nerveseg.errors import OptionError
-from nerveseg.world import scenes, sheet, textures
+from nerveseg.world import captions, scenes, sheet, textures
 from nerveseg.world.names import GLYPHS, NAMES, STUFF, THINGS
 
 
@@ -69,3 +71,49 @@ def test_textures_fill_any_size(stuff, size):
     drawn = textures.draw(stuff, np.random.default_rng(0), size)
     assert drawn.shape == (*size, 3)
     assert 0 <= drawn.min() <= drawn.max() <= 255
+
+
+FIRST = {"train": "c278d4842ccdf5ae", "val": "7eea5decc5bdc833", "test": "c23c66ea89de8afb"}
+
+
+@pytest.mark.parametrize("split", scenes.SPLITS)
+def test_the_first_world_is_drawn_as_ever(split):
+    digest = hashlib.sha256()
+    for index in range(6):
+        scene = scenes.render(split, index, world=1)
+        for part in (scene.picture.tobytes(), scene.mask.tobytes(), repr((scene.names, scene.caption)).encode()):
+            digest.update(part)
+    scene = scenes.render(split, 7, (64, 80), (1, 2))
+    digest.update(scene.picture.tobytes() + scene.caption.encode())
+    assert digest.hexdigest()[:16] == FIRST[split]
+
+
+def test_the_second_world_tells_of_what_is_there_in_words_of_its_own():
+    known = captions.vocabulary()
+    for index in range(12):
+        scene = scenes.render("val", index, (96, 128), world=2)
+        again = scenes.render("val", index, (96, 128), world=2)
+        assert np.array_equal(scene.picture, again.picture)
+        assert (scene.caption, scene.foil) == (again.caption, again.foil)
+        assert {NAMES[i] for i in np.unique(scene.mask)} == set(scene.names)
+        assert scene.told
+        assert set(scene.told) <= set(scene.names)
+        assert set(f"{scene.caption} {scene.foil}".replace(",", "").split()) <= known
+        assert scene.foil != scene.caption
+
+
+def test_worlds_and_splits_share_no_scene():
+    pictures = [scenes.render(split, 0, (64, 64), (0, 0), world=world).picture for world in scenes.WORLDS for split in scenes.SPLITS]
+    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 400), (256, 320)])
+def test_the_second_world_has_any_size(size):
+    scene = scenes.render("test", 1, size, world=2)
+    assert scene.picture.shape == (*size, 3)
+    assert scene.mask.shape == size
+
+
+def test_an_unknown_world_is_refused():
+    with pytest.raises(OptionError, match="Accepted are 1, 2"):
+        scenes.render("val", 0, world=3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from nerveseg.errors import WeightsNotFound
 from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
-from nerveseg.world.train import clip, diffusion, export, loop, tokenizer, vae, watch
+from nerveseg.world.train import classic, clip, diffusion, export, loop, tokenizer, vae, watch
 
 
 def test_every_word_of_the_world_is_one_token_and_others_fall_apart(tmp_path):
@@ -52,10 +53,36 @@ def test_the_losses_of_clip_see_words_and_no_mask(tmp_path):
     words = tokenizer.save(tmp_path)
     model = clip.build(len(words))
     batch = loop.pictures(0, 4, (48, 48), (1, 2))
-    blind = [scenes.Scene(scene.picture, scene.mask * 0, scene.names, scene.caption) for scene in batch]
+    blind = [scenes.Scene(scene.picture, scene.mask * 0, scene.names, scene.caption, scene.told) for scene in batch]
     for one, two in zip(clip.losses(model, words, batch, 0).items(), clip.losses(model, words, blind, 0).items(), strict=True):
         assert one[0] == two[0]
         assert torch.equal(one[1], two[1])
+
+
+def test_the_classic_clip_learns_by_its_class_token_alone(tmp_path):
+    words = tokenizer.save(tmp_path, classic.WORLD)
+    assert all(len(words.tokenize(word)) == 1 for word in tokenizer.words(classic.WORLD))
+    model = classic.build(len(words))
+    batch = loop.pictures(0, 4, (48, 48), (1, 2), classic.WORLD)
+    blind = [dataclasses.replace(scene, mask=scene.mask * 0) for scene in batch]
+    bias = torch.tensor(-4.0)
+    for kept in (0.5, 1.0):
+        one, two = (classic.losses(model, bias, words, scenes_of, 0, kept) for scenes_of in (batch, blind))
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    sum(one.values()).backward()
+    last = model.vision_model.encoder.layers[-1].mlp.fc2.weight.grad
+    assert last is not None
+    assert bool(last.isfinite().all())
+
+
+@pytest.mark.slow
+def test_a_moment_of_classic_training_gives_a_clip_that_loads(tmp_path):
+    classic.train(tmp_path, minutes=1e-4)
+    words = tokenizer.save(tmp_path / "again", classic.WORLD)
+    model = classic.build(len(words)).from_pretrained(tmp_path / "classic")
+    seen = classic.watch(model, words, loop.Ema(model), count=3)
+    assert set(seen) == {"retrieval", "foils", "words", "patches_right", "thing_patches_right"}
+    assert all(0 <= value <= 1 for value in seen.values())
 
 
 def test_area_under_the_curve_of_hand_made_affinities():

@@ -17,6 +17,7 @@ app = typer.Typer(help="The embedded world: drawn scenes with exact masks, and t
 
 # Of the minutes: the autoencoder is done early; CLIP decides the labels; the diffusion half is still improving when it stops.
 _PARTS = {"vae": 0.1, "clip": 0.35, "diffusion": 0.55}
+_ALONE = {"classic": 1.0}  # on the second world, not part of the pair yet: trained where it is asked for, for all of the minutes
 
 
 @app.command()
@@ -27,8 +28,13 @@ def render(
     index: Annotated[
         list[int] | None, typer.Option("--index", "-i", min=0, help="Number of the scene; may be given more than once.")
     ] = None,
-    things: Annotated[str, typer.Option(metavar="FEWEST,MOST", help="How many things a scene has.")] = "1,4",
+    things: Annotated[
+        str | None, typer.Option(metavar="FEWEST,MOST", help="How many kinds of thing a scene has. Left out: the world's own.")
+    ] = None,
     size: Annotated[str | None, typer.Option(metavar="HEIGHTxWIDTH", help="Pixels. Left out: the split's own sizes in turn.")] = None,
+    world: Annotated[
+        int, typer.Option(help="1: flat glyphs on textures. 2: light, shadow, crowds, attributes, up to 256 x 320 pixels.")
+    ] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for NAME.png, NAME.mask.png and NAME.txt.")] = Path("nerveseg-world"),
 ) -> None:
     """Draw scenes: the picture, the mask (pixel = place in the list of names), and the caption with the names below it."""
@@ -38,12 +44,12 @@ def render(
     from nerveseg.masks.palette import voc_palette
     from nerveseg.world import scenes
 
-    few, most = _pair(things, ",", "--things")
+    count = _pair(things, ",", "--things") if things else None
     frame = _pair(size, "x", "--size") if size else None
     folder(out)
     for number in index or [0]:
-        scene = scenes.render(split, number, frame, (few, most))
-        stem = out / f"{split}-{number:05d}"
+        scene = scenes.render(split, number, frame, count, world=world)
+        stem = out / (f"{split}-{number:05d}" if world == 1 else f"world{world}-{split}-{number:05d}")
         Image.fromarray(scene.picture).save(stem.with_suffix(".png"), optimize=True)
         mask = Image.fromarray(scene.mask)
         mask.putpalette(voc_palette().tobytes())
@@ -58,7 +64,10 @@ def train(
     *,
     folder: Annotated[Path, typer.Option("--folder", "-f", help="Checkpoints, logs and the result; a run that is there goes on.")],
     minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training in all, earlier runs in the folder included.")] = 240.0,
-    part: Annotated[list[str] | None, typer.Option("--part", help="vae, clip or diffusion; left out: all, in this order.")] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", help="vae, clip or diffusion; left out: all, in this order. Or classic, a CLIP trained by its class token."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Left out: all.")] = None,
 ) -> None:
     """Train the embedded pair from captions alone: stop it and run it again, it goes on.
@@ -67,10 +76,11 @@ def train(
     """
     import logging
 
+    shares = {**_PARTS, **_ALONE}
     wanted = part or list(_PARTS)
     for name in wanted:
-        if name not in _PARTS:
-            raise OptionError(f"Got --part {name!r}. Accepted are {', '.join(_PARTS)}. Choose one of them.")
+        if name not in shares:
+            raise OptionError(f"Got --part {name!r}. Accepted are {', '.join(shares)}. Choose one of them.")
     from nerveseg.cli._places import folder as made
 
     made(folder)
@@ -80,10 +90,10 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    for name in (known for known in _PARTS if known in wanted):
-        note(f"{minutes * _PARTS[name]:.1f} minutes in all", style="cyan", lead=name)
-        import_module(f"nerveseg.world.train.{name}").train(folder, minutes * _PARTS[name])
-    if all((folder / f"{name}-run" / "checkpoint.pt").is_file() for name in _PARTS):
+    for name in (known for known in shares if known in wanted):
+        note(f"{minutes * shares[name]:.1f} minutes in all", style="cyan", lead=name)
+        import_module(f"nerveseg.world.train.{name}").train(folder, minutes * shares[name])
+    if not set(wanted) <= set(_ALONE) and all((folder / f"{name}-run" / "checkpoint.pt").is_file() for name in _PARTS):
         from nerveseg.world.train.export import export
 
         export(folder, folder / "embedded")

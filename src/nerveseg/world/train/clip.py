@@ -20,7 +20,7 @@ from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
 from nerveseg.world.train import loop, tokenizer
 
-__all__ = ["build", "dense", "losses", "train"]
+__all__ = ["build", "dense", "embed_words", "groups", "losses", "normalised", "train"]
 
 TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "an image of a {}", "a drawing of a {}", "a scene with a {}")
 
@@ -85,7 +85,7 @@ def train(folder: Path, minutes: float) -> None:
     words = tokenizer.save(folder / "clip")
     model = build(len(words))
     ema = loop.Ema(model, 0.9985)
-    optimiser = torch.optim.AdamW(_groups(model), lr=1e-3, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(groups(model), lr=1e-3, betas=(0.9, 0.98))
     small, large = loop.cycle(_SMALL, 1), loop.cycle(_LARGE, 2)
 
     def step(number: int, progress: float) -> dict[str, float]:
@@ -114,7 +114,7 @@ def losses(model: CLIPModel, words: tokenizer.CLIPTokenizer, batch: list[scenes.
     template = TEMPLATES[number % len(TEMPLATES)]
     layer = 1 + number // 2 % (len(model.vision_model.encoder.layers) - 2)
     with torch.autocast("cpu", torch.bfloat16):
-        pictures, *depths = dense(model, _normalised(pixels), layer)
+        pictures, *depths = dense(model, normalised(pixels), layer)
         texts = embed_words(model, words, [*captions, *(template.format(name) for name in NAMES)])
     told, classes = texts[: len(captions)], texts[len(captions) :]
     scale = model.logit_scale.exp()
@@ -145,12 +145,14 @@ def embed_words(model: CLIPModel, words: tokenizer.CLIPTokenizer, strings: list[
     return F.normalize(model.text_projection(out.pooler_output).float(), dim=-1)
 
 
-def _normalised(pixels: Tensor) -> Tensor:
+def normalised(pixels: Tensor) -> Tensor:
+    """Give pixels (B, 3, H, W) in [0, 1] the mean and the deviation that CLIPs expect."""
     mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
-def _groups(model: nn.Module) -> list[dict[str, object]]:
+def groups(model: nn.Module) -> list[dict[str, object]]:
+    """Part the weights that decay from those that do not."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     return [{"params": decayed, "weight_decay": 0.05}, {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}]
 
@@ -165,7 +167,7 @@ def watch(model: CLIPModel, words: tokenizer.CLIPTokenizer, ema: loop.Ema, count
     for index in range(count):
         scene = scenes.render("val", index)
         pixels = torch.from_numpy(scene.picture.copy()).permute(2, 0, 1)[None].float() / 255
-        guess = (dense(model, _normalised(pixels))[1][0] @ classes.T).argmax(-1)
+        guess = (dense(model, normalised(pixels))[1][0] @ classes.T).argmax(-1)
         truth = torch.from_numpy(scene.mask[4::8, 4::8].astype(int)).flatten()
         thing = truth < len(NAMES) - 8
         right, total = right + int((guess == truth).sum()), total + truth.numel()

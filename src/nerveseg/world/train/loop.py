@@ -52,9 +52,9 @@ def learning_rate(peak: float, progress: float, step: int, warmup: int = 200) ->
     return peak * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
 
-def pictures(first: int, count: int, size: tuple[int, int], things: tuple[int, int]) -> list[scenes.Scene]:
+def pictures(first: int, count: int, size: tuple[int, int], things: tuple[int, int], world: int = 1) -> list[scenes.Scene]:
     """``count`` training scenes from number ``first`` on; only their pictures, captions and names may reach a loss."""
-    return [scenes.render("train", first + i, size, things) for i in range(count)]
+    return [scenes.render("train", first + i, size, things, world=world) for i in range(count)]
 
 
 def words_of(batch: list[scenes.Scene]) -> tuple[Tensor, list[str], list[tuple[str, ...]]]:
@@ -77,19 +77,20 @@ def train(
         folder: where ``checkpoint.pt`` and ``log.jsonl`` live; a checkpoint that is there is resumed.
         state: everything with ``state_dict`` that a resumption needs.
         step: one optimisation step; its numbers are averaged into the log.
-        minutes: training time in all; watching and checkpointing are not counted.
+        minutes: training time in all; watching, checkpointing and what other processes take of the processor are not counted.
         watch: numbers worth watching that are not the loss; called every ``watch_minutes`` of training and at the end.
         watch_minutes: see ``watch``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     spent, number = _resume(folder / "checkpoint.pt", state)
-    saved = watched = spent
+    watched, saved = spent, time.monotonic()
     sums: dict[str, list[float]] = {}
     while spent < minutes * 60:
-        started = time.monotonic()
+        started, busy = time.monotonic(), time.process_time()
         for name, value in step(number, spent / (minutes * 60)).items():
             sums.setdefault(name, []).append(value)
-        spent += time.monotonic() - started
+        # Of one thread on a shared machine the processor's time counts, of several the clock's.
+        spent += min(time.monotonic() - started, time.process_time() - busy)
         number += 1
         if number % 100 == 0:
             _write(folder, {"step": number, "minutes": spent / 60, **{k: float(np.mean(v)) for k, v in sums.items()}})
@@ -97,9 +98,9 @@ def train(
         if watch and spent - watched > watch_minutes * 60:
             _write(folder, {"step": number, "minutes": spent / 60, **watch()})
             watched = spent
-        if spent - saved > _CHECKPOINT_SECONDS:
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
             _save(folder / "checkpoint.pt", state, spent, number)
-            saved = spent
+            saved = time.monotonic()
     _save(folder / "checkpoint.pt", state, spent, number)
     if watch:
         _write(folder, {"step": number, "minutes": spent / 60, **watch()})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
+from nerveseg.world import captions
 from nerveseg.world.names import NAMES
 
 __all__ = ["CONTEXT", "save", "words"]
@@ -21,16 +22,16 @@ _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 _FUNCTION_WORDS = "a an the of on in with near and front photo picture image drawing scene this is there one small large big background"
 
 
-def words() -> tuple[str, ...]:
-    """Every word that the pair was trained on or may meet in a template, sorted."""
+def words(world: int = 1) -> tuple[str, ...]:
+    """Every word that networks of this world were trained on or may meet in a template, sorted."""
     named = {part for name in NAMES for part in name.split()}
-    return tuple(sorted(named | set(_FUNCTION_WORDS.split())))
+    return tuple(sorted(named | set(_FUNCTION_WORDS.split()) | (captions.vocabulary() if world > 1 else set())))
 
 
-def save(folder: Path) -> CLIPTokenizer:
+def save(folder: Path, world: int = 1) -> CLIPTokenizer:
     """Write the tokenizer's files into ``folder`` and load it from there."""
     folder.mkdir(parents=True, exist_ok=True)
-    merges = _merges(words())
+    merges = _merges(words(world))
     alphabet = list(_byte_characters().values())
     tokens = [*alphabet, *(symbol + _END for symbol in alphabet), *(a + b for a, b in merges), *_SPECIAL]
     vocabulary = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
