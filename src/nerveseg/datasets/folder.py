@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
 from nerveseg.datasets import classes
 from nerveseg.datasets.base import IGNORE, DataSet, Item, table
-from nerveseg.errors import DataError
+from nerveseg.errors import DataError, PictureError
+from nerveseg.picture.opening import opened as opened_file
 from nerveseg.words.vocabulary import BACKGROUND
 
 __all__ = ["archives", "background", "opened", "protocols", "splits"]
@@ -30,8 +29,8 @@ WHOLE = "all"
 """What the split is called where pictures lie in ``images`` itself."""
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".qoi")
-_MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
-_LOSSY = (".jpg", ".jpeg", ".webp")
+_MASKS = (".png", ".bmp", ".tif", ".tiff")
+_CHANGING = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".jp2", ".avif", ".heic")
 
 
 def opened(root: Path | None, split: str | None, protocol: str, class_names: str | Path) -> DataSet:
@@ -93,8 +92,10 @@ def _files(root: Path, what: str, part: str, endings: tuple[str, ...]) -> dict[s
         if path.name.startswith(".") or not path.is_file():
             continue
         ending = path.suffix.lower()
-        if what == "masks" and ending in _LOSSY:
-            raise DataError(f"Got the mask {path}, a format that changes values. Accepted are {', '.join(_MASKS)}. Save it as PNG.")
+        if what == "masks" and ending in _CHANGING:
+            raise DataError(
+                f"Got the mask {path}, a format that changes values or numbers them anew. Accepted are {', '.join(_MASKS)}. Save it as PNG."
+            )
         if ending not in endings:
             continue
         if path.stem in found:
@@ -113,7 +114,6 @@ def _files(root: Path, what: str, part: str, endings: tuple[str, ...]) -> dict[s
 def _is_deep(path: Path) -> bool:
     """Whether a mask has 16 bits; the first one decides for all, and another kind is found out when it is read."""
     try:
-        with Image.open(path) as image:
-            return image.mode.startswith("I")
-    except (OSError, ValueError, SyntaxError):
+        return opened_file(path.read_bytes(), str(path)).image.mode.startswith("I")
+    except (OSError, PictureError):  # told when it is read
         return False

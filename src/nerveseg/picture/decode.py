@@ -128,10 +128,19 @@ def _rgb(found: Opened, directory: tiff.Directory | None, choice: Choice, where:
 
 
 def _eight_bits(image: Image.Image, directory: tiff.Directory | None, notes: list[str]) -> Image.Image:
+    if image.mode == "RGBA" and directory is not None and directory.on_earth and _is_no_alpha(image.getchannel("A")):
+        notes.append("Band 4 is called transparency, but most of its values are between none and all: it was left out.")
+        return image.convert("RGB")
     if image.has_transparency_data:
         return _over_white(image, notes, "; if that band is none, --bands 1,2,3 leaves it out" if directory is not None else "")
     notes.append(f"Mode {image.mode} was turned into RGB.")
     return _of_lab(image) if image.mode == "LAB" else image.convert("RGB")
+
+
+def _is_no_alpha(band: Image.Image) -> bool:
+    """GDAL calls the fourth of four bands transparency where nobody says what it is, as for near infrared."""
+    counts = band.histogram()
+    return sum(counts[1:-1]) > sum(counts) / 2
 
 
 def _of_lab(image: Image.Image) -> Image.Image:
@@ -200,7 +209,7 @@ def _deep_colours(found: Opened, choice: Choice, where: str, notes: list[str]) -
     return _over_white(image, notes, "")
 
 
-def _sixteen_bits(found: Opened, where: str) -> NDArray[np.uint16]:
+def _sixteen_bits(found: Opened, where: str) -> NDArray[Any]:
     again = opened(found.plain, where).image
     if again.tile[0].args == "LA;16B":  # PNG: grey and alpha of 16 bits lie as four channels of 8 do
         again.tile = [tile._replace(args="RGBA") for tile in again.tile]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedIOBase, BytesIO
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from PIL import Image
 
@@ -41,11 +42,13 @@ class Head:
         format: as Pillow calls it.
         size: (height, width) as stored.
         orientation: the code, 1 … 8.
+        mode: as Pillow calls it; empty where it does not read the file.
     """
 
     format: str
     size: tuple[int, int]
     orientation: int
+    mode: str = ""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -79,10 +82,10 @@ def head(data: bytes, where: str) -> Head:
         PictureError: no picture.
     """
     directory = directory_of(data, where)
-    if directory is not None:
+    if directory is not None and not tiff.fits_pillow(directory):
         return Head("TIFF", directory.size, directory.said.code)
     found = opened(data, where)
-    return Head(str(found.image.format), (found.image.height, found.image.width), found.said.code)
+    return Head(str(found.image.format), (found.image.height, found.image.width), found.said.code, found.image.mode)
 
 
 def open_image(file: BufferedIOBase, where: str) -> Image.Image:
@@ -180,12 +183,10 @@ class Damage:
 
 def _formats(start: bytes) -> list[str]:
     """Formats whose files start so."""
-    Image.preinit()
-    if not set(FORMATS) <= set(Image.OPEN):
-        Image.init()
+    readers = _readers()
     found = []
     for name in FORMATS:
-        _, accept = Image.OPEN.get(name, (None, None))
+        _, accept = readers.get(name, (None, None))
         try:
             fits = accept is not None and accept(start)
         except struct.error:  # fewer bytes than it looks at
@@ -204,8 +205,16 @@ def _frames(image: Image.Image) -> int:
 
 
 def _by_pillow(data: bytes, name: str) -> Image.Image:
-    factory, _ = Image.OPEN[name]
+    factory, _ = _readers()[name]
     return factory(cast("IO[bytes]", BytesIO(data)), "")
+
+
+def _readers() -> Mapping[str, Any]:
+    """PIL's readers by format; they register themselves when they are first imported."""
+    Image.preinit()
+    if not set(FORMATS) <= set(Image.OPEN):
+        Image.init()
+    return Image.OPEN
 
 
 def _by_extra(data: bytes, where: str, name: str, advice: str) -> Opened:
@@ -223,4 +232,6 @@ def _by_extra(data: bytes, where: str, name: str, advice: str) -> Opened:
 
 
 def _unread(where: str, name: str, advice: str) -> PictureError:
-    return PictureError(f"Got {where}, which is {name}. Accepted are {', '.join(FORMATS)}, and HEIC with an extra. {advice}.")
+    return PictureError(
+        f"Got {where}, which is {name}. Accepted are {', '.join(FORMATS)}, and HEIC where its reader is installed. {advice}."
+    )

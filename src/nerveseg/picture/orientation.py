@@ -111,7 +111,7 @@ def turned_back(pixels: NDArray[_Kind], code: int) -> NDArray[_Kind]:
 
 def stored_size(size: tuple[int, int], code: int) -> tuple[int, int]:
     """(height, width) as stored of a picture that is seen with ``size``, and the other way round."""
-    return size[::-1] if code >= _LYING else size
+    return (size[1], size[0]) if code >= _LYING else size
 
 
 def source_of(size: tuple[int, int], code: int) -> tuple[float, float, float, float, float, float]:

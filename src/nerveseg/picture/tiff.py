@@ -33,6 +33,7 @@ _PILLOW = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000})
 _KINDS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _COLOURS = {0: "grey, 0 is white", 1: "grey", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr", 8: "CIELab"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_METADATA, _PLACES = 42112, (33550, 33922, 34264)
 _CFA = {32803, 34892}  # photometric interpretations of a sensor's own values
 
 
@@ -124,6 +125,16 @@ class Directory:
         return self.numbers(_EXTRA)
 
     @property
+    def named(self) -> bool:
+        """Whether GDAL's own tag says which band is which, which goes before TIFF's."""
+        return b'role="colorinterp"' in self.raw(_METADATA, 1 << 20)
+
+    @property
+    def on_earth(self) -> bool:
+        """Whether it says a place on the earth."""
+        return any(tag in self.entries for tag in _PLACES)
+
+    @property
     def nodata(self) -> float | None:
         """The value that stands for none, where GDAL's tag says one."""
         text = self.raw(_NODATA).rstrip(b"\0 ").decode("ascii", "replace").strip()
@@ -154,19 +165,20 @@ def read(data: bytes) -> Directory | None:
 
 def fits_pillow(held: Directory) -> bool:
     """Whether Pillow decodes it, and as what it is."""
-    if held.compression not in _PILLOW or held.kind not in ("uint", "int", "float"):
+    if held.compression not in _PILLOW or held.kind not in ("uint", "int", "float") or held.named:
         return False
     kind, bits, bands, extra = held.kind, held.bits, held.bands, held.extra
     if bands == 1:
         if held.photometric == 3:
             return kind == "uint" and bits in (1, 2, 4, 8)
         return held.photometric in (0, 1, 6) and (kind, bits) in {
-            *(("uint", bits) for bits in (1, 2, 4, 8, 12, 16, 32)), ("int", 16), ("int", 32), ("float", 32),
+            *(("uint", bits) for bits in (1, 2, 4, 8, 12, 16)), ("int", 16), ("int", 32), ("float", 32),
+            *([("uint", 32)] if held.order == "<" else []),
         }  # fmt: skip
-    if kind != "uint" or (held.planar and bits != 8):
+    if kind != "uint":
         return False
     colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(held.photometric, 1)
-    if bands - colours > (1 if bits == 16 else 2) or any(extra[1:]):
+    if bands - colours > (1 if bits == 16 else 2) or any(extra[1:]) or (held.planar and (bits != 8 or bands != colours)):
         return False
     if colours == 1:
         return bits == 8 and bands == 2 and (held.photometric, extra) in {(1, (2,)), (3, (0,)), (3, (2,))}
