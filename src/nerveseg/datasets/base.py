@@ -72,6 +72,7 @@ class DataSet:
         about: what a report says of it beside the above, such as what its masks were made from.
         grey: True where masks are grey as published, so that one with a palette was changed by somebody, and is refused.
         voc: True where they are published with Pascal VOC's palette, so that one of its colours at another place is refused.
+        left_out: a sentence on files that look like pictures of it and were not taken; empty: there are none.
     """
 
     name: str
@@ -87,6 +88,7 @@ class DataSet:
     about: Mapping[str, str] = field(default_factory=dict)
     grey: bool = False
     voc: bool = False
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
