@@ -33,7 +33,7 @@ Bands = Annotated[
 ]
 Range = Annotated[
     str | None,
-    typer.Option("--range", metavar="LOW,HIGH", help="Values that become 0 and 255. Left out: 8 bits stay, others use their own."),
+    typer.Option("--range", metavar="LOW,HIGH", help="Values that become 0 and 255. Left out: the file's own, 8 bits as they are."),
 ]
 Clicks = Annotated[
     list[str] | None,

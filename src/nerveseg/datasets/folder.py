@@ -98,7 +98,8 @@ def _files(root: Path, what: str, part: str, wanted: frozenset[str]) -> dict[str
         ending = path.suffix.lower()
         if what == "masks" and ending in _CHANGING:
             raise DataError(
-                f"Got the mask {path}, a format that changes values or numbers them anew. Accepted are {', '.join(sorted(_MASKS))}. Save it as PNG."
+                f"Got the mask {path}, a format that changes values or numbers them anew. Accepted are {', '.join(sorted(_MASKS))}. "
+                "Save it as PNG."
             )
         if ending not in wanted:
             continue

@@ -7,12 +7,12 @@ another process.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from nerveseg.errors import PictureError
 from nerveseg.picture import raster, tiff
@@ -210,7 +210,7 @@ def _deep_colours(found: Opened, choice: Choice, where: str, notes: list[str]) -
 
 
 def _sixteen_bits(found: Opened, where: str) -> NDArray[Any]:
-    again = opened(found.plain, where).image
+    again = cast("ImageFile.ImageFile", opened(found.plain, where).image)
     if again.tile[0].args == "LA;16B":  # PNG: grey and alpha of 16 bits lie as four channels of 8 do
         again.tile = [tile._replace(args="RGBA") for tile in again.tile]
         high_low = np.asarray(again).astype(np.uint16)

@@ -17,43 +17,11 @@ READ = frozenset(
 HEIC = frozenset({".heic", ".heif", ".hif"})
 """Read where the extra ``heic`` is installed."""
 
-_CAMERA_RAW = ".dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .orf .rw2 .raf .pef .srw .x3f .3fr .iiq .erf .kdc .dcr .mrw .raw".split()  # noqa: SIM905
-_OTHERS = [
-    ".jxl",
-    ".jxr",
-    ".jpx",
-    ".jpf",
-    ".j2c",
-    ".jpc",
-    ".jls",
-    ".apng",
-    ".tga",
-    ".psd",
-    ".psb",
-    ".xcf",
-    ".svg",
-    ".svgz",
-    ".ico",
-    ".dds",
-    ".exr",
-    ".hdr",
-    ".pfm",
-    ".pcx",
-    ".sgi",
-    ".ras",
-    ".xbm",
-    ".xpm",
-    ".djvu",
-    ".dcm",
-    ".fits",
-    ".nii",
-    ".mrc",
-    ".img",
-    ".ecw",
-    ".sid",
-    ".vrt",
-]
-LOOK_ALIKE = HEIC | frozenset([*_CAMERA_RAW, *_OTHERS])
+_CAMERA_RAW = ".dng .cr2 .cr3 .crw .nef .nrw .arw .sr2 .orf .rw2 .raf .pef .srw .x3f .3fr .iiq .erf .kdc .dcr .mrw .raw"
+_NEW = ".jxl .jxr .jpx .jpf .j2c .jpc .jls .apng"
+_DRAWN = ".tga .psd .psb .xcf .svg .svgz .ico .dds .exr .hdr .pfm .pcx .sgi .ras .xbm .xpm .djvu"
+_SCIENCE = ".dcm .fits .nii .mrc .img .ecw .sid .vrt"
+LOOK_ALIKE = HEIC | frozenset(f"{_CAMERA_RAW} {_NEW} {_DRAWN} {_SCIENCE}".split())
 """Endings of pictures that are not read."""
 
 
