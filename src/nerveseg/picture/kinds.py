@@ -46,6 +46,7 @@ _STARTS = (
     (b"\x93NUMPY", "an array of NumPy", "Read it with numpy.load and give the array"),
     (b"PK\x03\x04", "a ZIP archive", "Unpack it and give the pictures"),
     (b"\x1f\x8b", "a gzip archive", "Unpack it and give the pictures"),
+    (b"\0\x05\x16\x07", "macOS's notes on a file", "Take the file of that name without ._ before it"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it and give the pictures"),
     (b"Rar!", "a RAR archive", "Unpack it and give the pictures"),
     (b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself with: git lfs pull"),
