@@ -45,7 +45,8 @@ def bands(count, kind="uint8", low=0, high=100):
 
 FORMS = {
     "plain": {}, "apart": {"interleave": "band"}, "deflate": {"compress": "deflate"}, "lerc": {"compress": "lerc"},
-    "big end": {"ENDIANNESS": "BIG"}, "bigtiff": {"BIGTIFF": "YES"}, "rgb": {"photometric": "rgb"}, "rgb apart": {"photometric": "rgb", "interleave": "band"},
+    "big end": {"ENDIANNESS": "BIG"}, "bigtiff": {"BIGTIFF": "YES"}, "rgb": {"photometric": "rgb"},
+    "rgb apart": {"photometric": "rgb", "interleave": "band"},
 }  # fmt: skip
 
 
@@ -211,3 +212,18 @@ def test_white_first_and_lab():
     red, green, blue = picture.pixels[0, 0].tolist()
     assert red > green
     assert blue > green
+
+
+def test_colours_that_are_cut_are_told():
+    ppm = b"P6 # deep\n7 6 65535\n" + RNG.integers(0, 3000, (6, 7, 3)).astype(">u2").tobytes()
+    assert "cut to their upper 8" in load(ppm).notes[0]
+    assert load(b"P6 7 6 255\n" + bytes(6 * 7 * 3)).notes == ()
+    rasterio = pytest.importorskip("rasterio")
+    values = RNG.integers(0, 3000, (3, 16, 16)).astype("uint16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for kind, told in (("uint16", True), ("uint8", False)):
+            with rasterio.MemoryFile() as memory:
+                with memory.open(driver="JP2OpenJPEG", count=3, height=16, width=16, dtype=kind, REVERSIBLE="YES", QUALITY=100) as out:
+                    out.write(values.astype(kind))
+                assert any("cut to their upper 8" in note for note in load(bytes(memory.getbuffer())).notes) == told

@@ -6,13 +6,14 @@ without looking into them; what decodes to pixels is kept as it is, and what the
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from nerveseg.picture.orientation import NOTHING, Said, of_exif
 
-__all__ = ["READERS", "Bare", "jpeg", "png", "webp"]
+__all__ = ["READERS", "Bare", "cut", "jpeg", "png", "webp"]
 
 Span = tuple[int, int]
 
@@ -153,6 +154,18 @@ def webp(data: bytes) -> Bare:
         frames += kind == b"ANMF"
         at += 8 + length + (length & 1)
     return Bare(data, said or NOTHING, max(1, frames))
+
+
+def cut(data: bytes, name: str) -> bool:
+    """Whether colours have more than 8 bits, in formats of which Pillow gives the upper eight."""
+    if name == "PPM":
+        fields = re.sub(rb"#[^\n]*", b"", data[:1024]).split(maxsplit=4)
+        return fields[0] in (b"P3", b"P6") and len(fields) > 3 and fields[3].isdigit() and int(fields[3]) > 255
+    at = data.find(b"\xff\x4f\xff\x51") if name == "JPEG2000" else -1  # the start of a codestream, and its SIZ (ITU T.800, A.5.1)
+    if at < 0 or len(data) < at + 43:
+        return False
+    channels, depth = struct.unpack_from(">HB", data, at + 40)
+    return channels > 1 and (depth & 0x7F) > 7
 
 
 READERS: Mapping[str, Callable[[bytes], Bare]] = {"JPEG": jpeg, "PNG": png, "WEBP": webp}

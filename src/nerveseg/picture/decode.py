@@ -120,6 +120,8 @@ def _rgb(found: Opened, directory: tiff.Directory | None, choice: Choice, where:
         image = _picked(image, choice, where, notes)
     elif image.mode != "RGB" or "transparency" in image.info:
         image = _eight_bits(image, directory, notes)
+    if found.cut:
+        notes.append("Colours of more than 8 bits were cut to their upper 8; where it is dark, save it as PNG or TIFF of 16 bits.")
     if choice.value_range is None:
         return image
     values, note = scaled(np.asarray(image), choice, what="8 bits")

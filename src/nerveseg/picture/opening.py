@@ -66,6 +66,7 @@ class Opened:
         said: which way up it is.
         frames: pictures in the file.
         deep: colours of 16 bits, of which Pillow gives the upper eight.
+        cut: colours of more than 8 bits, of which no more can be had.
     """
 
     image: Image.Image
@@ -73,6 +74,7 @@ class Opened:
     said: Said = NOTHING
     frames: int = 1
     deep: bool = False
+    cut: bool = False
 
 
 def head(data: bytes, where: str) -> Head:
@@ -116,7 +118,7 @@ def opened(data: bytes, where: str) -> Opened:
                 image = _by_pillow(data, name)
             except DAMAGED:
                 continue
-            return Opened(image, data, said_by(image), _frames(image))
+            return Opened(image, data, said_by(image), _frames(image), cut=bare.cut(data, name))
         held = bare.READERS[name](data)
         try:
             return Opened(_by_pillow(held.data, name), held.data, held.said, held.frames, held.deep)
