@@ -8,6 +8,7 @@ import pytest
 
 from nerveseg.batch import find
 from nerveseg.errors import OptionError
+from nerveseg.picture.endings import endings
 
 
 @pytest.fixture
@@ -77,3 +78,19 @@ def test_one_picture_is_a_source(tree):
 def test_what_cannot_be_a_batch_is_refused(tree, source, lines, match):
     with pytest.raises(OptionError, match=match):
         find(source, stdin=io.StringIO(lines))
+
+
+def test_what_looks_like_a_picture_and_is_left_out_is_counted_by_ending(tree):
+    assert not find("in").left_out
+    for name in ("p.HEIC", "q.tga", "d/r.tga", "d/._s.tga", ".hidden/t.tga", "u.mp3"):
+        (tree / "in" / name).touch()
+    for source in ("in", "in/**/*"):
+        found = find(source)
+        assert found.items == ("a.png", "b.JPG", "d/c.webp", "d/e/f.tif", *(["p.HEIC"] if ".heic" in endings() else []))
+        assert found.left_out[".tga"] == 2
+        assert found.left_out.keys() <= {".tga", ".heic"}
+    assert not find("in/*.png").left_out
+    (tree / "only").mkdir()
+    (tree / "only/a.tga").touch()
+    with pytest.raises(OptionError, match=r"1 file that looks like a picture was left out: 1 \.tga"):
+        find("only")

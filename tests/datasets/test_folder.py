@@ -97,7 +97,7 @@ def test_a_picture_or_mask_alone_is_named_when_it_is_read(root):
         (lambda root: (root / "names.txt").unlink(), r"Got no names .*names\.txt"),
         (lambda root: (root / "names.txt").write_text("# nothing\n"), r"Got no name in .*names\.txt"),
         (lambda root: add(root, "a", ending="png"), r"images/a\.jpg and .*images/a\.png, which have one stem"),
-        (lambda root: Image.new("L", (3, 2)).save(root / "masks/c.jpg"), r"masks/c\.jpg, a format that changes values"),
+        (lambda root: Image.new("L", (3, 2)).save(root / "masks/c.jpg"), r"masks/c\.jpg, a format that changes values or numbers"),
         (lambda root: (root / "masks").rename(root / "labels"), r"Got no folder .*masks"),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import sys
 import warnings
 
@@ -13,6 +14,7 @@ from PIL import Image
 from nerveseg.errors import MissingExtra, OptionError, OutputError, PictureError
 from nerveseg.masks.palette import wheel
 from nerveseg.picture import load
+from nerveseg.picture.orientation import source_of
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import geotiff
@@ -159,8 +161,9 @@ def test_a_picture_that_is_gone_has_changed_or_was_turned_is_refused(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (20, 12)).save(tmp_path / "b.jpg", exif=exif)
     (tmp_path / "b.wld").write_text("2.0\n0.0\n0.0\n-2.0\n101.0\n199.0\n")
-    with pytest.raises(OutputError, match="orientation 6"):
-        labelled(load(tmp_path / "b.jpg")).save(tmp_path / "out.tif")
+    assert labelled(load(tmp_path / "b.jpg")).save(tmp_path / "turned.tif")
+    with rasterio.open(tmp_path / "turned.tif") as held:  # a world file tells of the middle of the first stored pixel
+        assert held.transform @ (11.5, 0.5) == (101.0, 199.0)
     (tmp_path / "b.wld").unlink()
     assert labelled(load(tmp_path / "b.jpg")).save(tmp_path / "out.tif")
 
@@ -197,3 +200,72 @@ def test_without_the_library_the_command_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingExtra, match=r"pip install 'nerveseg\[geotiff\]'"):
         geotiff.read(tmp_path / "out.tif")
     assert list(tmp_path.iterdir()) == []
+
+
+def with_orientation(path, code):
+    """Give a little-endian TIFF the tag 274, by a directory at its end."""
+    data = path.read_bytes()
+    (at,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, at)
+    entries = [data[at + 2 + 12 * index : at + 14 + 12 * index] for index in range(count)]
+    entries.append(struct.pack("<HHII", 274, 3, 1, code))
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry)[0])
+    path.write_bytes(data[:4] + struct.pack("<I", len(data)) + data[8:] + struct.pack("<H", count + 1) + b"".join(entries) + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize("code", range(1, 9))
+def test_every_pixel_of_a_turned_picture_keeps_its_place(tmp_path, code):
+    path = with_orientation(photo(tmp_path / "in.tif", crs="EPSG:27700", transform=LONDON), code)
+    picture = load(path)
+    assert picture.orientation == code
+    assert picture.size == ((20, 12) if code > 4 else (12, 20))
+    (made,) = labelled(picture).save(tmp_path / "out.tif")
+    with rasterio.open(path) as stored, rasterio.open(made) as held:
+        colours = {tuple(colour): place for colour, place in zip(stored.read().reshape(3, -1).T.tolist(), np.ndindex(12, 20), strict=True)}
+        for row, column in np.ndindex(*picture.size):
+            there = colours[tuple(picture.pixels[row, column].tolist())]
+            assert held.xy(row, column) == pytest.approx(stored.xy(*there))
+
+
+@pytest.mark.parametrize("code", range(1, 9))
+def test_control_points_and_polynomials_are_turned_along(tmp_path, code):
+    points = [rasterio.control.GroundControlPoint(row=row, col=col, x=5.0 + col, y=50.0 - row) for row, col in ((0, 0), (12, 20), (3, 17))]
+    path = with_orientation(photo(tmp_path / "in.tif", gcps=(points, rasterio.CRS.from_epsg(4326))), code)
+    (made,) = labelled(load(path)).save(tmp_path / "out.tif")
+    height, width = load(path).size
+    with rasterio.open(made) as held:
+        for point, was in zip(held.gcps[0], points, strict=True):
+            seen = {
+                1: (was.row, was.col), 2: (was.row, width - was.col), 3: (height - was.row, width - was.col),
+                4: (height - was.row, was.col), 5: (was.col, was.row), 6: (was.col, width - was.row),
+                7: (height - was.col, width - was.row), 8: (height - was.col, was.row),
+            }[code]  # fmt: skip
+            assert (point.row, point.col) == pytest.approx(seen)
+            assert (point.x, point.y) == (was.x, was.y)
+
+
+def at(rpcs, name, latitude, longitude):
+    """Line or sample of a place, with linear polynomials alone."""
+    terms = (1.0, (longitude - rpcs.long_off) / rpcs.long_scale, (latitude - rpcs.lat_off) / rpcs.lat_scale)
+    top, below = (sum(c * t for c, t in zip(getattr(rpcs, f"{name}_{part}_coeff"), terms, strict=False)) for part in ("num", "den"))
+    return getattr(rpcs, f"{name}_off") + getattr(rpcs, f"{name}_scale") * top / below
+
+
+@pytest.mark.parametrize("code", range(1, 9))
+def test_rational_polynomials_are_turned_along(tmp_path, code):
+    rest = [0.0] * 17
+    rpcs = rasterio.rpc.RPC(
+        height_off=0.0, height_scale=1.0, lat_off=50.0, lat_scale=2.0, long_off=5.0, long_scale=3.0, line_off=5.0, line_scale=7.0,
+        line_num_coeff=[0.1, 0.2, -0.9, *rest], line_den_coeff=[1.0, 0.05, 0.02, *rest], samp_off=9.0, samp_scale=11.0,
+        samp_num_coeff=[-0.2, 0.8, 0.1, *rest], samp_den_coeff=[1.0, 0.01, -0.03, *rest],
+    )  # fmt: skip
+    path = with_orientation(photo(tmp_path / "in.tif", rpcs=rpcs), code)
+    picture = load(path)
+    (made,) = labelled(picture).save(tmp_path / "out.tif")
+    a, b, c, d, e, f = source_of(picture.size, code)
+    with rasterio.open(made) as held:
+        for place in ((50.0, 5.0), (51.0, 4.0), (49.3, 6.5)):
+            x, y = at(held.rpcs, "samp", *place) + 0.5, at(held.rpcs, "line", *place) + 0.5
+            stored = a * x + b * y + c - 0.5, d * x + e * y + f - 0.5
+            assert stored == pytest.approx((at(rpcs, "samp", *place), at(rpcs, "line", *place)))

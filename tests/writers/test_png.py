@@ -112,3 +112,12 @@ def test_a_full_disk_is_an_output_error(tmp_path):
 
 def test_json_has_neither_nan_nor_infinity():
     assert json.loads(to_json({"b": float("nan"), "a": [1.5, float("inf"), {"c": "ü"}]})) == {"a": [1.5, None, {"c": "ü"}], "b": None}
+
+
+def test_ids_that_somebody_numbered_anew_are_refused(tmp_path):
+    path, _ = png.write(result([[0, 1, 2]], 3), tmp_path / "a.png", png.Options())
+    with Image.open(path) as image:
+        turned = image.remap_palette([2, 1, 0])
+    turned.save(path)
+    with pytest.raises(PictureError, match="numbered the ids anew"):
+        png.read(path)

@@ -19,6 +19,7 @@ from nerveseg import recipe as recipes
 from nerveseg.backbones.place import device_and_dtype
 from nerveseg.errors import OptionError
 from nerveseg.picture import tiles
+from nerveseg.picture.samples import Choice
 from nerveseg.recipe import Recipe, at_home
 from nerveseg.runs.plan import canonical
 from nerveseg.segmenter import Segmenter
@@ -54,6 +55,8 @@ class Job:
         offline: take no weights from the network.
         low_memory: keep one stage's networks on the device at a time.
         threads: of the processor, for each worker; None: what torch takes.
+        bands: of files, that become red, green and blue; see `nerveseg.picture.load`.
+        value_range: values that become 0 and 255; likewise.
     """
 
     labels: Any
@@ -71,6 +74,8 @@ class Job:
     offline: bool = False
     low_memory: bool = False
     threads: int | None = None
+    bands: tuple[int, ...] | None = None
+    value_range: tuple[float, float] | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -101,6 +106,7 @@ class Job:
         need_background(self.vocabulary, background)
         base.check_holds(self.writes, len(self.vocabulary) + (background is not None), folder)
         _ = self.writer_options
+        _ = Choice(self.bands, self.value_range)
         if self.tile is not None:
             tiles.check(self.tile, self.overlap)
         if self.abstain is not None and not 0.0 <= self.abstain <= 1.0:
@@ -131,6 +137,7 @@ def identity(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "tile": None if job.tile is None else [job.tile, job.overlap],
         "abstain": job.abstain,
+        **{name: value for name, value in (("bands", job.bands), ("value_range", job.value_range)) if value is not None},
         "format": {
             "name": job.format,
             "knobs": {knob.name: getattr(job.writer_options, knob.name) for knob in registry.knobs(job.writes.Options)},

@@ -5,18 +5,18 @@ from __future__ import annotations
 import glob
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nerveseg.errors import OptionError
+from nerveseg.picture.endings import READ, endings, left_out, told
 
 __all__ = ["ENDINGS", "Found", "find", "key", "stem"]
 
-ENDINGS = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .mpo .webp .tif .tiff .gif .bmp .dib .ppm .pgm .pbm .pnm .jp2 .j2k .avif .qoi".split()  # noqa: SIM905
-)
-"""Endings of picture files, of any case. What a list names is taken whatever its ending."""
+ENDINGS = READ
+"""Endings of picture files, of any case; with the extra ``heic`` its own, too. What a list names is taken whatever its ending."""
 
 _ACCEPTED = (
     "Accepted are a folder, a pattern such as 'photos/**/*.jpg', a .txt file with one path a line, a picture, or - for standard input."
@@ -30,10 +30,12 @@ class Found:
     Attributes:
         root: the folder that items are relative to.
         items: paths with ``/``, each once; without their endings they are where the masks go.
+        left_out: endings of other files of the folder, or of the pattern, that look like pictures → how many there are.
     """
 
     root: Path
     items: tuple[str, ...]
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def path(self, item: str) -> Path:
         """The picture's file."""
@@ -72,7 +74,7 @@ def find(source: str | Path, *, leave_out: Path | None = None, stdin: Iterable[s
     if text == "-":
         found = _listed(stdin or (), "standard input")
     elif place.is_dir():
-        found = Found(_whole(place), tuple(sorted(_inside(place, leave_out))))
+        found = _taken(_whole(place), _inside(place, leave_out))
     elif place.is_file() and place.suffix.lower() == ".txt":
         found = _listed(_lines(place), text)
     elif place.is_file():
@@ -83,10 +85,17 @@ def find(source: str | Path, *, leave_out: Path | None = None, stdin: Iterable[s
         raise OptionError(f"Got {text!r}, which is not there (looked in {Path.cwd()}). {_ACCEPTED} Check the path.")
     if not found.items:
         raise OptionError(
-            f"Got {text!r} without a picture. {_ACCEPTED} Check the path; endings that count are {' '.join(sorted(ENDINGS))}."
+            f"Got {text!r} without a picture. {_ACCEPTED} Check the path; endings that count are {' '.join(sorted(endings()))}."
+            f"{f' {told(found.left_out)}' if found.left_out else ''}"
         )
     _check(found)
     return found
+
+
+def _taken(root: Path, names: Iterable[str]) -> Found:
+    """The pictures of some files, and what is left out."""
+    names, taken = sorted(names), endings()
+    return Found(root, tuple(name for name in names if PurePosixPath(name).suffix.lower() in taken), left_out(names, taken))
 
 
 def _inside(folder: Path, leave_out: Path | None) -> Iterator[str]:
@@ -95,7 +104,7 @@ def _inside(folder: Path, leave_out: Path | None) -> Iterator[str]:
         here = Path(place)
         folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() != skipped]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in ENDINGS:
+            if not name.startswith("."):
                 yield (here / name).relative_to(folder).as_posix()
 
 
@@ -107,12 +116,12 @@ def _matching(pattern: str, leave_out: Path | None) -> Found:
         fixed.append(part)
     root = _whole(Path(*fixed))
     skipped = None if leave_out is None else leave_out.resolve()
-    items = set()
+    items: set[str] = set()
     for name in glob.iglob(pattern, recursive=True):  # noqa: PTH207 (pathlib's folder and wildcard parts cannot be one pattern)
         path = Path(name)
-        if path.suffix.lower() in ENDINGS and path.is_file() and (skipped is None or skipped not in path.resolve().parents):
+        if path.is_file() and (skipped is None or skipped not in path.resolve().parents):
             items.add(_whole(path).relative_to(root).as_posix())
-    return Found(root, tuple(sorted(items)))
+    return _taken(root, items)
 
 
 def _lines(path: Path) -> list[str]:

@@ -79,7 +79,7 @@ class Labelling:
 
     def read(self, item: str) -> Picture:
         """A picture."""
-        return load(self._found.path(item))
+        return load(self._found.path(item), bands=self._job.bands, value_range=self._job.value_range)
 
     def work(self, item: str, read: Picture) -> Future[Record]:
         """Label it, and have it written."""

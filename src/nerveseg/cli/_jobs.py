@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from nerveseg.bench.job import Job
+    from nerveseg.datasets import DataSet
 
 __all__ = [
     "Engine",
@@ -25,6 +26,7 @@ __all__ = [
     "Threads",
     "Workers",
     "job_of",
+    "opened",
 ]
 
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the data sets' folders.")]
@@ -64,3 +66,13 @@ def job_of(*, data: str, root: Path | None, settings: Sequence[str] | None, work
         threads=threads or (1 if workers > 1 else None),
         **given,
     )
+
+
+def opened(job: Job) -> DataSet:
+    """Open a job's data set, and say what of its folder was left out."""
+    from nerveseg.cli._console import note
+
+    data = job.open()
+    if data.left_out:
+        note(data.left_out)
+    return data

@@ -55,7 +55,7 @@ def ablate(
     from nerveseg.bench.ablate._jobs import TABLE, run
     from nerveseg.bench.ablate._run import Ablation
     from nerveseg.cli._console import still
-    from nerveseg.cli._jobs import job_of
+    from nerveseg.cli._jobs import job_of, opened
     from nerveseg.cli._words import read_settings
 
     still()
@@ -78,7 +78,7 @@ def ablate(
     )
     given = Ablation(kind, job, choose, choose_split, _text(synonyms), _text(cache), half)
     place = out / f"{given.kind}-{job.data}-{job.compose().name}"
-    count = choose + len(job.open().items[:limit])
+    count = choose + len(opened(job).items[:limit])
     with counting({str(place): count}) as said:
         summary = run(
             given,

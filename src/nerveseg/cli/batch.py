@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nerveseg.cli._bands import read_bands
 from nerveseg.cli._console import conclude, counting, guarded, json_line, note, waiting
 from nerveseg.cli._jobs import Engine, EngineKnobs, Prefetch, Threads, Workers
 from nerveseg.cli._words import read_shard
 from nerveseg.cli.segment import (
     Abstain,
     BackgroundWords,
+    Bands,
     Device,
     Dtype,
     Labels,
     LowMemory,
     Offline,
     Overlap,
+    Range,
     RecipeName,
     Seed,
     Settings,
@@ -64,6 +68,8 @@ def batch(
     offline: Offline = False,
     low_memory: LowMemory = False,
     seed: Seed = None,
+    bands: Bands = None,
+    value_range: Range = None,
 ) -> None:
     """Label every pixel of many pictures: masks in one format, in one folder.
 
@@ -72,6 +78,7 @@ def batch(
     """
     from nerveseg.batch import Job, find, run
     from nerveseg.cli._words import read_background, read_labels, read_settings
+    from nerveseg.picture.endings import told
 
     part = read_shard(shard)
     vocabulary = read_labels(labels)
@@ -80,6 +87,8 @@ def batch(
 
         still()
         found = find(source, leave_out=out, stdin=sys.stdin)
+    if found.left_out:
+        note(told(found.left_out))
     job = Job(
         vocabulary,
         read_background(background, vocabulary),
@@ -96,6 +105,7 @@ def batch(
         offline=offline,
         low_memory=low_memory,
         threads=threads or (1 if workers > 1 else None),
+        **read_bands(bands, value_range),
     )
     total = len(found.items[part[0] :: part[1]])
     try:
@@ -116,17 +126,27 @@ def batch(
     except KeyboardInterrupt:
         note("What is finished is kept; the same command with --resume goes on.")
         raise
-    _tell(ran, total if ran.waiting else len(found.items), json=json)
+    _tell(ran, total if ran.waiting else len(found.items), found.left_out, json=json)
 
 
-def _tell(ran: Ran, total: int, *, json: bool) -> None:
+def _tell(ran: Ran, total: int, left_out: Counter[str], *, json: bool) -> None:
     if json:
         bad = [{"item": one.item, "type": one.type, "message": one.message} for one in ran.bad]
         waiting_for = [f"{at}/{count}" for at, count in ran.waiting]
-        json_line({"folder": str(ran.out), "done": ran.done, "before": ran.before, "bad": bad, "waiting_for": waiting_for})
+        json_line(
+            {
+                "folder": str(ran.out),
+                "done": ran.done,
+                "before": ran.before,
+                "bad": bad,
+                "waiting_for": waiting_for,
+                "left_out": dict(left_out),
+            }
+        )
     else:
         before = f" ({ran.before} of them before)" if ran.before else ""
-        typer.echo(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used")
+        others = f", {left_out.total()} left out for their endings" if left_out else ""
+        typer.echo(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used{others}")
     if ran.waiting:
         note(f"{', '.join(f'{at}/{count}' for at, count in ran.waiting)}; the joined files come with the last.", lead="other shards")
     conclude([(one.item, one.message) for one in ran.bad], total, lead="skipped", rest=f"{ran.out}/batch.json names them")

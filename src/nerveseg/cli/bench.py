@@ -12,7 +12,7 @@ import typer
 
 from nerveseg.cli import bench_clicks, bench_report, bench_wsss
 from nerveseg.cli._console import conclude, console, counting, guarded, json_line, waiting
-from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, Prefetch, Root, SkipBad, Threads, Workers
+from nerveseg.cli._jobs import Engine, EngineKnobs, Limit, Names, Prefetch, Root, SkipBad, Threads, Workers, opened
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def merge(
 
 def _counts(jobs: Sequence[Job], shard: tuple[int, int]) -> list[int]:
     """Pictures of each run's shard; opening a data set also finds wrong names and folders before anything is loaded."""
-    return [len(job.open().items[: job.limit][shard[0] :: shard[1]]) for job in jobs]
+    return [len(opened(job).items[: job.limit][shard[0] :: shard[1]]) for job in jobs]
 
 
 def _tell(ran: Sequence[Ran], *, json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import counting, guarded
-from nerveseg.cli._jobs import Names, OneRecipe, Root, Threads, Workers
+from nerveseg.cli._jobs import Names, OneRecipe, Root, Threads, Workers, opened
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Settings
 
 __all__ = ["clicks"]
@@ -65,7 +65,7 @@ def clicks(
     )
     given = Clicking(job, cap, None if cache is None else str(cache))
     place = out / f"clicks-{job.data}-{given.plain.compose().name}"
-    with counting({str(place): len(given.plain.open().items[:limit])}) as said:
+    with counting({str(place): len(opened(given.plain).items[:limit])}) as said:
         run(given, place, workers=workers, said=lambda done, _: said(str(place), done), command=shlex.join(["nerveseg", *sys.argv[1:]]))
     if (place / TABLE).is_file():
         typer.echo((place / TABLE).read_text("utf-8"), nl=False)

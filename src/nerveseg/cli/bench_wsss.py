@@ -67,7 +67,7 @@ def wsss(
     from nerveseg import registry
     from nerveseg.bench import wsss as pseudo
     from nerveseg.cli._console import still
-    from nerveseg.cli._jobs import job_of
+    from nerveseg.cli._jobs import job_of, opened
     from nerveseg.cli._words import read_settings
 
     still()
@@ -93,7 +93,7 @@ def wsss(
     given = pseudo.PseudoMasks(job, labels, abstain, soft, score, tagger, tag_threshold)
     with waiting("reading recipes and lists"):
         place = pseudo.folder_of(given, out)
-        total = len(job.open().items[:limit])
+        total = len(opened(job).items[:limit])
     with counting({str(place): total}) as said:
         made = pseudo.run(
             given,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nerveseg.cli._console import counting, guarded, note
-from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, job_of
+from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, job_of, opened
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 from nerveseg.errors import OptionError
 
@@ -65,7 +65,7 @@ def calibrate(
         low_memory=low_memory,
         workers=1,
     )
-    seen, unseen = temperature.halves(job.open(), job.limit)
+    seen, unseen = temperature.halves(opened(job), job.limit)
     with counting({"fit": len(seen), "check": len(unseen)}) as said:
         found = temperature.calibrate(job, out, cache=cache, said=said)
     _tell(found)

@@ -105,6 +105,8 @@ def verify(
     from nerveseg.datasets._verify import verify as read
 
     data = datasets.open(name, root, split=split, protocol=protocol, class_names=names)
+    if data.left_out:
+        note(data.left_out)
     with _stages() as said:
         report = read(data, workers=workers, quick=quick, partial=partial, said=said)
     if json:

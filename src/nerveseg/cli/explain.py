@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from nerveseg.cli._bands import read_bands
 from nerveseg.cli._console import guarded, note, waiting
-from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Labels, LowMemory, Offline, RecipeName, Seed, Settings
+from nerveseg.cli.segment import BackgroundWords, Bands, Device, Dtype, Labels, LowMemory, Offline, Range, RecipeName, Seed, Settings
 
 __all__ = ["explain"]
 
@@ -28,6 +29,8 @@ def explain(
     offline: Offline = False,
     low_memory: LowMemory = False,
     seed: Seed = None,
+    bands: Bands = None,
+    value_range: Range = None,
 ) -> None:
     """Draw one figure: the picture, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
     from nerveseg.cli import _figure
@@ -41,7 +44,7 @@ def explain(
     _figure.check(out, overwrite=overwrite)
     networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()), low_memory=low_memory)
     check(networks.check())
-    loaded = load(picture)
+    loaded = load(picture, **read_bands(bands, value_range))
     for remark in loaded.notes:
         note(f"{picture}: {remark}")
     segmenter = networks.segmenter()

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from nerveseg.cli._bands import read_bands
 from nerveseg.cli._console import guarded, json_line, note, waiting
-from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Offline, RecipeName, Seed, Settings
+from nerveseg.cli.segment import BackgroundWords, Bands, Device, Dtype, Offline, Range, RecipeName, Seed, Settings
 from nerveseg.errors import OptionError
 
 __all__ = ["refine"]
@@ -38,6 +39,8 @@ def refine(
     dtype: Dtype = None,
     offline: Offline = False,
     seed: Seed = None,
+    bands: Bands = None,
+    value_range: Range = None,
 ) -> None:
     """Walk any model's label probabilities on a recipe's graph.
 
@@ -60,7 +63,7 @@ def refine(
     with waiting("reading the recipe"):
         chosen = refinement.recipe_for(recipe, networks.settings)
         columns = refinement.prepare(scores, chosen, labels=vocabulary, background=_background(background))
-    loaded = load(picture)
+    loaded = load(picture, **read_bands(bands, value_range))
     for remark in loaded.notes:
         note(f"{picture}: {remark}")
     segmenter = networks.segmenter()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from nerveseg.cli._bands import read_bands
 from nerveseg.cli._console import FAILED, SOME_FAILED, fail, guarded, json_line, note, waiting
 from nerveseg.errors import NerveSegError, OptionError
 
@@ -26,6 +27,14 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the diffusion noi
 Tile = Annotated[int | None, typer.Option(metavar="PIXELS", help="For big pictures: tiles of this side, one walk over all. Try 1024.")]
 Overlap = Annotated[float, typer.Option(help="With --tile: the share of a tile's side that its neighbour has, too.")]
 Abstain = Annotated[float | None, typer.Option(help="Give pixels less probable than this the ignored id. Try 0.6.")]
+Bands = Annotated[
+    str | None,
+    typer.Option(metavar="R,G,B", help="Bands of a file that are red, green and blue, from 1, as 4,3,2; or one. TIFF takes rasterio."),
+]
+Range = Annotated[
+    str | None,
+    typer.Option("--range", metavar="LOW,HIGH", help="Values that become 0 and 255. Left out: the file's own, 8 bits as they are."),
+]
 Clicks = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,6 +65,8 @@ def segment(
     overlap: Overlap = _OVERLAP,
     click: Clicks = None,
     abstain: Abstain = None,
+    bands: Bands = None,
+    value_range: Range = None,
 ) -> None:
     """Label every pixel of pictures by words.
 
@@ -70,6 +81,7 @@ def segment(
 
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
+    chosen = read_bands(bands, value_range)
     places = plan(pictures, out, overwrite=overwrite)
     if click and len(pictures) > 1:
         raise OptionError(f"Got --click with {len(pictures)} pictures. Accepted is one: a click is a place in it. Go picture by picture.")
@@ -84,7 +96,7 @@ def segment(
     failed: list[Path] = []
     for place in places:
         with _attempt(place.picture, failed, json=json):
-            picture = load(place.picture)
+            picture = load(place.picture, **chosen)
             for remark in picture.notes:
                 note(f"{place.picture}: {remark}")
             if tile is None and min(picture.size) >= _BIG:

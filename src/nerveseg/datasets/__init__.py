@@ -11,9 +11,10 @@ A data set file holds
 - ``values(protocol) -> dict[int, int]``: stored mask value → id or `IGNORE`;
 - ``archives``: what `prepare` takes (`_prepare.Archive`), and ``convert(job: _prepare.Job) -> None``, which makes the layout from them;
 - optionally ``about(protocol) -> dict[str, str]``; ``published(protocol) -> dict[str, int]``, split → picture files that it has as
-  published; ``grey``, True where masks with a palette are wrong; ``unpacked(root, split) -> bool``, whether the archives' files lie on
-  disk already, so that ``convert`` needs none; and ``opened(root, split, protocol, class_names) -> DataSet`` in place of ``find``,
-  ``values`` and ``count``, where the classes are not known beforehand or nothing is read from disk.
+  published; ``grey``, True where masks with a palette are wrong; ``voc``, True where masks have Pascal VOC's palette;
+  ``unpacked(root, split) -> bool``, whether the archives' files lie on disk already, so that ``convert`` needs none; and
+  ``opened(root, split, protocol, class_names) -> DataSet`` in place of ``find``, ``values`` and ``count``, where the classes are not
+  known beforehand or nothing is read from disk.
 
 Files that start with ``_`` are what they share.
 """
@@ -83,6 +84,7 @@ def open(
         place,
         about={**({} if about is None else about(protocol)), **_masks(items, place)},
         grey=getattr(module, "grey", False),
+        voc=getattr(module, "voc", False),
     )
 
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nerveseg.datasets import classes
-from nerveseg.datasets._layout import advice
+from nerveseg.datasets._layout import advice, files_in
 from nerveseg.datasets._prepare import Archive, Job
 from nerveseg.datasets._turn import by_table
 from nerveseg.datasets.base import IGNORE, DataSet, Item, table
@@ -144,7 +144,7 @@ def made(
         places = ", ".join(f"{each.folder.format(_year(split))}/*{each.suffix}" for each in sources)
         raise DataError(f"Got {root} without masks of {name}. Accepted is one of {places}. {advice(name, root, split)}.")
     masks = root / source.folder.format(_year(split))
-    ids = sorted(path.stem for path in folder.glob("*.jpg"))
+    ids = [path.stem for path in files_in(folder, "*.jpg")]
     items = tuple(Item(stem, folder / f"{stem}.jpg", masks / f"{stem}{source.suffix}") for stem in ids)
     return opened(name, root, split, protocol, class_names, background=background, source=source, items=items)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nerveseg.errors import DataError
 
-__all__ = ["advice", "folder_of", "need_folder", "read_list"]
+__all__ = ["advice", "files_in", "folder_of", "need_folder", "read_list"]
 
 
 def advice(name: str, root: Path, split: str | None = None) -> str:
@@ -26,6 +26,12 @@ def folder_of(name: str, root: Path, *candidates: str) -> Path:
             return root / candidate
     places = " or ".join(str(root / candidate) for candidate in candidates)
     raise DataError(f"Got no folder {places}. Accepted is the root of {name}, with that folder in it. {advice(name, root)}.")
+
+
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder by a pattern, sorted; what is hidden, and what lies in a hidden folder, is left out, as ``._a.jpg`` of macOS."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def need_folder(name: str, root: Path, folder: Path, split: str | None = None) -> Path:

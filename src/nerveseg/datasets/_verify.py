@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from nerveseg import registry
+from nerveseg.datasets import _stored
 from nerveseg.datasets._archives import Said
 from nerveseg.datasets._layout import advice
 from nerveseg.datasets.base import IGNORE, DataSet, Item
@@ -20,7 +20,6 @@ from nerveseg.errors import DataError
 __all__ = ["Problem", "Report", "verify"]
 
 _AHEAD = 4  # items in work a thread
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class _Seen:
     counts: NDArray[np.int64] | None = None
     ignored: int = 0
     turned: bool | None = None
+    colours: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def verify(data: DataSet, *, workers: int = 4, quick: bool = False, partial: bool = False, said: Said | None = None) -> Report:
@@ -91,6 +91,7 @@ def verify(data: DataSet, *, workers: int = 4, quick: bool = False, partial: boo
     problems: list[Problem] = []
     turned: list[tuple[str, bool]] = []
     ignored = 0
+    palette: dict[int, tuple[str, tuple[int, ...]]] = {}
     pixels, items = np.zeros(data.classes, np.int64), np.zeros(data.classes, np.int64)
     for done, one in enumerate(_each(data, workers, quick=quick), 1):
         if one.counts is not None:
@@ -98,6 +99,7 @@ def verify(data: DataSet, *, workers: int = 4, quick: bool = False, partial: boo
             items += one.counts > 0
         if one.problem is not None:
             problems.append(Problem(one.item, one.problem))
+        problems.extend(_repainted(one, palette))
         if one.turned is not None:
             turned.append((one.item, one.turned))
         ignored += one.ignored
@@ -132,36 +134,48 @@ def _see(data: DataSet, item: Item, *, quick: bool) -> _Seen:
             _same_size(item)
     except DataError as error:
         return _Seen(item.id, str(error))
+    colours = _colours(item) if data.draw is None else {}
     counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)
-    return _Seen(item.id, None, counts[: data.classes].astype(np.int64), int(counts[IGNORE]), turned)
+    return _Seen(item.id, None, counts[: data.classes].astype(np.int64), int(counts[IGNORE]), turned, colours)
 
 
 def _turned(item: Item) -> bool | None:
-    """None: no EXIF orientation. True: the mask has the size of the stored pixels."""
+    """None: no orientation. True: the mask has the size of the stored pixels, and no orientation of its own."""
     if item.picture is None or item.mask is None:
         return None
-    with Image.open(item.picture) as picture:
-        if picture.getexif().get(_ORIENTATION, 1) not in range(2, 9):
-            return None
-        size = picture.size
-    with Image.open(item.mask) as mask:
-        return size == mask.size
+    picture, mask = _stored.head_of(item.picture, "picture"), _stored.head_of(item.mask, "mask")
+    return None if picture.orientation == 1 else mask.orientation == 1 and mask.size == picture.size
 
 
 def _same_size(item: Item) -> None:
     if item.picture is None or item.mask is None:
         return
-    try:
-        with Image.open(item.picture) as picture, Image.open(item.mask) as mask:
-            sizes, size = (picture.size, picture.size[::-1]), mask.size
-            turned = picture.getexif().get(_ORIENTATION, 1) in range(5, 9)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"Got {item.picture}, which cannot be read ({error}). Accepted is a whole picture. Copy it again.") from error
-    if size != sizes[0] and not (turned and size == sizes[1]):
+    picture, mask = _stored.head_of(item.picture, "picture"), _stored.head_of(item.mask, "mask")
+    if mask.upright != picture.upright and not (mask.orientation == 1 and mask.size == picture.size):
         raise DataError(
-            f"Got {item.picture} of {sizes[0][::-1]} pixels (height, width) and its mask {item.mask} of {size[::-1]}. "
+            f"Got {item.picture} of {picture.size} pixels (height, width) and its mask {item.mask} of {mask.size}. "
             "Accepted are equal sizes. Take both files from the same release."
         )
+
+
+def _colours(item: Item) -> dict[int, tuple[int, ...]]:
+    """Values of a mask with a palette → their colours."""
+    if item.mask is None or _stored.head_of(item.mask, "mask").mode != "P":
+        return {}
+    return _stored.read(item.mask).used()
+
+
+def _repainted(one: _Seen, palette: dict[int, tuple[str, tuple[int, ...]]]) -> Iterator[Problem]:
+    """A value that has another colour than in a mask before: one of the two was numbered anew. Adds what is new to the palette."""
+    for value, colour in one.colours.items():
+        first, before = palette.setdefault(value, (one.item, colour))
+        if before != colour:
+            yield Problem(
+                one.item,
+                f"Got a mask whose palette has at {value} the colour {colour}, and that of {first!r} has {before}. Accepted is one "
+                "palette for all masks: an editor that makes a palette numbers the classes anew. Save the ids as PNG in grey.",
+            )
+            return
 
 
 def _published(data: DataSet) -> int | None:

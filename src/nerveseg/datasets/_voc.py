@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nerveseg.datasets._layout import folder_of, need_folder, read_list
+from nerveseg.datasets._layout import files_in, folder_of, need_folder, read_list
 from nerveseg.datasets._prepare import Archive, Job, below
 from nerveseg.datasets.base import Item
 from nerveseg.errors import DataError
@@ -52,11 +52,11 @@ def find(name: str, root: Path, split: str, protocol: str) -> tuple[Item, ...]:
     pictures, plain, more = need_folder(name, root, home / "JPEGImages"), home / _PLAIN, home / _AUG
     if split == "train_aug":
         need_more(name, root, more)
-        own = {path.stem for path in more.glob("*.png")}
+        own = {path.stem for path in files_in(more, "*.png")}
         names = _augmented(name, root, home, own)
         return tuple(Item(stem, pictures / f"{stem}.jpg", (more if stem in own else plain) / f"{stem}.png") for stem in names)
     names = read_list(name, root, home / _LISTS / f"{split}.txt", split)
-    whole = protocol == "cliper" and more.is_dir() and {path.stem for path in more.glob("*.png")}.issuperset(names)
+    whole = protocol == "cliper" and more.is_dir() and {path.stem for path in files_in(more, "*.png")}.issuperset(names)
     masks = more if whole else need_folder(name, root, plain, split)
     return tuple(Item(stem, pictures / f"{stem}.jpg", masks / f"{stem}.png") for stem in names)
 
@@ -99,7 +99,7 @@ def convert(name: str, job: Job) -> None:
     job.unpack(_TRAINVAL, below(_HOME, _HOME, f"{_LISTS}/"))
     job.unpack(_MORE, below(_AUG, f"{_HOME}/{_AUG}"))
     if job.split == "train_aug":
-        names = set(_augmented(name, job.root, home, {path.stem for path in (home / _AUG).glob("*.png")}))
+        names = set(_augmented(name, job.root, home, {path.stem for path in files_in(home / _AUG, "*.png")}))
     else:
         names = set(read_list(name, job.root, home / _LISTS / f"{job.split}.txt", job.split))
     inside = below(_HOME, _HOME, "JPEGImages/", f"{_PLAIN}/")

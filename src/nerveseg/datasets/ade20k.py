@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nerveseg.datasets._layout import advice, folder_of, need_folder
+from nerveseg.datasets._layout import advice, files_in, folder_of, need_folder
 from nerveseg.datasets._prepare import Archive, Job, below
 from nerveseg.datasets.base import IGNORE, Item
 from nerveseg.errors import DataError
@@ -55,7 +55,7 @@ def find(root: Path, split: str, protocol: str) -> tuple[Item, ...]:
     home = folder_of("ade20k", root, _HOME, f"ade/{_HOME}")
     pictures = need_folder("ade20k", root, home / "images" / _folder(split), split)
     masks = need_folder("ade20k", root, home / "annotations" / _folder(split), split)
-    found = sorted(path.stem for path in pictures.glob("*.jpg"))
+    found = [path.stem for path in files_in(pictures, "*.jpg")]
     if not found:
         raise DataError(f"Got {pictures} without a .jpg. Accepted are the pictures of {split}. {advice('ade20k', root, split)}.")
     return tuple(Item(stem, pictures / f"{stem}.jpg", masks / f"{stem}.png") for stem in found)

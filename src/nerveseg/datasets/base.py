@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nerveseg.datasets import _stored
 from nerveseg.datasets.classes import ClassNames
 from nerveseg.errors import DataError, PictureError
 from nerveseg.picture import Picture, load
+from nerveseg.picture.orientation import stored_size, turned_back
 
 __all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "Mask", "stored", "table"]
 
@@ -28,7 +30,6 @@ UNKNOWN = 65534
 """What a stored value becomes that the data set does not define: the file is not what it should be."""
 
 _MEND = "Take the published file, or make it anew with `nerveseg datasets prepare` and --again; in a folder of your own, mend it."
-_LYING = 5  # EXIF orientations from here on swap height and width
 
 PROTOCOLS = ("sclip", "cliper")
 """The field's two protocols: that of SCLIP and its relatives (mmseg's files and metric), and that of CLIPer and iSeg."""
@@ -70,6 +71,8 @@ class DataSet:
         offered: item → ids of the classes that are asked for in it; None: all classes in every picture.
         about: what a report says of it beside the above, such as what its masks were made from.
         grey: True where masks are grey as published, so that one with a palette was changed by somebody, and is refused.
+        voc: True where they are published with Pascal VOC's palette, so that one of its colours at another place is refused.
+        left_out: a sentence on files that look like pictures of it and were not taken; empty: there are none.
     """
 
     name: str
@@ -84,6 +87,8 @@ class DataSet:
     offered: Callable[[Item], tuple[int, ...]] | None = None
     about: Mapping[str, str] = field(default_factory=dict)
     grey: bool = False
+    voc: bool = False
+    left_out: str = ""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -96,8 +101,8 @@ class DataSet:
     def read(self, item: Item) -> tuple[Picture, Mask]:
         """Read a picture and its mask.
 
-        Masks follow stored pixels: a picture that EXIF turns or mirrors is left as it is stored, unless its mask has the size of the
-        turned one alone.
+        A mask that has an orientation of its own is turned by it, and its picture by its own. One without follows stored pixels: a picture
+        that is to be turned or mirrored is left as it is stored, unless its mask has the size of the turned one alone.
 
         Returns:
             The picture, and its mask of the same size, uint16.
@@ -118,7 +123,8 @@ class DataSet:
         try:
             picture = load(path)
             if picture.orientation != 1 and _follows_stored(picture, item.mask):
-                picture = load(_as_stored(path), name=path.name)
+                plain = np.ascontiguousarray(turned_back(picture.pixels, picture.orientation))
+                picture = load(Image.fromarray(plain), name=path.name)
         except PictureError as error:
             raise DataError(f"Got {path}, the picture of {item.id!r}, which cannot be read: {error}") from error
         if item.box is not None:
@@ -135,7 +141,7 @@ class DataSet:
         if self.draw is not None:
             return self.draw(item)[1]
         path = _there(item.mask, item, "mask")
-        values = stored(path, grey=self.grey)
+        values = stored(path, grey=self.grey, voc=self.voc)
         if item.box is not None:
             values = _cut(values, item.box, path)
         if int(values.max(initial=0)) >= len(self.table):
@@ -163,38 +169,18 @@ def table(pairs: Mapping[int, int], *, entries: int = 256) -> NDArray[np.uint16]
     return out
 
 
-def stored(path: Path, *, grey: bool = False) -> NDArray[np.integer]:
-    """Read the values of a mask file as they are stored: grey of 8 or 16 bits, or the places of a palette.
+def stored(path: Path, *, grey: bool = False, voc: bool = False) -> NDArray[np.integer]:
+    """Read the values of a mask file as they are stored: grey of 1 to 32 bits, or the places of a palette; see `_stored.read`.
 
     Args:
         path: the file.
         grey: refuse palettes.
+        voc: the palette is Pascal VOC's.
 
     Raises:
-        DataError: no such file, damaged, a picture in colours, or a palette where grey is expected.
+        DataError: no such file, damaged, a picture in colours, or a palette that does not fit.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("L", "P", "1", "I;16", "I;16B", "I;16L", "I"):
-                raise DataError(
-                    f"Got the mask {path} with the colour mode {image.mode}. Accepted are one value a pixel: grey or a palette. "
-                    "Convert colours to ids first."
-                )
-            if grey and image.mode == "P":
-                raise DataError(
-                    f"Got the mask {path} with a palette. Accepted is grey, as it was published: an editor that makes a palette numbers "
-                    "the classes anew. Take the published file, or run `nerveseg datasets prepare` with --again."
-                )
-            values = np.asarray(image)
-    except FileNotFoundError as error:
-        raise DataError(f"Got no mask {path}. Accepted is the file that the data set's list names. Complete the data set.") from error
-    except DataError:
-        raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"Got the mask {path}, which cannot be read ({error}). Accepted is a whole PNG. Copy it again.") from error
-    if values.dtype == np.int32 and values.min(initial=0) < 0:
-        raise DataError(f"Got the mask {path} with negative values. Accepted are 0 and more. Convert it anew.")
-    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+    return _stored.read(path, grey=grey, voc=voc).values
 
 
 def _there(path: Path | None, item: Item, what: str) -> Path:
@@ -216,22 +202,11 @@ def _cut(pixels: NDArray[Any], box: tuple[int, int, int, int], path: Path) -> ND
 
 
 def _follows_stored(picture: Picture, mask: Path | None) -> bool:
-    """Whether a mask belongs to a picture's pixels as they lie in the file; only the mask's head is read."""
+    """Whether a mask belongs to a picture's pixels as they lie in the file: it has their size and no orientation of its own."""
     if mask is None:
         return False
     try:
-        with Image.open(mask) as image:
-            size = image.height, image.width
-    except (OSError, ValueError, SyntaxError):  # `mask` says what is wrong with it
+        found = _stored.head_of(mask, "mask")
+    except DataError:  # `mask` says what is wrong with it
         return False
-    turned = picture.orientation >= _LYING
-    return size == (picture.size[::-1] if turned else picture.size)
-
-
-def _as_stored(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        plain = image.convert("RGB")
-    plain.info.pop("exif", None)
-    plain.getexif().clear()
-    return plain
+    return found.orientation == 1 and found.size == stored_size(picture.size, picture.orientation)

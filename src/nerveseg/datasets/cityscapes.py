@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nerveseg.datasets._layout import advice, folder_of, need_folder
+from nerveseg.datasets._layout import advice, files_in, folder_of, need_folder
 from nerveseg.datasets._prepare import Archive, Job, Where, below
 from nerveseg.datasets.base import IGNORE, PROTOCOLS, Item, stored
 from nerveseg.errors import DataError
@@ -84,7 +84,7 @@ def convert(job: Job) -> None:
     job.unpack(_FRAMES, below("leftImg8bit", "cityscapes/leftImg8bit", f"{job.split}/"))
     job.unpack(_LABELS, _only_ids(job.split))
     home = _home(job.root)
-    raw = sorted((home / "gtFine" / job.split).glob(f"*/*{_IDS}"))
+    raw = files_in(home / "gtFine" / job.split, f"*/*{_IDS}")
     job.masks([(path, path.with_name(path.name.replace(_IDS, _TRAIN))) for path in raw], train_ids, stage="converting label ids")
 
 
@@ -110,7 +110,7 @@ def _home(root: Path) -> Path:
 
 def _frames(root: Path, home: Path, split: str) -> list[Path]:
     folder = need_folder("cityscapes", root, home / "leftImg8bit" / split, split)
-    frames = sorted(folder.glob(f"*/*{_PICTURE}"))
+    frames = files_in(folder, f"*/*{_PICTURE}")
     if not frames:
         raise DataError(
             f"Got {folder} without a file CITY/*{_PICTURE}. Accepted are the frames as published. {advice('cityscapes', root, split)}."

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
 from nerveseg.datasets import classes
 from nerveseg.datasets.base import IGNORE, DataSet, Item, table
-from nerveseg.errors import DataError
+from nerveseg.errors import DataError, PictureError
+from nerveseg.picture.endings import HEIC, READ, endings, left_out, told
+from nerveseg.picture.opening import opened as opened_file
 from nerveseg.words.vocabulary import BACKGROUND
 
 __all__ = ["archives", "background", "opened", "protocols", "splits"]
@@ -29,9 +29,9 @@ archives = ()
 WHOLE = "all"
 """What the split is called where pictures lie in ``images`` itself."""
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".qoi")
-_MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
-_LOSSY = (".jpg", ".jpeg", ".webp")
+_PICTURES = READ
+_MASKS = frozenset({".png", ".bmp", ".tif", ".tiff"})
+_CHANGING = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".jp2", ".avif", ".heic")
 
 
 def opened(root: Path | None, split: str | None, protocol: str, class_names: str | Path) -> DataSet:
@@ -50,7 +50,8 @@ def opened(root: Path | None, split: str | None, protocol: str, class_names: str
     if root is None:
         raise DataError("Got no folder for the data set folder. Accepted is one with images, masks and names.txt. Give root, or --root.")
     part = "" if split in (None, WHOLE) else str(split)
-    pictures = _files(root, "images", part, _PICTURES)
+    wanted = _PICTURES | (HEIC if endings() >= HEIC else set())
+    pictures = _files(root, "images", part, wanted)
     masks = _files(root, "masks", part, _MASKS)
     names = _names(root, class_names)
     with_background = names.names[0].casefold() == BACKGROUND
@@ -67,7 +68,9 @@ def opened(root: Path | None, split: str | None, protocol: str, class_names: str
     )
     values = table({**{index: index for index in range(len(names))}, limit: IGNORE}, entries=limit + 1)
     where = (Path("masks") / part).as_posix()
-    return DataSet("folder", part or WHOLE, protocol, names, with_background, items, values, root, about={"masks": where})
+    others = told(left_out((path.name for path in (root / "images" / part).iterdir()), wanted))
+    about = {"masks": where}
+    return DataSet("folder", part or WHOLE, protocol, names, with_background, items, values, root, about=about, left_out=others)
 
 
 def _names(root: Path, class_names: str | Path) -> classes.ClassNames:
@@ -83,7 +86,7 @@ def _names(root: Path, class_names: str | Path) -> classes.ClassNames:
     return found
 
 
-def _files(root: Path, what: str, part: str, endings: tuple[str, ...]) -> dict[str, Path]:
+def _files(root: Path, what: str, part: str, wanted: frozenset[str]) -> dict[str, Path]:
     """Stem → file."""
     folder = root / what / part
     if not folder.is_dir():
@@ -93,9 +96,12 @@ def _files(root: Path, what: str, part: str, endings: tuple[str, ...]) -> dict[s
         if path.name.startswith(".") or not path.is_file():
             continue
         ending = path.suffix.lower()
-        if what == "masks" and ending in _LOSSY:
-            raise DataError(f"Got the mask {path}, a format that changes values. Accepted are {', '.join(_MASKS)}. Save it as PNG.")
-        if ending not in endings:
+        if what == "masks" and ending in _CHANGING:
+            raise DataError(
+                f"Got the mask {path}, a format that changes values or numbers them anew. Accepted are {', '.join(sorted(_MASKS))}. "
+                "Save it as PNG."
+            )
+        if ending not in wanted:
             continue
         if path.stem in found:
             raise DataError(
@@ -106,14 +112,13 @@ def _files(root: Path, what: str, part: str, endings: tuple[str, ...]) -> dict[s
     if not found:
         inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         hint = f"Choose one of its folders as the split (--split): {', '.join(inside)}" if inside else "Put files there"
-        raise DataError(f"Got {folder} without a file ending in {', '.join(endings)}. Accepted is at least one. {hint}.")
+        raise DataError(f"Got {folder} without a file ending in {', '.join(sorted(wanted))}. Accepted is at least one. {hint}.")
     return found
 
 
 def _is_deep(path: Path) -> bool:
     """Whether a mask has 16 bits; the first one decides for all, and another kind is found out when it is read."""
     try:
-        with Image.open(path) as image:
-            return image.mode.startswith("I")
-    except (OSError, ValueError, SyntaxError):
+        return opened_file(path.read_bytes(), str(path)).image.mode.startswith("I")
+    except (OSError, PictureError):  # told when it is read
         return False

@@ -8,7 +8,7 @@ from nerveseg.datasets import _voc
 from nerveseg.datasets._prepare import Job
 from nerveseg.datasets.base import IGNORE, PROTOCOLS, Item
 
-__all__ = ["archives", "background", "convert", "count", "find", "protocols", "published", "splits", "unpacked", "values"]
+__all__ = ["archives", "background", "convert", "count", "find", "protocols", "published", "splits", "unpacked", "values", "voc"]
 
 title = "PASCAL VOC 2012, 20 classes and the background"
 url = _voc.URL
@@ -17,6 +17,7 @@ background = True
 count = 21
 splits = _voc.SPLITS
 protocols = PROTOCOLS
+voc = True
 archives = _voc.ARCHIVES
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
-__all__ = ["voc_palette", "wheel"]
+__all__ = ["moved", "voc_palette", "wheel"]
 
 _GOLDEN = 0.6180339887498949  # steps of the golden ratio spread any number of hues evenly
 
@@ -25,6 +26,20 @@ def voc_palette(count: int = 256) -> UInt8[np.ndarray, "c 3"]:
             bit = (ids >> (3 * level + channel)) & 1
             colours[:, channel] |= (bit << (7 - level)).astype(np.uint8)
     return colours
+
+
+def moved(values: UInt8[np.ndarray, "H W"], colours: Sequence[int]) -> int | None:
+    """A value that occurs and has neither its colour in Pascal VOC nor its grey: somebody numbered the ids anew. None: there is none.
+
+    Args:
+        values: places in a palette.
+        colours: the palette: red, green, blue of each place in turn.
+    """
+    held = np.asarray(colours, dtype=np.int64).reshape(-1, 3)
+    used = np.unique(values).astype(np.int64)
+    used = used[used < len(held)]
+    own = (held[used] == voc_palette()[used]).all(1) | (held[used] == used[:, None]).all(1)
+    return None if own.all() else int(used[~own][0])
 
 
 def wheel(count: int, *, background: int | None = None) -> UInt8[np.ndarray, "c 3"]:

@@ -1,58 +1,85 @@
-"""PIL's many modes → H×W×3 uint8, upright, with notes on what was changed."""
+"""Files and PIL's many modes → H×W×3 uint8, upright, with notes on what was changed.
+
+`read` is the one way from a file's bytes to pixels: bytes and plain values in, an array and plain values out, so that it can be called in
+another process.
+"""
 
 from __future__ import annotations
 
-import struct
-from io import BufferedIOBase
-from typing import IO, Any, cast
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
 from nerveseg.errors import PictureError
+from nerveseg.picture import raster, tiff
+from nerveseg.picture.opening import FORMATS, Damage, Head, Opened, directory_of, head, open_image, opened, said_by
+from nerveseg.picture.orientation import Said
+from nerveseg.picture.samples import PLAIN, Choice, pick, scaled
 
-__all__ = ["FORMATS", "check_pixels", "decode", "open_image"]
+__all__ = ["FORMATS", "Decoded", "Head", "check_pixels", "decode", "head", "open_image", "read"]
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "QOI")
-"""The file formats read. No vector formats: they would start other programs."""
+Decoded = tuple[UInt8[np.ndarray, "H W 3"], int, tuple[str, ...]]
+"""Pixels, the orientation code that was applied, and notes."""
 
-# What PIL's readers raise on damaged files, beside OSError; Image.open treats the first four the same way.
-_DAMAGED = (
-    *(SyntaxError, IndexError, TypeError, struct.error),
-    *(OSError, ValueError, KeyError, EOFError, AttributeError),
-    *(RuntimeError, ArithmeticError, MemoryError, Image.DecompressionBombError),
-)
-_COUNTED = 1000  # pictures in a TIFF file; a small file may hold a million
-_ORIENTATION = 0x0112  # EXIF 2.3, tag "Orientation"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_LOWER = {"B": "L", "L": "B", "N": "B"}  # Pillow gives the upper byte of 16 bits: read in the other order, that is the lower one
 
 
-def open_image(file: BufferedIOBase, where: str) -> Image.Image:
-    """Read a picture file's header; no pixel is decoded.
+def read(data: bytes, max_pixels: int, where: str, choice: Choice = PLAIN) -> Decoded:
+    """Decode a picture file to upright RGB.
 
-    `PIL.Image.open` is not used: it warns from 89 and raises from 179 million pixels, by a global that is not ours to change.
+    Args:
+        data: the whole file.
+        max_pixels: cap on height × width, checked before anything is decoded.
+        where: what to call it in messages.
+        choice: bands and range.
+
+    Raises:
+        PictureError: no picture, damaged, too large, or of a kind that is not read. MissingExtra: what reads it is not installed.
     """
-    Image.preinit()
-    if not set(FORMATS) <= set(Image.OPEN):
-        Image.init()
-    prefix = file.read(16)
-    for name in FORMATS:
-        if name not in Image.OPEN:
-            continue
-        factory, accept = Image.OPEN[name]
-        try:
-            fits = accept is None or accept(prefix)
-            if not fits or isinstance(fits, str):  # a string says why this build of PIL cannot read the format
-                continue
-            file.seek(0)
-            return factory(cast("IO[bytes]", file), "")
-        except _DAMAGED:
-            continue
-    start = prefix[:8].decode("ascii", "backslashreplace")
-    raise PictureError(
-        f"Got {where}, which starts with {start!r} and is no whole picture. Accepted are {', '.join(FORMATS)}. Check the file."
-    )
+    directory = directory_of(data, where)
+    if directory is not None:
+        _check(directory.size, max_pixels, where)
+        if choice.bands is not None or not tiff.fits_pillow(directory):
+            pixels, notes = raster.read(data, choice, f"{where}, {tiff.describe(directory)}")
+            return _seen(Image.fromarray(pixels), directory.said, [*_several(0, directory.frames), *notes])
+    found = opened(data, where)
+    _check((found.image.height, found.image.width), max_pixels, where)
+    notes = _several(0, found.frames)
+    with Damage(where):
+        found.image.load()
+        pixels = _rgb(found, directory, choice, where, notes)
+        return _seen(pixels, found.said, notes)
+
+
+def decode(image: Image.Image, max_pixels: int, where: str, choice: Choice = PLAIN) -> Decoded:
+    """Decode an image that somebody opened with PIL; it is not changed, but its pixels are loaded.
+
+    Args:
+        image: of any mode. PIL turns a TIFF itself while it loads it.
+        max_pixels: cap on height × width, checked first.
+        where: what to call it in messages.
+        choice: bands and range.
+
+    Raises:
+        PictureError: see `read`.
+    """
+    _check((image.height, image.width), max_pixels, where)
+    said = said_by(image)
+    with Damage(where):
+        notes = _several(image.tell(), 1 if image.format == "TIFF" else int(getattr(image, "n_frames", 1)))
+        image.load()
+        pixels = _rgb(Opened(image, b""), None, choice, where, notes)
+        if image.format == "TIFF":  # it is upright by now
+            return np.asarray(pixels), said.code, (*notes, *said.notes)
+        return _seen(pixels, said, notes)
 
 
 def check_pixels(size: tuple[int, ...], max_pixels: int, where: str) -> None:
@@ -65,98 +92,137 @@ def check_pixels(size: tuple[int, ...], max_pixels: int, where: str) -> None:
         )
 
 
-def decode(image: Image.Image, max_pixels: int, where: str) -> tuple[UInt8[np.ndarray, "H W 3"], int, tuple[str, ...]]:
-    """Decode an opened image to upright RGB.
-
-    Args:
-        image: any PIL image; it is not changed, but its pixels are loaded.
-        max_pixels: cap on height × width, checked first.
-        where: what to call it in messages.
-
-    Returns:
-        Pixels, the EXIF orientation code that was applied, and notes.
-    """
-    check_pixels((image.height, image.width), max_pixels, where)
-    if 0 in image.size:
-        raise PictureError(f"Got {where} of size {image.height}×{image.width}. Accepted is at least 1×1. Give a picture with pixels.")
-    notes: list[str] = []
-    frames = _frames(image)
-    if frames > 1:
-        notes.append(f"Picture {image.tell() + 1} of the {frames}{' or more' if frames == _COUNTED else ''} in the file was taken.")
-    try:
-        image.load()
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
-        upright = ImageOps.exif_transpose(image)
-        pixels = _to_rgb(upright, notes)
-    except PictureError:
-        raise
-    except _DAMAGED as error:
-        raise PictureError(
-            f"Got {where}, which is damaged or cut short ({error}). Accepted is a whole picture file. Copy or save it again."
-        ) from error
-    if orientation not in range(2, 9):
-        orientation = 1
-    else:
-        notes.append(f"EXIF orientation {orientation} was applied.")
-    return pixels, orientation, tuple(notes)
+def _check(size: tuple[int, int], max_pixels: int, where: str) -> None:
+    check_pixels(size, max_pixels, where)
+    if 0 in size:
+        raise PictureError(f"Got {where} of size {size[0]}×{size[1]}. Accepted is at least 1×1. Give a picture with pixels.")
 
 
-def _frames(image: Image.Image) -> int:
-    """How many pictures the file holds; a damaged later one does not matter."""
-    try:
-        return _directories(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
-    except (*_DAMAGED, Image.DecompressionBombWarning):
-        return 1
+def _several(at: int, frames: int) -> list[str]:
+    more = " or more" if frames >= tiff.COUNTED else ""
+    return [f"Picture {at + 1} of the {frames}{more} in the file was taken."] if frames > 1 else []
 
 
-def _directories(image: Image.Image) -> int:
-    """Pictures of a TIFF file, as far as they are counted: PIL looks for circles by comparing each with all before it."""
-    here = image.tell()
-    try:
-        for frame in range(here + 1, _COUNTED):
-            image.seek(frame)
-    except EOFError:
-        return image.tell() + 1
-    finally:
-        image.seek(here)
-    return _COUNTED
+def _seen(image: Image.Image, said: Said, notes: list[str]) -> Decoded:
+    """Turn stored pixels upright."""
+    turned = image.transpose(_TURNS[said.code]) if said.code in _TURNS else image
+    return np.asarray(turned), said.code, (*notes, *said.notes)
 
 
-def _to_rgb(image: Image.Image, notes: list[str]) -> np.ndarray:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return np.asarray(image)
+def _rgb(found: Opened, directory: tiff.Directory | None, choice: Choice, where: str, notes: list[str]) -> Image.Image:
+    """Any mode → RGB, as stored."""
+    image = found.image
+    if found.deep:
+        return _deep_colours(found, choice, where, notes)
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep_grey(image, notes)
+        return _deep_grey(image, directory, choice, where, notes)
+    if choice.bands is not None:
+        image = _picked(image, choice, where, notes)
+    elif image.mode != "RGB" or "transparency" in image.info:
+        image = _eight_bits(image, directory, notes)
+    if found.cut:
+        notes.append("Colours of more than 8 bits were cut to their upper 8; where it is dark, save it as PNG or TIFF of 16 bits.")
+    if choice.value_range is None:
+        return image
+    values, note = scaled(np.asarray(image), choice, what="8 bits")
+    notes.append(note)
+    return Image.fromarray(values)
+
+
+def _eight_bits(image: Image.Image, directory: tiff.Directory | None, notes: list[str]) -> Image.Image:
+    if image.mode == "RGBA" and directory is not None and directory.on_earth and _is_no_alpha(image.getchannel("A")):
+        notes.append("Band 4 is called transparency, but most of its values are between none and all: it was left out.")
+        return image.convert("RGB")
     if image.has_transparency_data:
-        return _over_white(image, notes)
+        return _over_white(image, notes, "; if that band is none, --bands 1,2,3 leaves it out" if directory is not None else "")
     notes.append(f"Mode {image.mode} was turned into RGB.")
-    return np.asarray(image.convert("RGB"))
+    return _of_lab(image) if image.mode == "LAB" else image.convert("RGB")
 
 
-def _over_white(image: Image.Image, notes: list[str]) -> np.ndarray:
+def _is_no_alpha(band: Image.Image) -> bool:
+    """GDAL calls the fourth of four bands transparency where nobody says what it is, as for near infrared."""
+    counts = band.histogram()
+    return sum(counts[1:-1]) > sum(counts) / 2
+
+
+def _of_lab(image: Image.Image) -> Image.Image:
+    from PIL import ImageCms
+
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    made = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+    return image if made is None else made
+
+
+def _over_white(image: Image.Image, notes: list[str], hint: str) -> Image.Image:
     # PIL has no direct way from premultiplied grey to RGBA.
     layered = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     if layered.getchannel("A").getextrema() == (255, 255):
-        return np.asarray(layered.convert("RGB"))
+        return layered.convert("RGB")
     white = Image.new("RGB", layered.size, "white")
     white.paste(layered, mask=layered.getchannel("A"))
-    notes.append("Transparency was laid over white.")
-    return np.asarray(white)
+    notes.append(f"Transparency was laid over white{hint}.")
+    return white
 
 
-def _deep_grey(image: Image.Image, notes: list[str]) -> np.ndarray:
+def _picked(image: Image.Image, choice: Choice, where: str, notes: list[str]) -> Image.Image:
+    """Channels by choice."""
+    if image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        image = image.convert("RGB")
+    channels = image.split()
+    chosen = pick(len(channels), choice, where)
+    notes.append(_asked_for(chosen, len(channels)))
+    return Image.merge("RGB", [channels[place] for place in (chosen * 3)[:3]])
+
+
+def _asked_for(chosen: tuple[int, ...], count: int) -> str:
+    return f"Bands {', '.join(str(place + 1) for place in chosen)} of {count} were taken, as asked for."
+
+
+def _deep_grey(image: Image.Image, directory: tiff.Directory | None, choice: Choice, where: str, notes: list[str]) -> Image.Image:
     """16- and 32-bit grey: its own smallest and largest value become 0 and 255, since few such files use their whole range."""
-    values: NDArray[Any] = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise PictureError(
-            f"Got a grey picture with values from {low:g} to {high:g}. Accepted are finite values. Replace NaN and infinities."
-        )
-    if high > low:
-        scaled = (values - low) * (255.0 / (high - low))
-        notes.append(f"Grey of mode {image.mode} was scaled from {low:g}…{high:g} to 0…255.")
-    else:
-        scaled = np.clip(values / 257.0, 0.0, 255.0)  # one value only: the plain 16-bit scale, 65535 = 255 · 257
-        notes.append(f"Grey of mode {image.mode}, all {low:g}, was divided by 257.")
-    grey = np.rint(scaled).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    values: NDArray[Any] = np.asarray(image)
+    if directory is not None and (directory.kind, directory.bits) == ("uint", 32):
+        values = values.view(np.uint32)  # PIL has no mode for these
+    if choice.bands is not None:
+        pick(1, choice, where)
+    nodata, white = (None, False) if directory is None else (directory.nodata, directory.photometric == 0)
+    rgb, note = scaled(values[:, :, None], choice, what=f"Grey of mode {image.mode}", nodata=nodata, white=white)
+    notes.append(note)
+    return Image.fromarray(rgb)
+
+
+def _deep_colours(found: Opened, choice: Choice, where: str, notes: list[str]) -> Image.Image:
+    """16-bit colours, exact: Pillow decodes the upper bytes, and once more the lower ones."""
+    values = _sixteen_bits(found, where)
+    bands = values.shape[2]
+    alpha = None if bands % 2 else Image.fromarray((values[:, :, -1] >> 8).astype(np.uint8))
+    if choice.bands is not None:
+        chosen, alpha = pick(bands, choice, where), None
+        notes.append(_asked_for(chosen, bands))
+        values = values[:, :, chosen]
+    elif alpha is not None:
+        values = values[:, :, :-1]
+    rgb, note = scaled(values, replace(choice, bands=None), what="16 bits a colour")
+    notes.append(note)
+    image = Image.fromarray(rgb)
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return image
+    image.putalpha(alpha)
+    return _over_white(image, notes, "")
+
+
+def _sixteen_bits(found: Opened, where: str) -> NDArray[Any]:
+    again = cast("ImageFile.ImageFile", opened(found.plain, where).image)
+    if again.tile[0].args == "LA;16B":  # PNG: grey and alpha of 16 bits lie as four channels of 8 do
+        again.tile = [tile._replace(args="RGBA") for tile in again.tile]
+        high_low = np.asarray(again).astype(np.uint16)
+        return (high_low[:, :, ::2] << 8) | high_low[:, :, 1::2]
+    again.tile = [tile._replace(args=_lower(tile.args)) for tile in again.tile]
+    return (np.asarray(found.image).astype(np.uint16) << 8) | np.asarray(again)
+
+
+def _lower(args: Any) -> Any:
+    """A tile's arguments with the other order of bytes."""
+    kind = args if isinstance(args, str) else args[0]
+    other = kind[:-1] + _LOWER[kind[-1]]
+    return other if isinstance(args, str) else (other, *args[1:])

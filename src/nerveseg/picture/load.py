@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from nerveseg.errors import PictureError
-from nerveseg.picture.decode import check_pixels, decode, open_image
+from nerveseg.errors import NerveSegError, PictureError
+from nerveseg.picture.decode import check_pixels, decode, read
+from nerveseg.picture.samples import Choice
 
 __all__ = ["MAX_PIXELS", "Picture", "load"]
 
@@ -60,7 +61,14 @@ class Picture:
         return Image.fromarray(self.pixels)
 
 
-def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Picture:
+def load(
+    source: Any,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    bands: Sequence[int] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Picture:
     """Read one picture.
 
     Args:
@@ -68,24 +76,30 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
             (uint8, or float in 0…1), or a Picture.
         max_pixels: cap on height × width. Larger: bigger pictures pass; memory is about 3 bytes a pixel here and more later.
         name: how to call it; None takes the file's name.
+        bands: numbers, from 1, of the bands of a file or PIL image that become red, green and blue, as (4, 3, 2); or of one, for grey.
+            None: those that the file calls so. Choosing bands of a TIFF takes rasterio.
+        value_range: (low, high): values that become 0 and 255; what is beyond is cut. None: 8 bits stay, others are scaled from the
+            smallest to the largest value of the picture that is data.
 
     Returns:
         EXIF orientation applied; palette, grey, CMYK and 16-bit pictures turned into 8-bit RGB, transparency laid over
         white, the first picture of several taken. `Picture.notes` says which of these happened.
 
     Raises:
-        PictureError: not a picture, damaged, too large, or a layout that can be read in two ways.
+        PictureError: not a picture, damaged, too large, or a layout that can be read in two ways. OptionError: bands or a range that
+            are none. MissingExtra: a TIFF that takes rasterio, which is not installed.
     """
+    choice = Choice(None if bands is None else tuple(bands), value_range)
     if isinstance(source, Picture):
         check_pixels(source.size, max_pixels, source.name)
         return source
     if isinstance(source, (str, Path)):
-        return _from_path(source, max_pixels, name)
+        return _from_path(source, max_pixels, name, choice)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_bytes(bytes(source), max_pixels, name or "picture")
+        return _from_bytes(bytes(source), max_pixels, name or "picture", choice)
     if isinstance(source, Image.Image):
         called = name or Path(str(getattr(source, "filename", "") or "picture")).name
-        return _picture(*decode(source, max_pixels, called), name=called)
+        return _picture(*decode(source, max_pixels, called, choice), name=called)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, name or "picture")
     torch = sys.modules.get("torch")
@@ -103,7 +117,7 @@ def _picture(pixels: np.ndarray, orientation: int, notes: tuple[str, ...], *, na
     return Picture(owned, digest.hexdigest(), name, orientation, notes, path)
 
 
-def _from_path(source: str | Path, max_pixels: int, name: str | None) -> Picture:
+def _from_path(source: str | Path, max_pixels: int, name: str | None, choice: Choice) -> Picture:
     text = str(source)
     if "://" in text or text.startswith("data:"):
         raise PictureError(f"Got the address {text[:120]!r}. {ACCEPTED} Download it first and give the file.")
@@ -118,18 +132,18 @@ def _from_path(source: str | Path, max_pixels: int, name: str | None) -> Picture
         if path.stat().st_size == 0:
             raise PictureError(f"Got {shown}, which is empty (0 bytes). {ACCEPTED} Copy or download it again.")
         with path.open("rb") as file:
-            return _picture(*decode(open_image(file, shown), max_pixels, shown), name=name or path.name, path=str(path.absolute()))
-    except PictureError:
+            return _picture(*read(file.read(), max_pixels, shown, choice), name=name or path.name, path=str(path.absolute()))
+    except NerveSegError:
         raise
     except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise PictureError(f"Got {shown}, which cannot be read ({reason}). {ACCEPTED} Check the path and its permissions.") from error
 
 
-def _from_bytes(data: bytes, max_pixels: int, name: str) -> Picture:
+def _from_bytes(data: bytes, max_pixels: int, name: str, choice: Choice) -> Picture:
     if not data:
         raise PictureError(f"Got no bytes for a picture. {ACCEPTED} Give the whole content of a picture file.")
-    return _picture(*decode(open_image(BytesIO(data), f"{len(data)} bytes"), max_pixels, f"{len(data)} bytes"), name=name)
+    return _picture(*read(data, max_pixels, f"{len(data)} bytes", choice), name=name)
 
 
 def _from_array(array: np.ndarray, max_pixels: int, name: str) -> Picture:

@@ -1,12 +1,13 @@
 """The label map as a GeoTIFF: pixel = id, where the picture is on the earth kept, colours and names in the file; takes rasterio.
 
 Kept are the reference system, the transform, control points and rational polynomials of the file that the picture was read from, a world
-file beside it included. Ids are 8 bits up to 255 labels and 16 beyond; the ignored id is the file's "no data". A picture that came from
-memory, or from a file that says no place, gives a TIFF without one.
+file beside it included; where an orientation code turned the picture, they are turned along. Ids are 8 bits up to 255 labels and 16
+beyond; the ignored id is the file's "no data". A picture from memory, or from a file that says no place, gives a TIFF without one.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import sys
@@ -23,6 +24,7 @@ from nerveseg import __version__
 from nerveseg.errors import MissingExtra, OutputError, PictureError
 from nerveseg.masks.palette import wheel
 from nerveseg.picture.load import Picture
+from nerveseg.picture.orientation import source_of, stored_size
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, check_holds, finite, record, replacing
@@ -63,7 +65,7 @@ def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Pat
 
     Raises:
         MissingExtra: rasterio is not installed.
-        OutputError: a picture whose file is gone, has changed its size since, or was turned upright while it has a place on the earth.
+        OutputError: a picture whose file is gone or has changed its size since.
     """
     check_holds(sys.modules[__name__], len(segmentation.labels), path)
     with replacing(path) as (draft,):
@@ -126,19 +128,62 @@ def _place(library: Any, picture: Picture) -> _Place:
         with _calm(), library.Env(), importlib.import_module("rasterio.io").DatasetReader(picture.path, driver=list(_DRIVERS)) as held:
             size, points, system = (held.height, held.width), *held.gcps
             moved = held.transform != library.Affine.identity()
-            profile = {**({"crs": held.crs} if held.crs else {}), **({"transform": held.transform} if moved else {})}
-            after = {**({"gcps": (points, system)} if points else {}), **({"rpcs": held.rpcs} if held.rpcs else {})}
+            seen = stored_size(size, picture.orientation)
+            profile = {
+                **({"crs": held.crs} if held.crs else {}),
+                **({"transform": library.Affine(*_turned(held.transform, seen, picture.orientation))} if moved else {}),
+            }
+            after: dict[str, Any] = {"gcps": ([_seen_at(point, size, picture.orientation) for point in points], system)} if points else {}
+            if held.rpcs:
+                after["rpcs"] = _seen_by(held.rpcs, size, picture.orientation)
             tags = {name: value for name, value in held.tags().items() if name == _POINT}
     except library.errors.RasterioError:  # a picture that its library does not know says no place that it could read
         return _Place()
     if not (profile or after):
         return _Place()
-    if picture.orientation != 1 or size != picture.size:
+    if seen != picture.size:
         raise OutputError(
             f"Got {picture.path} of {size[0]}×{size[1]} with orientation {picture.orientation} for a label map of {picture.size[0]}×"
-            f"{picture.size[1]}. Accepted is the file as it was read, stored upright. Store it upright, or choose another format."
+            f"{picture.size[1]}. Accepted is the file as it was read. Put it back, or choose another format."
         )
     return _Place(profile, after, tags)
+
+
+def _turned(transform: Any, seen: tuple[int, int], code: int) -> tuple[float, ...]:
+    """From a pixel of the picture as it is seen, by its place in the file, to the earth."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    p, q, r, s, t, u = source_of(seen, code)
+    return a * p + b * s, a * q + b * t, a * r + b * u + c, d * p + e * s, d * q + e * t, d * r + e * u + f
+
+
+def _seen_at(point: Any, size: tuple[int, int], code: int) -> Any:
+    """A control point of the file, of (height, width) as stored, on the picture as it is seen."""
+    a, b, c, d, e, f = source_of(size, {6: 8, 8: 6}.get(code, code))
+    column, row = a * point.col + b * point.row + c, d * point.col + e * point.row + f
+    return type(point)(row=row, col=column, x=point.x, y=point.y, z=point.z, id=point.id, info=point.info)
+
+
+def _seen_by(given: Any, size: tuple[int, int], code: int) -> Any:
+    """Rational polynomials of the file for the picture as it is seen: lines and samples run backwards, or change places.
+
+    Args:
+        given: rasterio's RPC; lines and samples are counted from the middle of the first pixel.
+        size: (height, width) as stored.
+        code: orientation.
+    """
+    made = copy.copy(given)
+    a, b, _, d, e, _ = source_of(stored_size(size, code), code)
+    for name, length, step in (("line", size[0], d + e), ("samp", size[1], a + b)):
+        if step < 0:
+            setattr(made, f"{name}_off", length - 1 - getattr(given, f"{name}_off"))
+            setattr(made, f"{name}_num_coeff", [-value for value in getattr(given, f"{name}_num_coeff")])
+    if b:  # rows are the stored columns
+        parts = ("off", "scale", "num_coeff", "den_coeff")
+        line, sample = ({part: getattr(made, f"{name}_{part}") for part in parts} for name in ("line", "samp"))
+        for part in parts:
+            setattr(made, f"line_{part}", sample[part])
+            setattr(made, f"samp_{part}", line[part])
+    return made
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nerveseg.errors import PictureError
-from nerveseg.masks.palette import voc_palette
+from nerveseg.masks.palette import moved, voc_palette
 from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
@@ -77,6 +77,11 @@ def read(path: str | Path) -> Reading:
     if held.mode not in ("P", "L", "I;16"):
         raise PictureError(
             f"Got {path} of mode {held.mode}. Accepted are P, L and I;16, one id a pixel. A picture of colours holds no ids."
+        )
+    if held.mode == "P" and (odd := moved(np.asarray(held), held.getpalette("RGB") or [])) is not None:
+        raise PictureError(
+            f"Got {path} whose palette has another colour at {odd} than was written: somebody numbered the ids anew. Accepted is the "
+            "file as it was written. Write it again."
         )
     labels = sorted(run.get("labels", []), key=lambda label: label["id"])
     return Reading(np.asarray(held).astype(np.uint16), tuple(label["name"] for label in labels), run)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from nerveseg.errors import PictureError
-from nerveseg.masks.palette import voc_palette
+from nerveseg.masks.palette import moved, voc_palette
 from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
@@ -103,4 +103,9 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
             raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted is a mask. Write it again.") from error
         if image.mode != "P":
             raise PictureError(f"Got {path} of mode {image.mode}. Accepted is P, one value a pixel. Write it again.")
+        if (odd := moved(stored, image.getpalette("RGB") or [])) is not None:
+            raise PictureError(
+                f"Got {path} whose palette has another colour at {odd} than was written: somebody numbered the ids anew. Accepted is "
+                "the file as it was written. Write it again."
+            )
         yield picture["stem"], _collection.reading(_labelmap.unshifted(stored, run), run, picture)
