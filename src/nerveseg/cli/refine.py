@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -48,7 +48,7 @@ def refine(
     from nerveseg.cli._places import folder, plan
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, save
-    from nerveseg.cli._words import read_labels, read_settings
+    from nerveseg.cli._words import background_words, read_labels, read_settings
     from nerveseg.picture import load
     from nerveseg.writers import scores as scores_writer
 
@@ -59,7 +59,7 @@ def refine(
     networks = Networks(recipe, device, dtype, offline, refinement.settings_for(read_settings(settings or ())))
     with waiting("reading the recipe"):
         chosen = refinement.recipe_for(recipe, networks.settings)
-        columns = refinement.prepare(scores, chosen, labels=vocabulary, background=_background(background))
+        columns = refinement.prepare(scores, chosen, labels=vocabulary, background=background_words(background))
     loaded = load(picture)
     for remark in loaded.notes:
         note(f"{picture}: {remark}")
@@ -72,13 +72,6 @@ def refine(
         json_line(as_json(str(picture), result, files))
     else:
         show(str(picture), result, files)
-
-
-def _background(text: str) -> Any:
-    from nerveseg.words.vocabulary import Vocabulary
-
-    word = text.strip().lower()
-    return {"none": None, "auto": "auto"}[word] if word in ("none", "auto") else Vocabulary.parse_line(text)
 
 
 def _check_free(path: Path, scores: Path, *, overwrite: bool) -> None:
