@@ -112,7 +112,7 @@ def read_clicks(texts: Sequence[str]) -> tuple[Seed, ...]:
 
 def _label(text: str, whole: str) -> str:
     if not text.strip():
-        raise OptionError(f"Got --click {whole!r} without a label. Accepted is LABEL@x,y. Write the label before the @.")
+        raise OptionError(f"Got --click {whole!r} without a label. Accepted are LABEL@x,y and its like. Write the label before the @.")
     words = strings(text, f"the label of --click {whole!r}")
     if len(words) > 1:
         raise OptionError(f"Got --click {whole!r} with {len(words)} words. Accepted is one label. Name it by one of its words.")

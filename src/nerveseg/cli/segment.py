@@ -14,7 +14,12 @@ from nerveseg.errors import NerveSegError, OptionError
 
 __all__ = ["segment"]
 
-Labels = Annotated[str, typer.Option("--labels", "-l", help="Words parted by ',', synonyms by ';', '\"cat, striped\"' for a comma – or a file: .txt, .csv, .json.")]
+Labels = Annotated[
+    str,
+    typer.Option(
+        "--labels", "-l", help="Words parted by ',', synonyms by ';', '\"cat, striped\"' for a comma – or a file: .txt, .csv, .json."
+    ),
+]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder. 'mini' works offline.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="TABLE.KNOB=VALUE", help="Change a knob of the recipe.")]
 BackgroundWords = Annotated[str, typer.Option("--background", "-b", help="none, auto, or words as for --labels, or a file.")]

@@ -72,11 +72,10 @@ class Work:
             LabelError: words that cannot become labels, or too many.
         """
         for text in (words, others):
-            count = 0 if len(text) > _MAX_LETTERS else sum(len(counted(part)) for part in parted(text))
+            count = sum(len(counted(part)) for part in parted(text))
             if len(text) > _MAX_LETTERS or count > MAX_LABELS:
-                many = f"{count:,} words in " if count else ""
                 raise LabelError(
-                    f"Got {many}{len(text):,} letters. Accepted on this page are "
+                    f"Got {count:,} words in {len(text):,} letters. Accepted on this page are "
                     f"{MAX_LABELS} words in {_MAX_LETTERS:,} letters. Take some out, or use nerveseg segment --labels FILE."
                 )
         if not words.strip():

@@ -58,7 +58,7 @@ def _refused(letter: str) -> str:
     if kind in ("Zl", "Zp"):
         return "the line break"
     if letter in _OVERRIDES:
-        return "the text direction override"
+        return "the text direction control character"
     if 0xE0000 <= code < 0xE0080:
         return "the invisible tag"
     if code == 0xFFFD:

@@ -25,7 +25,7 @@ _FILE = re.compile(rf"(?:\.{{1,2}}|~)?[/\\].*|[a-z]:[/\\].*|[a-z][a-z0-9+.-]*:/+
 _BARE = re.compile(r"[^\W\d_](?:[\w '-]*\w)?")
 _STRONG = re.compile(r"\s*(\d+)(?:\s*:\s*(?=[^\d\s])|\s*\t\s*)")
 _WEAK = re.compile(r"\s*(\d+)(?:\s*[:,=)]\s*|\s*\.\s+|\s+)(?=[^\d\s])")
-_QUOTING = "Put a word that holds one in double quotes, \"\" for a quote: '\"cat, striped\", hat'"
+_QUOTING = 'Put a word that holds one in double quotes, "" for a quote: \'"cat, striped", hat\''
 
 
 def parted(line: str) -> list[str]:

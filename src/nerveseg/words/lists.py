@@ -166,20 +166,35 @@ def _json(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LabelError(f"Got the label file {path}, which is no JSON ({error}). Accepted is JSON. Mend it, or write one label a line.") from error
+        raise LabelError(
+            f"Got the label file {path}, which is no JSON ({error}). Accepted is JSON. Mend it, or write one label a line."
+        ) from error
 
 
 def _named(found: Any, path: Path) -> Any:
     """The labels in a JSON file: itself, transformers' ``id2label``, or the entries of ``categories`` and their like."""
     if isinstance(found, dict):
-        inner = next((key for key in ("id2label", "label2id", "names", "categories", "labels", "classes") if isinstance(found.get(key), (dict, list))), None)
+        inner = next(
+            (
+                key
+                for key in ("id2label", "label2id", "names", "categories", "labels", "classes")
+                if isinstance(found.get(key), (dict, list))
+            ),
+            None,
+        )
         if inner is not None:
             found = found[inner]
     if isinstance(found, list) and found and all(isinstance(entry, dict) for entry in found):
         if not all("name" in entry for entry in found):
-            raise LabelError(f"Got a list of objects without 'name' in {path}. Accepted are names, or objects with 'name' and 'id'. Add them.")
+            raise LabelError(
+                f"Got a list of objects without 'name' in {path}. Accepted are names, or objects with 'name' and 'id'. Add them."
+            )
         ids = [entry.get("id") for entry in found]
-        found = [entry["name"] for entry in found] if ids == [None] * len(ids) else {at: entry["name"] for at, entry in zip(ids, found, strict=True)}
+        found = (
+            [entry["name"] for entry in found]
+            if ids == [None] * len(ids)
+            else {at: entry["name"] for at, entry in zip(ids, found, strict=True)}
+        )
         if isinstance(found, dict) and not all(isinstance(at, int) and not isinstance(at, bool) for at in found):
             raise LabelError(f"Got objects with ids that are no whole numbers in {path}. Accepted are the ids 0 to K − 1. Number them so.")
     if not isinstance(found, (dict, list)) or not found:

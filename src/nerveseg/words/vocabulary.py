@@ -254,7 +254,7 @@ def _json(line: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise LabelError(
             f"Got labels that begin with {line.lstrip()[0]!r} and are no JSON ({type(error).__name__}: {error}). Accepted are words parted by "
-            "',', or a JSON list such as [\"cat\", \"dog\"]. Write double quotes in it, or leave the brackets out."
+            '\',\', or a JSON list such as ["cat", "dog"]. Write double quotes in it, or leave the brackets out.'
         ) from error
 
 
@@ -278,7 +278,9 @@ def _by_id(given: Mapping[Any, Any]) -> list[Any] | None:
 
 
 def _is_id(key: Any) -> bool:
-    return (isinstance(key, int) and not isinstance(key, bool)) or (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 9)
+    return (isinstance(key, int) and not isinstance(key, bool)) or (
+        isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 9
+    )
 
 
 def _from_prompts(ontology: Mapping[Any, Any]) -> list[Label]:

@@ -111,7 +111,8 @@ def _labels(text: str | None, origin: str) -> tuple[Label, ...]:
         held = _without_gaps(list(label_lists.entries(text)), origin)
         mark = ";" if any(";" in line for _, line in held) else ","
         order = numbered([line for _, line in held], f"the names {origin}", spaces=True, mixed=True)
-        return tuple(_label(line.split(mark), f"line {held[at][0]} of {origin}") for at, line in order)
+        # One mark at the end of a line ends its last string, as published lists have it.
+        return tuple(_label(line.rstrip().removesuffix(mark).split(mark), f"line {held[at][0]} of {origin}") for at, line in order)
     except LabelError as error:
         raise DataError(str(error)) from error
 
