@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -29,7 +29,9 @@ from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.neighbours import supervision, transformers
 from nerveseg.neighbours.segments import Segments, segments
-from nerveseg.picture.load import Picture
+from nerveseg.picture.load import Picture, png
+from nerveseg.showing import brief
+from nerveseg.words.places import place
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
 __all__ = ["CONFIDENCES", "Segmentation", "WalkInfo"]
@@ -53,6 +55,8 @@ class WalkInfo:
     bound: float
     outcome: str = ""
     head_weights: tuple[float, ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,8 @@ class Segmentation:
     strings: StringMaps | None = None
     odds: Odds | None = None
     temperature: float = 1.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         tempering.check(self.temperature)
@@ -193,6 +199,29 @@ class Segmentation:
         """(height, width) of the picture."""
         return self.picture.size
 
+    def __getitem__(self, label: str | int) -> Bool[Tensor, "H W"]:
+        """The mask of a label: true where it is.
+
+        Args:
+            label: its name or one of its strings (case and spaces do not count), or its id.
+
+        Raises:
+            LabelError: no such label.
+        """
+        return self.segmentation == place(self.labels, label)
+
+    def __contains__(self, label: object) -> bool:
+        """Whether there is a label of that very name, in the picture or not."""
+        return label in self.label2id
+
+    def __iter__(self) -> Iterator[str]:
+        """The labels' names, in the order of their ids."""
+        return iter(self.label2id)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay with its legend."""
+        return png(self.overlay())
+
     @property
     def id2label(self) -> dict[int, str]:
         """Id → name."""
@@ -236,7 +265,7 @@ class Segmentation:
         Memory is a few maps, not K. Cost O(H·W) for the probability where maps were upsampled and T = 1, else O(K·H·W), twice at another T.
         """
         if kind not in CONFIDENCES:
-            raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. Choose one of them.")
+            raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. {registry.meant(kind, CONFIDENCES)}")
         ids = self.segmentation
         if kind == "probability" and self.refined is None and self.strings is None:
             own = picked(self.probabilities, ids, self.odds).clamp_(0.0, 1.0)
@@ -346,6 +375,18 @@ class Segmentation:
             return image
         names = [label.name for label in self.labels]
         return with_legend(image, names, list(self.shares().values()), background=self.background)
+
+    def cutout(self, label: str | int) -> Image.Image:
+        """The picture where a label is, transparent elsewhere: mode RGBA, at the picture's size.
+
+        Args:
+            label: as for ``result[label]``.
+
+        Raises:
+            LabelError: no such label.
+        """
+        alpha = self[label].numpy().astype(np.uint8) * 255
+        return Image.fromarray(np.dstack([self.picture.pixels, alpha]))
 
     @property
     def stem(self) -> str:

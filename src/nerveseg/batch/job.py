@@ -22,6 +22,7 @@ from nerveseg.picture import tiles
 from nerveseg.recipe import Recipe, at_home
 from nerveseg.runs.plan import canonical
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 from nerveseg.weights.locate import locate
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 from nerveseg.writers import base
@@ -71,6 +72,8 @@ class Job:
     offline: bool = False
     low_memory: bool = False
     threads: int | None = None
+
+    __repr__ = brief
 
     @property
     def vocabulary(self) -> Vocabulary:

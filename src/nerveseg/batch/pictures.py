@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from nerveseg.errors import OptionError
+from nerveseg.showing import brief
 
 __all__ = ["ENDINGS", "Found", "find", "key", "stem"]
 
@@ -34,6 +35,8 @@ class Found:
 
     root: Path
     items: tuple[str, ...]
+
+    __repr__ = brief
 
     def path(self, item: str) -> Path:
         """The picture's file."""

@@ -26,6 +26,7 @@ from nerveseg.labels import tagclip
 from nerveseg.labels.base import Words
 from nerveseg.picture import Picture
 from nerveseg.recipe import Recipe, at_home
+from nerveseg.showing import brief
 from nerveseg.weights.locate import Folder, locate
 from nerveseg.words.prompts import clean, template_set
 
@@ -138,6 +139,8 @@ class Tagger:
     words: Words
     ids: tuple[int, ...]
     threshold: float | None
+
+    __repr__ = brief
 
     @torch.no_grad()
     def __call__(self, picture: Picture) -> tuple[int, ...]:

@@ -57,12 +57,12 @@ def refine(
     _check_free(refined, scores, overwrite=overwrite)
     vocabulary = read_labels(labels) if labels is not None else None
     networks = Networks(recipe, device, dtype, offline, refinement.settings_for(read_settings(settings or ())))
-    with waiting("reading the recipe"):
-        chosen = refinement.recipe_for(recipe, networks.settings)
-        columns = refinement.prepare(scores, chosen, labels=vocabulary, background=background_words(background))
     loaded = load(picture)
     for remark in loaded.notes:
         note(f"{picture}: {remark}")
+    with waiting("reading the recipe"):
+        chosen = refinement.recipe_for(recipe, networks.settings)
+        columns = refinement.prepare(scores, chosen, labels=vocabulary, background=background_words(background), size=loaded.size)
     segmenter = networks.segmenter()
     folder(out)
     with waiting(str(picture)):

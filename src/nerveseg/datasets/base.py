@@ -18,6 +18,7 @@ from PIL import Image
 from nerveseg.datasets.classes import ClassNames
 from nerveseg.errors import DataError, PictureError
 from nerveseg.picture import Picture, load
+from nerveseg.showing import brief
 
 __all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "Mask", "stored", "table"]
 
@@ -84,6 +85,8 @@ class DataSet:
     offered: Callable[[Item], tuple[int, ...]] | None = None
     about: Mapping[str, str] = field(default_factory=dict)
     grey: bool = False
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.items)

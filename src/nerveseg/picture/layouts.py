@@ -110,7 +110,7 @@ def _levels(values: np.ndarray, came: str) -> tuple[UInt8[np.ndarray, "H W C"], 
     if values.dtype.kind in "ui":
         if values.dtype.itemsize > 1 and values.dtype.kind == "u" and values.dtype.itemsize < 4:  # 16 bits: whose range nothing says
             raise PictureError(
-                f"{said} Accepted are 8 bits, since nothing says how many of the 16 are used. Write (array / 257).round().astype('uint8') for "
+                f"{said} Accepted are 8 bits, for nothing says how many of 16 are used. Write (array / 257).round().astype('uint8') for "
                 "0…65535, or (array * (255 / array.max())).astype('uint8') for a smaller range."
             )
         if not (low >= 0 and high <= 255):

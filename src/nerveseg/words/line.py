@@ -128,7 +128,7 @@ def _unbalanced(word: str) -> str:
 
 
 def looks_like_file(text: str) -> bool:
-    """Whether a word is written as a path or with the ending of a list: ``./x``, ``labels.txt``, ``C:\\names``.
+    r"""Whether a word is written as a path or with the ending of a list: ``./x``, ``labels.txt``, ``C:\names``.
 
     >>> looks_like_file("classes.csv"), looks_like_file("and/or"), looks_like_file("St. Bernard")
     (True, False, False)

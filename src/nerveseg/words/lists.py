@@ -13,6 +13,7 @@ from typing import Any
 
 from nerveseg import texts
 from nerveseg.errors import LabelError
+from nerveseg.showing import brief
 from nerveseg.words.letters import plain
 from nerveseg.words.line import counted, numbered, parted, strings, without_comment
 
@@ -34,6 +35,8 @@ class Content:
     """
 
     content: Any
+
+    __repr__ = brief
 
 
 def read(path: Path) -> list[list[str]] | Content:
@@ -199,8 +202,8 @@ def _named(found: Any, path: Path) -> Any:
             raise LabelError(f"Got objects with ids that are no whole numbers in {path}. Accepted are the ids 0 to K − 1. Number them so.")
     if not isinstance(found, (dict, list)) or not found:
         raise LabelError(
-            f"Got {type(found).__name__ if found not in ([], {}) else 'nothing'} in {path}. Accepted are a list of words, or an object from id "
-            "to name. Write one of these."
+            f"Got {type(found).__name__ if found not in ([], {}) else 'nothing'} in {path}. Accepted are a list of words, or an object "
+            "from id to name. Write one of these."
         )
     return found
 

@@ -50,6 +50,8 @@ class Label:
     name: str
     strings: tuple[str, ...]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -128,7 +130,7 @@ class Vocabulary:
 
     @classmethod
     def parse_line(cls, line: str) -> Vocabulary:
-        """Read labels in one line: ``,`` parts labels, ``;`` parts synonyms, double quotes keep either, as in CSV; or a JSON list or object.
+        """Read labels in one line: ``,`` parts labels, ``;`` parts synonyms, double quotes keep either, as in CSV; or JSON.
 
         >>> Vocabulary.parse_line("cat; kitten, dog").names
         ('cat', 'dog')
@@ -149,7 +151,7 @@ class Vocabulary:
         """Read a label file, by its ending.
 
         Args:
-            path: ``.csv`` or ``.tsv``: a spreadsheet with the column ``name``, and ``id`` where there is one, or with names alone. ``.json``:
+            path: ``.csv`` or ``.tsv``: a spreadsheet with the column ``name``, and ``id`` where there is one, or names alone. ``.json``:
                 a list, a dict from id to name, or a file with ``id2label``. ``.yaml``: the list ``names`` of a data set. Any other: one
                 label a line, written as in `parse_line` but that a comma is refused outside quotes; ``#`` (first, or after a space)
                 starts a comment; numbers before all lines (``0: cat``) are the ids. UTF-8, or UTF-16 with its mark.
@@ -195,8 +197,8 @@ class Background:
             given = None if given.strip().casefold() == "none" else "auto"
         if given is None:
             return None
-        if isinstance(given, Background):
-            given = given.strings
+        if isinstance(given, Background):  # read before: nothing in its strings is parted again
+            given = [Label(word, (word,)) for word in given.strings]
         taken = {folded(string) for label in vocabulary for string in (label.name, *label.strings)}
         if BACKGROUND in taken:
             raise LabelError(
@@ -253,8 +255,8 @@ def _json(line: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise LabelError(
-            f"Got labels that begin with {line.lstrip()[0]!r} and are no JSON ({type(error).__name__}: {error}). Accepted are words parted by "
-            '\',\', or a JSON list such as ["cat", "dog"]. Write double quotes in it, or leave the brackets out.'
+            f"Got labels that begin with {line.lstrip()[0]!r} and are no JSON ({type(error).__name__}: {error}). Accepted are words parted "
+            'by ",", or a JSON list such as ["cat", "dog"]. Write double quotes in it, or leave the brackets out.'
         ) from error
 
 
@@ -300,8 +302,8 @@ def _checked(labels: list[Label], origin: str = "") -> Vocabulary:
             if key in owner:
                 first = labels[owner[key]].name
                 raise LabelError(
-                    f"Got {key!r} twice{origin}, in label {owner[key]} ({first!r}) and in label {index} ({label.name!r}). Accepted are words "
-                    "that differ in more than case, spaces and what cannot be seen. Take one out, or join them as synonyms with ';'."
+                    f"Got {key!r} twice{origin}, in label {owner[key]} ({first!r}) and in label {index} ({label.name!r}). Accepted are "
+                    "words that differ in more than case, spaces and what cannot be seen. Take one out, or join them as synonyms with ';'."
                 )
         owner.update(dict.fromkeys({folded(word) for word in (label.name, *label.strings)}, index))
     return Vocabulary(tuple(labels))

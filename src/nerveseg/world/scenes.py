@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from nerveseg.errors import OptionError
+from nerveseg.showing import brief
 from nerveseg.world import sheet, textures
 from nerveseg.world.names import NAMES, STUFF, THINGS
 
@@ -42,6 +43,8 @@ class Scene:
     mask: NDArray[np.uint8]
     names: tuple[str, ...]
     caption: str
+
+    __repr__ = brief
 
 
 def render(split: str, index: int, size: tuple[int, int] | None = None, things: tuple[int, int] = (1, 4)) -> Scene:

@@ -123,8 +123,8 @@ def _without_gaps(lines: list[tuple[int, str]], origin: str) -> list[tuple[int, 
     inner = lines[filled[0] : filled[-1] + 1] if filled else []
     if gap := next((number for number, line in inner if not line), None):
         raise DataError(
-            f"Got the blank line {gap} between names in {origin}. Accepted is one class a line, since the place of a line is its id. Take the "
-            "blank line out, or write a name for the id."
+            f"Got the blank line {gap} between names in {origin}. Accepted is one class a line, since the place of a line is its id. "
+            "Take the blank line out, or write a name for the id."
         )
     return inner
 
