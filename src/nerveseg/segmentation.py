@@ -29,6 +29,7 @@ from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.neighbours import supervision, transformers
 from nerveseg.neighbours.segments import Segments, segments
+from nerveseg.picture import names
 from nerveseg.picture.load import Picture, png
 from nerveseg.showing import brief
 from nerveseg.words.places import place
@@ -391,7 +392,7 @@ class Segmentation:
     @property
     def stem(self) -> str:
         """The picture's name without folders and ending: what its files in a collection are called."""
-        stem = Path(self.picture.name).stem.replace("\0", "")
+        stem = names.stem(Path(self.picture.name).name).replace("\0", "")
         return stem if stem.strip(".") else "picture"
 
     def save(self, path: str | Path, format: str | None = None, **options: Any) -> tuple[Path, ...]:

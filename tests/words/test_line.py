@@ -142,7 +142,7 @@ def test_the_background_is_read_like_labels(tmp_path):
 
 
 _NASTY = st.text(
-    st.sampled_from(list(",;\"“”'\\()[]{}#:=0123 \t\n\u200b\ufeff\u200d\ufe0f\u0301\u202e，；、\u037e猫aéＡ.xtv/~") + ["☀", "👩"]),
+    st.sampled_from(list(",;\"“”'\\()[]{}#:=0123 \t\n\u200b\ufeff\u200d\ufe0f\u0301\u202e，；、\u037e猫aéＡ.xtv/~☀👩")),
     max_size=20,
 )
 
@@ -159,7 +159,11 @@ def test_any_line_is_read_or_refused_and_comes_back_from_its_written_form(line):
     try:
         vocabulary = Vocabulary.parse_line(line)
     except LabelError as error:
-        assert str(error).encode()  # a message that any terminal can be sent
+        said = error
+    else:
+        said = None
+    if said is not None:
+        assert str(said).encode()  # a message that any terminal can be sent
         return
     assert Vocabulary.parse_line(vocabulary.line) == vocabulary
     for name in vocabulary.names:

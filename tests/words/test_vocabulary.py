@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path, content, says):
 
 def test_a_missing_file_and_a_folder_are_label_errors(tmp_path):
     for path in (tmp_path / "none.txt", tmp_path, "bad\0name"):
-        with pytest.raises(LabelError, match="cannot be read|is a folder"):
+        with pytest.raises(LabelError, match=r"cannot be read|is a folder"):
             Vocabulary.read(path)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nerveseg.errors import LabelError, ShapeError
 from nerveseg.labels import base
-from nerveseg.picture import arrays
+from nerveseg.picture import arrays, names
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.showing import brief
@@ -70,9 +70,7 @@ def look(picture: Picture, networks: base.Networks, options: Options) -> Iterato
     Raises:
         SavedError: no such file, or one that cannot be read. ShapeError: another layout; the message has path and shape.
     """
-    from pathlib import PurePath
-
-    saved = arrays.read(arrays.beside(options.path, PurePath(picture.name).stem))
+    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)))
     scores = saved.floats(options.array, "K, h, w")
     scores = arrays.classes_first(scores, picture.size, len(saved.labels) or None, f"Got {saved.path} of shape {tuple(scores.shape)}")
     yield View(scores.contiguous(), saved.labels, str(saved.path))
