@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -200,7 +200,7 @@ class Segmentation:
         """(height, width) of the picture."""
         return self.picture.size
 
-    def __getitem__(self, label: str | int) -> Bool[Tensor, "H W"]:
+    def __getitem__(self, label: str | SupportsIndex) -> Bool[Tensor, "H W"]:
         """The mask of a label: true where it is.
 
         Args:
@@ -377,7 +377,7 @@ class Segmentation:
         names = [label.name for label in self.labels]
         return with_legend(image, names, list(self.shares().values()), background=self.background)
 
-    def cutout(self, label: str | int) -> Image.Image:
+    def cutout(self, label: str | SupportsIndex) -> Image.Image:
         """The picture where a label is, transparent elsewhere: mode RGBA, at the picture's size.
 
         Args:

@@ -13,13 +13,13 @@ _WORD = 40
 _FEW = 3
 
 
-def brief(value: Any) -> str:
+def brief(self: Any) -> str:
     """The ``__repr__`` of a dataclass that holds arrays, networks or long lists.
 
     Arrays are told by type and shape, lists and mappings by their first entries and their length; what is None or empty is left out.
     """
-    parts = [f"{field.name}={_shown(held)}" for field, held in _held(value)]
-    name, text = type(value).__name__, ""
+    parts = [f"{field.name}={_shown(held)}" for field, held in _held(self)]
+    name, text = type(self).__name__, ""
     for at, part in enumerate(parts):
         longer = f"{text}, {part}" if text else part
         if len(name) + len(longer) > _LONGEST - 10:

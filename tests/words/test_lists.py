@@ -145,8 +145,10 @@ def test_a_file_without_end_is_refused(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(data=st.one_of(st.binary(max_size=40), st.text(st.sampled_from(list("id,name;\"\n\t0123cat{}[]:-'#&=")), max_size=60).map(str.encode)),
-       ending=st.sampled_from([".txt", ".csv", ".tsv", ".json", ".yaml"]))  # fmt: skip
+@given(
+    data=st.one_of(st.binary(max_size=40), st.text(st.sampled_from(list("id,name;\"\n\t0123cat{}[]:-'#&=")), max_size=60).map(str.encode)),
+    ending=st.sampled_from([".txt", ".csv", ".tsv", ".json", ".yaml"]),
+)
 def test_any_bytes_are_read_or_refused(tmp_path_factory, data, ending):
     path = tmp_path_factory.mktemp("any") / f"a{ending}"
     path.write_bytes(data)
