@@ -186,3 +186,13 @@ def test_networks_that_are_loaded_stay_what_they_are(mini, scene, G):
     bare = dataclasses.replace(mini, networks={})
     with pytest.raises(OptionError, match="needs diffusion"):
         refine(G, scene.picture, recipe=bare)
+
+
+def test_classes_at_the_end_are_read_as_classes(walker, scene, G, tmp_path):
+    wanted = refine(G, scene.picture, recipe=walker, labels=LABELS)
+    last = np.ascontiguousarray(np.moveaxis(G.numpy(), 0, -1))
+    np.savez(tmp_path / "last.npz", scores=last, labels=np.array(LABELS))
+    for given, labels in ((last, LABELS), (tmp_path / "last.npz", None)):
+        assert torch.equal(refine(given, scene.picture, recipe=walker, labels=labels).segmentation, wanted.segmentation)
+    whole = torch.rand(64, 80, 3)  # of the picture's size: three maps, not 64
+    assert len(refine(whole, scene.picture, recipe=walker).labels) == 3

@@ -19,6 +19,7 @@ from nerveseg.masks.upsample import resample
 from nerveseg.picture import Picture
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation, WalkInfo
+from nerveseg.showing import brief
 from nerveseg.transition import Heads, TiledHeads, Transition
 from nerveseg.walk import Walk
 from nerveseg.weights.locate import Folder
@@ -50,6 +51,8 @@ class Labelling:
     scale: float = 1.0
     own: Float[Tensor, "k g v"] | None = None
     heads: Heads | TiledHeads | None = None
+
+    __repr__ = brief
 
     @property
     def P(self) -> Float[Tensor, "n k"]:

@@ -29,6 +29,7 @@ from typing import Any
 
 from nerveseg import registry
 from nerveseg.errors import OptionError, RecipeError, RegistryError
+from nerveseg.showing import brief
 
 __all__ = ["BENCHMARKS", "Recipe", "Stage", "at_home", "beside", "load", "names", "raw"]
 
@@ -63,6 +64,8 @@ class Stage:
     name: str
     module: ModuleType
     options: Any
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Recipe:
     upsample: str
     background: str
     temperature: float
+
+    __repr__ = brief
 
     @property
     def title(self) -> str:
@@ -188,8 +193,7 @@ def raw(recipe: str | Path) -> tuple[str, dict[str, Any]]:
     elif str(recipe) in names():
         name, text = str(recipe), (files("nerveseg") / "recipes" / f"{recipe}.toml").read_text("utf-8")
     else:
-        near = difflib.get_close_matches(str(recipe), names(), n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "List them with: nerveseg recipes list."
+        hint = registry.meant(str(recipe).replace("_", "-"), names(), "List them with: nerveseg recipes list.")
         raise RecipeError(f"Got the recipe {str(recipe)!r}. Accepted are {', '.join(names())}, a .toml file, or a folder with one. {hint}")
     try:
         return name, tomllib.loads(text)

@@ -21,10 +21,11 @@ from nerveseg import recipe as recipes
 from nerveseg.errors import OptionError, RecipeError, ShapeError
 from nerveseg.labels import saved
 from nerveseg.labels.base import Features, Words
-from nerveseg.picture import arrays
+from nerveseg.picture import arrays, load
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary, folded, need_background
 
 __all__ = ["Columns", "prepare", "recipe_for", "refine", "settings_for", "walk_on", "walker"]
@@ -57,6 +58,8 @@ class Columns:
     vocabulary: Vocabulary
     background: Background | None
 
+    __repr__ = brief
+
 
 def refine(
     probabilities: Any,
@@ -77,8 +80,9 @@ def refine(
 
     Args:
         probabilities: (K, h, w), a NumPy array or tensor of any number type, or an .npz or .safetensors file as
-            `nerveseg.labels.saved` reads it; on any grid that covers the whole picture. Values ≥ 0. Where they do not sum to 1, all
-            are divided by one number, if a sum is larger, and the rest becomes the column ``rest``.
+            `nerveseg.labels.saved` reads it; on any grid that covers the whole picture. (h, w, K) is read where the number of labels, the
+            picture's size or sums of 1 over the last axis say so. Values ≥ 0. Where they do not sum to 1, all are divided by one number, if
+            a sum is larger, and the rest becomes the column ``rest``.
         picture: as `Segmenter` takes it.
         recipe: a name, a file, a folder, a Recipe, or a Segmenter, whose networks then serve; its graph, transition, walk, rule and
             refiner are used, not its label source or calibration. Only the graph's networks are loaded.
@@ -103,12 +107,13 @@ def refine(
     Cost: the graph's networks once, one walk.
     """
     chosen = recipe_for(recipe.recipe if isinstance(recipe, Segmenter) else recipe, settings)
-    columns = prepare(probabilities, chosen, labels=labels, background=background)
+    loaded = load(picture)
+    columns = prepare(probabilities, chosen, labels=labels, background=background, size=loaded.size)
     if isinstance(recipe, Segmenter):
         ready = _sharing(recipe, chosen)
     else:
         ready = walker(recipe, settings=settings, device=device, dtype=dtype, revision=revision, offline=offline)
-    return walk_on(ready, columns, picture, seed=seed, noise=noise)
+    return walk_on(ready, columns, loaded, seed=seed, noise=noise)
 
 
 def walker(
@@ -167,14 +172,17 @@ def recipe_for(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None =
     return chosen
 
 
-def prepare(probabilities: Any, recipe: Recipe, *, labels: Any = None, background: Any = None) -> Columns:
-    """Check probabilities and labels against each other; no network. Arguments as in `refine`."""
-    features = _features(probabilities, recipe)
+def prepare(
+    probabilities: Any, recipe: Recipe, *, labels: Any = None, background: Any = None, size: tuple[int, int] | None = None
+) -> Columns:
+    """Check probabilities and labels against each other; no network. Arguments as in `refine`; ``size``: (height, width) of the picture."""
+    given = None if labels is None else Vocabulary.parse(labels)
+    features = _features(probabilities, recipe, size, None if given is None else len(given))
     names = (features.extra or {}).get("names", ())
     K = features.embeddings.shape[-1]
     if background is not None:  # the file's own background is then the rest, not a label beside it
         names = [name for name in names if folded(name) != BACKGROUND]
-    vocabulary = Vocabulary.parse((list(names) or [f"class {at}" for at in range(K)]) if labels is None else labels)
+    vocabulary = Vocabulary.parse(list(names) or [f"class {at}" for at in range(K)]) if given is None else given
     beside = Background.parse(background, vocabulary)
     need_background(vocabulary, beside)
     nothing = features.embeddings.new_zeros(0, 0)
@@ -204,10 +212,12 @@ def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
     return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
 
 
-def _features(given: Any, recipe: Recipe) -> Features:
+def _features(given: Any, recipe: Recipe, size: tuple[int, int] | None, count: int | None) -> Features:
     if isinstance(given, (str, Path)):
         file = arrays.read(given)
-        return saved.held(file.floats(recipe.labels.options.array, "K, h, w"), file.labels, origin=str(file.path))
+        scores = file.floats(recipe.labels.options.array, "K, h, w")
+        came = f"Got {file.path} of shape {tuple(scores.shape)}"
+        return saved.held(arrays.classes_first(scores, size, len(file.labels) or count, came), file.labels, origin=str(file.path))
     if not isinstance(given, (np.ndarray, torch.Tensor)):
         raise ShapeError(
             f"Got {type(given).__name__} for the probabilities. Accepted are an array or tensor (K, h, w), or a file. Give one of these."
@@ -215,8 +225,8 @@ def _features(given: Any, recipe: Recipe) -> Features:
     came = f"Got probabilities of shape {tuple(given.shape)} in {str(given.dtype).removeprefix('torch.')}"
     number = given.dtype.kind in "fiub" if isinstance(given, np.ndarray) else not given.is_complex()
     if not number or given.ndim != 3 or 0 in given.shape:
-        raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Bring the classes to the front.")
+        raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Give one picture's maps.")
     values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())
     if not bool(values.isfinite().all()):
         raise ShapeError(f"{came} and values that are not finite. Accepted are finite numbers. Mend the model that made them.")
-    return saved.held(values, origin="probabilities")
+    return saved.held(arrays.classes_first(values, size, count, came), origin="probabilities")

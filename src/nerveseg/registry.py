@@ -14,7 +14,7 @@ import importlib
 import math
 import pkgutil
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from typing import Any
 
 from nerveseg.errors import OptionError, RegistryError
 
-__all__ = ["KINDS", "check", "knob", "knobs", "load", "names", "options"]
+__all__ = ["KINDS", "check", "knob", "knobs", "load", "meant", "names", "options"]
 
 KINDS: Mapping[str, str] = {
     "labels": "nerveseg.labels",
@@ -58,11 +58,27 @@ def load(kind: str, name: str) -> ModuleType:
     """Import the one module that answers to ``name``; raises `RegistryError` with the accepted names."""
     accepted = names(kind)
     if name not in accepted:
-        near = difflib.get_close_matches(name, accepted, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of them, or add {_package(kind)}.{name}."
-        raise RegistryError(f"Got {name!r} for {kind}. Accepted are {', '.join(accepted) or 'none yet'}. {hint}")
+        raise RegistryError(f"Got {name!r} for {kind}. Accepted are {', '.join(accepted) or 'none yet'}. {meant(name, accepted)}")
     point = _joined(kind).get(name)
     return importlib.import_module(f"{_package(kind)}.{name}") if point is None else point.load()
+
+
+def meant(given: str, accepted: Iterable[str], otherwise: str = "Choose one of them.") -> str:
+    """The last sentence of a message about a name: the accepted one that it is nearest to, whatever its case, dashes and spaces.
+
+    >>> meant("COCO", ["coco", "voc"])
+    "Did you mean 'coco'?"
+    """
+    plain = {_plain(name): name for name in reversed(list(accepted))}
+    word = _plain(str(given))
+    near = [word] if word in plain else difflib.get_close_matches(word, plain, n=1)
+    if not near:  # COCO JSON, png8: a name inside what was given, or the other way round
+        near = [name for name in plain if len(name) > 2 and name in word] or [name for name in plain if len(word) > 2 and word in name]
+    return f"Did you mean {plain[near[0]]!r}?" if near else otherwise
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("-", "_").replace(" ", "_").lstrip(".")
 
 
 @cache  # reading the metadata of all installed distributions takes 5 ms, and a decode asks some ten times
@@ -122,8 +138,7 @@ def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
     fields = {field.name for field in dataclasses.fields(cls)}
     for name in given:
         if name not in fields:
-            near = difflib.get_close_matches(name, sorted(fields), n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+            hint = meant(name, sorted(fields), "Leave it out.")
             place = f" for {where}" if where else ""
             raise OptionError(f"Got the option {name!r}{place}. Accepted are {', '.join(sorted(fields)) or 'none'}. {hint}")
     hints = typing.get_type_hints(cls)
@@ -146,7 +161,8 @@ def _check_one(value: Any, hint: Any, rule: Mapping[str, Any], name: str) -> Non
     if number and not _in_range(value, rule):
         raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose a value in that range.")
     if rule.get("choices") and value not in rule["choices"]:
-        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose one of them.")
+        hint = meant(str(value), map(str, rule["choices"]))
+        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. {hint}")
 
 
 def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -29,7 +29,10 @@ from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.neighbours import supervision, transformers
 from nerveseg.neighbours.segments import Segments, segments
-from nerveseg.picture.load import Picture
+from nerveseg.picture import names
+from nerveseg.picture.load import Picture, png
+from nerveseg.showing import brief
+from nerveseg.words.places import place
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
 __all__ = ["CONFIDENCES", "Segmentation", "WalkInfo"]
@@ -53,6 +56,8 @@ class WalkInfo:
     bound: float
     outcome: str = ""
     head_weights: tuple[float, ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +95,8 @@ class Segmentation:
     strings: StringMaps | None = None
     odds: Odds | None = None
     temperature: float = 1.0
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         tempering.check(self.temperature)
@@ -193,6 +200,29 @@ class Segmentation:
         """(height, width) of the picture."""
         return self.picture.size
 
+    def __getitem__(self, label: str | SupportsIndex) -> Bool[Tensor, "H W"]:
+        """The mask of a label: true where it is.
+
+        Args:
+            label: its name or one of its strings (case and spaces do not count), or its id.
+
+        Raises:
+            LabelError: no such label.
+        """
+        return self.segmentation == place(self.labels, label)
+
+    def __contains__(self, label: object) -> bool:
+        """Whether there is a label of that very name, in the picture or not."""
+        return label in self.label2id
+
+    def __iter__(self) -> Iterator[str]:
+        """The labels' names, in the order of their ids."""
+        return iter(self.label2id)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay with its legend."""
+        return png(self.overlay())
+
     @property
     def id2label(self) -> dict[int, str]:
         """Id → name."""
@@ -236,7 +266,7 @@ class Segmentation:
         Memory is a few maps, not K. Cost O(H·W) for the probability where maps were upsampled and T = 1, else O(K·H·W), twice at another T.
         """
         if kind not in CONFIDENCES:
-            raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. Choose one of them.")
+            raise OptionError(f"Got the confidence {kind!r}. Accepted are {', '.join(CONFIDENCES)}. {registry.meant(kind, CONFIDENCES)}")
         ids = self.segmentation
         if kind == "probability" and self.refined is None and self.strings is None:
             own = picked(self.probabilities, ids, self.odds).clamp_(0.0, 1.0)
@@ -347,10 +377,22 @@ class Segmentation:
         names = [label.name for label in self.labels]
         return with_legend(image, names, list(self.shares().values()), background=self.background)
 
+    def cutout(self, label: str | SupportsIndex) -> Image.Image:
+        """The picture where a label is, transparent elsewhere: mode RGBA, at the picture's size.
+
+        Args:
+            label: as for ``result[label]``.
+
+        Raises:
+            LabelError: no such label.
+        """
+        alpha = self[label].numpy().astype(np.uint8) * 255
+        return Image.fromarray(np.dstack([self.picture.pixels, alpha]))
+
     @property
     def stem(self) -> str:
         """The picture's name without folders and ending: what its files in a collection are called."""
-        stem = Path(self.picture.name).stem.replace("\0", "")
+        stem = names.stem(Path(self.picture.name).name).replace("\0", "")
         return stem if stem.strip(".") else "picture"
 
     def save(self, path: str | Path, format: str | None = None, **options: Any) -> tuple[Path, ...]:

@@ -7,10 +7,11 @@ decode:  words → scores → G → S → P → label map                       
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +37,7 @@ from nerveseg.picture import Picture, load, tiles
 from nerveseg.picture.several import apart, several
 from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation
+from nerveseg.showing import brief
 from nerveseg.transition import Heads, TiledHeads, Transition
 from nerveseg.weights.locate import Folder, locate
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
@@ -61,6 +63,8 @@ class Encoding:
     recipe: Recipe
     seconds: Mapping[str, float]
 
+    __repr__ = brief
+
     @property
     def bytes(self) -> int:
         """Memory it holds, the picture included."""
@@ -85,6 +89,8 @@ class Segmenter:
     device: torch.device
     dtype: torch.dtype
     _texts: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     @classmethod
     def from_pretrained(
@@ -130,26 +136,36 @@ class Segmenter:
         return cls(chosen, held, folders, place, kind)
 
     def __call__(self, pictures: Any, labels: Any, *, background: Any = None, batch: int = 1) -> Any:
-        """Segment one picture, or a list of them.
+        """Segment one picture, a list of them, or as many as an iterator gives.
 
         Args:
-            pictures: a path, bytes, PIL image, (H, W, 3) uint8 array or (3, H, W) tensor; or a list of these.
-            labels: words in the order of their ids; ``"cat; kitten"`` joins synonyms.
-            background: None – every pixel gets one of the labels; "auto" or a list of words – what is none of them becomes ``background``.
+            pictures: a path, bytes, an open file, a PIL image, an array or a tensor (see `nerveseg.picture.load`); or a list or an iterator
+                of these.
+            labels: words in the order of their ids; ``"cat; kitten"`` joins synonyms. A list, a dict, a line of words, or a Path of a file.
+            background: None – every pixel gets one of the labels; "auto", or words as for labels – what is none of them becomes
+                ``background``.
             batch: of a list: pictures whose passes are put together where the networks see them at one size. Larger: faster on an
                 accelerator, more memory; on the CPU it saves nothing.
 
         Returns:
-            One `Segmentation`, or a list of them in the pictures' order.
+            One `Segmentation`; of a list, a list in the pictures' order; of an iterator or generator, an iterator, which takes ``batch``
+            pictures at a time and keeps none.
         """
         vocabulary = Vocabulary.parse(labels)
-        need_background(vocabulary, Background.parse(background, vocabulary))  # bad words cost no network pass
+        background = Background.parse(background, vocabulary)
+        need_background(vocabulary, background)  # bad words cost no network pass
         if batch < 1:
             raise OptionError(f"Got batch = {batch}. Accepted is 1 or more. Use 1 for one picture at a time.")
         if isinstance(pictures, (list, tuple)):
-            encodings = (encoding for at in range(0, len(pictures), batch) for encoding in self.encode_many(pictures[at : at + batch]))
-            return [self.decode(encoding, vocabulary, background=background) for encoding in encodings]
+            return list(self._each(iter(pictures), vocabulary, background, batch))
+        if isinstance(pictures, Iterator) and not hasattr(pictures, "read"):  # an open file is an iterator of lines, too
+            return self._each(pictures, vocabulary, background, batch)
         return self.decode(self.encode(pictures), vocabulary, background=background)
+
+    def _each(self, pictures: Iterator[Any], vocabulary: Vocabulary, background: Any, batch: int) -> Iterator[Segmentation]:
+        while some := list(islice(pictures, batch)):
+            for encoding in self.encode_many(some):
+                yield self.decode(encoding, vocabulary, background=background)
 
     def encode(
         self,

@@ -7,6 +7,7 @@ import io
 import pytest
 
 from nerveseg.batch import find
+from nerveseg.batch.pictures import stem
 from nerveseg.errors import OptionError
 from nerveseg.picture.endings import endings
 
@@ -94,3 +95,41 @@ def test_what_looks_like_a_picture_and_is_left_out_is_counted_by_ending(tree):
     (tree / "only/a.tga").touch()
     with pytest.raises(OptionError, match=r"1 file that looks like a picture was left out: 1 \.tga"):
         find("only")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "in/a.png\r\nin/d/c.webp\r\n",
+        "# first\nin/a.png\n\n  # second\nin/d/c.webp",
+        "\"in/a.png\"\n'in/d/c.webp'\n",
+        "in\\a.png\nin\\d\\c.webp\n",
+        "in/a.png masks/a.png\nin/d/c.webp\tmasks/c.png\n",
+        "in/a.png  1\nin/d/c.webp -1\n",
+    ],
+)
+def test_a_list_is_read_in_its_many_forms(tree, lines):
+    (tree / "list.txt").write_bytes(lines.encode())
+    assert find("list.txt").items == ("in/a.png", "in/d/c.webp")
+    (tree / "list.txt").write_bytes(lines.encode("utf-16"))
+    assert find("list.txt").items == ("in/a.png", "in/d/c.webp")
+
+
+def test_names_with_spaces_hashes_and_dots_are_whole(tree):
+    for name in ("my photo 1.png", "photo #1.png", "2024.01.05", "2024.01.06"):
+        (tree / "in" / name).touch()
+    found = find("-", stdin=io.StringIO("in/my photo 1.png\nin/photo #1.png\nin/2024.01.05\nin/2024.01.06\n"))
+    assert [stem(item) for item in found.items] == ["in/my photo 1", "in/photo #1", "in/2024.01.05", "in/2024.01.06"]
+    assert find("-", stdin=io.StringIO(f"{(tree / 'in' / 'a.png').as_uri()}\n")).items == ("a.png",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ("in/a.png words of mine\n", "line 1 of standard input"),
+        ("in/b.JPG\nhttps://example.org/a.png\n", "'https://example.org/a.png' in line 2"),
+    ],
+)
+def test_a_line_of_another_form_is_refused(tree, lines, match):
+    with pytest.raises(OptionError, match=match):
+        find("-", stdin=io.StringIO(lines))

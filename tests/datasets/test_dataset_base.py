@@ -185,7 +185,7 @@ def test_a_comma_is_part_of_a_string_where_the_list_says_so():
 
 def test_lists_of_others_load_by_path(tmp_path):
     path = tmp_path / "names.txt"
-    path.write_text("\ufeffsky, wall\n# a comment\n\npotted_plant\nboat, ship  # and a note\n", "utf-8")
+    path.write_text("\ufeffsky, wall\n# a comment\npotted_plant\nboat, ship  # and a note\n", "utf-8")
     found = classes.read("folder", path)
     assert found.origin == str(path)
     assert [label.strings for label in found.labels] == [("sky", "wall"), ("potted plant",), ("boat", "ship")]

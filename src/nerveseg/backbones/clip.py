@@ -18,6 +18,7 @@ from nerveseg.backbones import capture
 from nerveseg.backbones._prompts import averaged, cut
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
+from nerveseg.showing import brief
 from nerveseg.transition.host import sent
 
 __all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
@@ -42,6 +43,8 @@ class ClipActivations:
     attention: Float[Tensor, "H m m"] | None
     grid: tuple[int, int]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -57,6 +60,8 @@ class Clip:
     tokenizer: Any
     words: frozenset[str] | None = None
     passes: ClassVar[tuple[str, ...]] = ("vision", "visions", "image", "text")
+
+    __repr__ = brief
 
     @property
     def device(self) -> torch.device:

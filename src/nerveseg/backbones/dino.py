@@ -16,6 +16,7 @@ from nerveseg.backbones import capture
 from nerveseg.backbones.clip import POSITIONS, resize_positions
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.errors import OptionError, ShapeError, WeightsError
+from nerveseg.showing import brief
 
 __all__ = ["MEAN", "PARTS", "POSITIONS", "STD", "Dino", "load"]
 
@@ -36,6 +37,8 @@ class Dino:
     """
 
     model: Any
+
+    __repr__ = brief
 
     @property
     def device(self) -> torch.device:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from nerveseg.backbones._prompts import averaged, cut
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
+from nerveseg.showing import brief
 
 __all__ = ["GroupVit", "Groups", "load"]
 
@@ -37,6 +38,8 @@ class Groups:
     shares: Float[Tensor, "n g"]
     grid: tuple[int, int]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class GroupVit:
@@ -49,6 +52,8 @@ class GroupVit:
 
     model: Any
     tokenizer: Any
+
+    __repr__ = brief
 
     @property
     def device(self) -> torch.device:

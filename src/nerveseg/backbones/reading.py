@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.backbones.memory import ran_out
+from nerveseg.backbones.silence import without_bars
 from nerveseg.errors import WeightsError
 from nerveseg.weights import check
 from nerveseg.weights.catalogue import missing
@@ -35,9 +36,10 @@ def complete(cls: Any, folder: Path, **given: Any) -> Any:
     files = _files(folder)
     _same_architecture(cls, folder)
     try:
-        model, info = cls.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, use_safetensors=True, **{"variant": variant(folder), **given}
-        )
+        with without_bars():
+            model, info = cls.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, use_safetensors=True, **{"variant": variant(folder), **given}
+            )
     except (OSError, ValueError, RuntimeError) as error:
         if misfit := _misfit(cls, folder, files):
             raise WeightsError(misfit) from error

@@ -19,6 +19,7 @@ from nerveseg.backbones.text_tower import TextTower
 from nerveseg.errors import OptionError, ShapeError, WeightsError
 from nerveseg.picture import geometry
 from nerveseg.picture.load import Picture
+from nerveseg.showing import brief
 from nerveseg.transition.host import sent
 
 __all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
@@ -41,6 +42,8 @@ class LayerHeads:
     keys: Float[Tensor, "H n d"]
     grid: tuple[int, int]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class CrossHeads:
@@ -50,6 +53,8 @@ class CrossHeads:
     queries: Float[Tensor, "H n d"]
     keys: Float[Tensor, "H L d"]
     grid: tuple[int, int]
+
+    __repr__ = brief
 
     def probabilities(self) -> Float[Tensor, "H n L"]:
         """softmax(QKᵀ/√d) over the prompt's words: rows sum to 1. Memory H·n·L floats, for this layer alone."""
@@ -63,6 +68,8 @@ class PromptPass:
     cross: tuple[CrossHeads, ...]
     own: tuple[LayerHeads, ...]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Latents:
@@ -70,6 +77,8 @@ class Latents:
 
     mean: Float[Tensor, "b c h w"]
     deviation: Float[Tensor, "b c h w"]
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +100,8 @@ class StableDiffusion:
     folder: Path | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
     passes: ClassVar[tuple[str, ...]] = ("attention", "latents", "cross_attention", "prompt_embeddings")
+
+    __repr__ = brief
 
     @property
     def device(self) -> torch.device:

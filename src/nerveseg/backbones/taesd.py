@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.errors import ShapeError
+from nerveseg.showing import brief
 
 __all__ = ["TinyEncoder", "load"]
 
@@ -25,6 +26,8 @@ class TinyEncoder:
     """
 
     model: Any
+
+    __repr__ = brief
 
     @property
     def shrink(self) -> int:

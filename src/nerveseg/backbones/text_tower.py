@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import WeightsError
+from nerveseg.showing import brief
 
 __all__ = ["TextTower", "load"]
 
@@ -28,6 +29,8 @@ class TextTower:
 
     model: Any
     tokenizer: Any
+
+    __repr__ = brief
 
     @property
     def length(self) -> int:

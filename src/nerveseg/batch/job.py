@@ -23,6 +23,7 @@ from nerveseg.picture.samples import Choice
 from nerveseg.recipe import Recipe, at_home
 from nerveseg.runs.plan import canonical
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 from nerveseg.weights.locate import locate
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 from nerveseg.writers import base
@@ -76,6 +77,8 @@ class Job:
     threads: int | None = None
     bands: tuple[int, ...] | None = None
     value_range: tuple[float, float] | None = None
+
+    __repr__ = brief
 
     @property
     def vocabulary(self) -> Vocabulary:

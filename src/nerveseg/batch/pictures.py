@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from nerveseg import texts
 from nerveseg.errors import OptionError
+from nerveseg.picture import names
 from nerveseg.picture.endings import READ, endings, left_out, told
+from nerveseg.showing import brief
 
 __all__ = ["ENDINGS", "Found", "find", "key", "stem"]
 
@@ -37,14 +40,16 @@ class Found:
     items: tuple[str, ...]
     left_out: Counter[str] = field(default_factory=Counter)
 
+    __repr__ = brief
+
     def path(self, item: str) -> Path:
         """The picture's file."""
         return self.root / item
 
 
 def stem(item: str) -> str:
-    """An item without its ending: its place in the output."""
-    return PurePosixPath(item).with_suffix("").as_posix()
+    """An item without the ending of a picture file: its place in the output."""
+    return names.stem(item)
 
 
 def key(path: str) -> str:
@@ -92,10 +97,10 @@ def find(source: str | Path, *, leave_out: Path | None = None, stdin: Iterable[s
     return found
 
 
-def _taken(root: Path, names: Iterable[str]) -> Found:
+def _taken(root: Path, held: Iterable[str]) -> Found:
     """The pictures of some files, and what is left out."""
-    names, taken = sorted(names), endings()
-    return Found(root, tuple(name for name in names if PurePosixPath(name).suffix.lower() in taken), left_out(names, taken))
+    listed, taken = sorted(held), endings()
+    return Found(root, tuple(name for name in listed if PurePosixPath(name).suffix.lower() in taken), left_out(listed, taken))
 
 
 def _inside(folder: Path, leave_out: Path | None) -> Iterator[str]:
@@ -125,14 +130,26 @@ def _matching(pattern: str, leave_out: Path | None) -> Found:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise OptionError(f"Got the list {path}, which cannot be read ({error}). Accepted is text in UTF-8. Save it again.") from error
+    return texts.read(path, "the list", OptionError).split("\n")
 
 
-def _listed(lines: Iterable[str], origin: str) -> Found:
-    paths = [Path(line.strip()).expanduser() for line in lines if line.strip()]
+def _picture(line: str, where: str) -> Path:
+    """The picture of a line: the whole of it, or its first field where others follow, as in the lists of data sets."""
+    whole = line[1:-1] if len(line) > 1 and line[0] == line[-1] and line[0] in "\"'" else line
+    if (url := texts.address(whole)) is not None:
+        raise OptionError(f"Got the address {url[:200]!r} in {where}. Accepted is one path a line. Download it and name the file.")
+    path = Path(names.slashed(texts.local(whole))).expanduser()
+    parts = names.fields(line)
+    first = Path(names.slashed(parts[0])).expanduser() if len(parts) > 1 else path
+    if first != path and not os.path.lexists(path) and os.path.lexists(first):
+        if not all(part in ("-1", "0", "1") or names.stem(part) != part for part in parts[1:]):
+            raise OptionError(f"Got {line[:120]!r} in {where}. Accepted is one path a line, a mask or a flag after it. Mend the line.")
+        return first
+    return path
+
+
+def _listed(given: Iterable[str], origin: str) -> Found:
+    paths = [_picture(line, f"line {number} of {origin}") for number, line in names.lines(given)]
     normal = [Path(os.path.normpath(path)) for path in paths]
     inside = all(not path.is_absolute() and ".." not in path.parts for path in normal)
     here = Path.cwd()

@@ -22,6 +22,7 @@ from nerveseg.runs import journal
 from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import differs
 from nerveseg.runs.run import make_folder
+from nerveseg.showing import brief
 from nerveseg.writers.base import is_collection
 
 __all__ = ["Ran", "run"]
@@ -47,6 +48,8 @@ class Ran:
     before: int
     bad: tuple[runs.Bad, ...]
     waiting: tuple[tuple[int, int], ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from transformers.utils import logging
 
 from nerveseg.batch.job import Job
 from nerveseg.batch.pictures import Found, stem
@@ -22,6 +21,7 @@ from nerveseg.picture import Picture, load
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 from nerveseg.words.vocabulary import Background, Vocabulary
 from nerveseg.writers import base
 
@@ -39,6 +39,8 @@ class Make:
     job: Job
     root: Path
     out: Path
+
+    __repr__ = brief
 
     def __call__(self) -> Labelling:
         """A worker that has loaded nothing yet."""
@@ -62,13 +64,7 @@ class Labelling:
 
     def start(self) -> None:
         """Load the networks."""
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # several workers would draw theirs into one another
-        try:
-            self._segmenter = self._job.load()
-        finally:
-            if bars:
-                logging.enable_progress_bar()
+        self._segmenter = self._job.load()
         self._vocabulary = self._job.vocabulary
         self._background = Background.parse(self._job.background, self._vocabulary)
         self._writer, self._options = self._job.writes, self._job.writer_options

@@ -23,6 +23,7 @@ from nerveseg.labels._windows import Box, Part
 from nerveseg.labels.base import Features
 from nerveseg.picture import Picture
 from nerveseg.segmenter import Encoding, Segmenter
+from nerveseg.showing import brief
 from nerveseg.transition import Heads
 
 __all__ = ["Kept", "key"]
@@ -45,6 +46,8 @@ class Kept:
     segmenter: Segmenter
     folder: Path | None = None
     half: bool = False
+
+    __repr__ = brief
 
     def encode(self, picture: Picture, *, seed: int | None = None) -> Encoding:
         """Encode, or read what an earlier call with the same picture, weights and knobs left."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from nerveseg.showing import brief
+
 __all__ = ["BINS", "Calibration", "Row", "bins", "total"]
 
 BINS = 20
@@ -37,6 +39,8 @@ class Calibration:
     pixels: Int64[np.ndarray, " b"]
     right: Int64[np.ndarray, " b"]
     confidence: Float64[np.ndarray, " b"]
+
+    __repr__ = brief
 
     @property
     def ece(self) -> float:

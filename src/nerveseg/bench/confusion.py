@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64, UInt16
 
 from nerveseg.datasets import IGNORE
 from nerveseg.errors import DataError, OptionError, ShapeError
+from nerveseg.showing import brief
 
 __all__ = ["AVERAGES", "Confusion", "Metrics", "count", "metrics", "total"]
 
@@ -32,6 +33,8 @@ class Confusion:
     """
 
     table: Int64[np.ndarray, "C D"]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.table.ndim != 2 or self.table.shape[1] != self.table.shape[0] + 1:
@@ -77,6 +80,8 @@ class Metrics:
     pixel_accuracy: float
     mean_accuracy: float
     weighted_iou: float
+
+    __repr__ = brief
 
 
 def count(truth: UInt16[np.ndarray, "H W"], guess: UInt16[np.ndarray, "H W"], classes: int) -> Int64[np.ndarray, "m 3"]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 
-from nerveseg import backbones
+from nerveseg import backbones, texts
 from nerveseg import recipe as recipes
 from nerveseg.backbones.place import device_and_dtype
 from nerveseg.datasets import IGNORE, DataSet, Item
@@ -25,7 +25,9 @@ from nerveseg.errors import DataError, OptionError
 from nerveseg.labels import tagclip
 from nerveseg.labels.base import Words
 from nerveseg.picture import Picture
+from nerveseg.picture.names import stem as stem_of
 from nerveseg.recipe import Recipe, at_home
+from nerveseg.showing import brief
 from nerveseg.weights.locate import Folder, locate
 from nerveseg.words.prompts import clean, template_set
 
@@ -40,7 +42,7 @@ def from_mask(truth: Mask, data: DataSet) -> tuple[int, ...]:
 
 def stem(item: Item) -> str:
     """What a picture's files are called: as the picture, or as the item where it is a part of one or is drawn."""
-    return item.id.replace("/", "_") if item.picture is None or item.box is not None else item.picture.stem
+    return item.id.replace("/", "_") if item.picture is None or item.box is not None else stem_of(item.picture.name)
 
 
 def read(path: str | Path, data: DataSet, items: Iterable[Item]) -> dict[str, tuple[int, ...]]:
@@ -61,7 +63,7 @@ def read(path: str | Path, data: DataSet, items: Iterable[Item]) -> dict[str, tu
         name, _, rest = line.strip().partition(" ")
         if not name:
             continue
-        key = Path(name).stem if Path(name).suffix.lower() in (".jpg", ".jpeg", ".png") else name
+        key = PurePosixPath(stem_of(name)).name if stem_of(name) != name else name
         if key in found:
             raise DataError(f"Got {key!r} twice in {place}, line {number}. Accepted is one line a picture. Take one out.")
         found[key] = _classes(rest, known, data, f"line {number} of {place}")
@@ -74,12 +76,7 @@ def digest(path: str | Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return [line.replace("\t", " ") for line in path.read_text("utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Got the labels {path}, which cannot be read ({error}). Accepted is a text file with one picture a line. Check the path."
-        ) from error
+    return [line.replace("\t", " ") for line in texts.read(path, "the labels", DataError).split("\n")]
 
 
 def _strings(data: DataSet) -> dict[str, int]:
@@ -138,6 +135,8 @@ class Tagger:
     words: Words
     ids: tuple[int, ...]
     threshold: float | None
+
+    __repr__ = brief
 
     @torch.no_grad()
     def __call__(self, picture: Picture) -> tuple[int, ...]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging
 
 from nerveseg import __version__, datasets, registry
 from nerveseg import recipe as recipes
@@ -23,6 +21,7 @@ from nerveseg.bench.words import ask
 from nerveseg.datasets import DataSet
 from nerveseg.recipe import Recipe, at_home
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 from nerveseg.weights.locate import locate
 
 __all__ = ["KIND", "Job", "about", "identity"]
@@ -71,6 +70,8 @@ class Job:
     low_memory: bool = False
     threads: int | None = None
 
+    __repr__ = brief
+
     @property
     def rules(self) -> Protocol:
         """How masks are scored."""
@@ -103,10 +104,9 @@ class Job:
         """Load the networks where the job says, and keep to its threads: what every worker does first."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        with _without_bars():
-            return Segmenter.from_pretrained(
-                self.placed(), device=self.device, dtype=self.dtype, offline=self.offline, low_memory=self.low_memory
-            )
+        return Segmenter.from_pretrained(
+            self.placed(), device=self.device, dtype=self.dtype, offline=self.offline, low_memory=self.low_memory
+        )
 
 
 def identity(job: Job, data: DataSet) -> dict[str, Any]:
@@ -167,15 +167,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep the libraries' bars away while weights are read: several workers would draw theirs into one another."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -25,6 +25,7 @@ from nerveseg.datasets import classes
 from nerveseg.datasets.classes import ClassNames
 from nerveseg.errors import DataError, OptionError
 from nerveseg.recipe import Recipe, at_home
+from nerveseg.showing import brief
 from nerveseg.weights.locate import locate
 from nerveseg.words.prompts import clean, template_set
 from nerveseg.words.vocabulary import BACKGROUND, BACKGROUND_WORDS, Label
@@ -108,6 +109,8 @@ class Report:
     typical: float
     findings: tuple[Finding, ...]
     spreads: tuple[Spread, ...]
+
+    __repr__ = brief
 
 
 def names_of(given: str) -> ClassNames:

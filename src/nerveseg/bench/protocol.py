@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from nerveseg.errors import OptionError
+from nerveseg.registry import meant
 
 __all__ = ["PROTOCOLS", "Protocol", "protocol"]
 
@@ -50,5 +51,5 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 def protocol(name: str) -> Protocol:
     """Look a protocol up; raises `OptionError` with the accepted names."""
     if name not in PROTOCOLS:
-        raise OptionError(f"Got the protocol {name!r}. Accepted are {', '.join(PROTOCOLS)}. Choose one of them.")
+        raise OptionError(f"Got the protocol {name!r}. Accepted are {', '.join(PROTOCOLS)}. {meant(name, PROTOCOLS)}")
     return PROTOCOLS[name]

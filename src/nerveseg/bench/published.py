@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import DataError
+from nerveseg.showing import brief
 
 __all__ = ["CERTAINTIES", "TABLES", "Published", "read"]
 
@@ -60,6 +61,8 @@ class Published:
     trained: bool = False
     recipes: tuple[str, ...] = ()
     note: str = ""
+
+    __repr__ = brief
 
     def certainty_of(self, data: str) -> str:
         """How surely the number of one data set is what was published."""

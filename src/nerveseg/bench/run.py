@@ -23,6 +23,7 @@ from nerveseg.bench.job import Job, about, identity
 from nerveseg.bench.worker import Make
 from nerveseg.errors import OptionError
 from nerveseg.runs.merge import merge as merged
+from nerveseg.showing import brief
 
 __all__ = ["Ran", "folders", "merge", "run"]
 
@@ -40,6 +41,8 @@ class Ran:
     folder: Path
     summary: runs.Summary
     metrics: Mapping[str, Any] | None
+
+    __repr__ = brief
 
 
 def folders(jobs: Sequence[Job], out: str | Path, *, shard: tuple[int, int] = (0, 1)) -> tuple[Path, ...]:

@@ -25,6 +25,7 @@ from nerveseg.bench.protocol import protocol
 from nerveseg.errors import RunError
 from nerveseg.runs import journal, plan, results
 from nerveseg.runs.whole import writing
+from nerveseg.showing import brief
 
 __all__ = ["Scored", "classes_of", "confusions", "finish", "percent", "read", "seconds"]
 
@@ -48,6 +49,8 @@ class Scored:
     confusion: Confusion
     calibration: Calibration
     average: str
+
+    __repr__ = brief
 
     @property
     def metrics(self) -> Metrics:

@@ -32,6 +32,7 @@ from nerveseg.errors import DataError
 from nerveseg.masks.temperature import LEAST, MOST, sums
 from nerveseg.runs.whole import writing
 from nerveseg.segmentation import Segmentation
+from nerveseg.showing import brief
 
 __all__ = ["PIXELS", "Calibrated", "Labelled", "Measured", "Sample", "calibrate", "fit", "labelled", "loss", "measured", "sample"]
 
@@ -58,6 +59,8 @@ class Labelled:
     truth: Int64[Tensor, "H W"]
     counted: Bool[Tensor, "H W"]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -72,6 +75,8 @@ class Sample:
     logs: Float[Tensor, "m K"]
     truth: Int64[Tensor, " m"]
     weight: float
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)

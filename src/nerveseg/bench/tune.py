@@ -27,6 +27,7 @@ from nerveseg.errors import DataError
 from nerveseg.recipe import Recipe
 from nerveseg.runs import results
 from nerveseg.runs.whole import writing
+from nerveseg.showing import brief
 
 __all__ = ["ROUNDS", "Tuned", "halves", "tune"]
 
@@ -61,6 +62,8 @@ class Tuned:
     looked: float
     pictures: tuple[int, int]
     toml: str
+
+    __repr__ = brief
 
     @property
     def real(self) -> bool:

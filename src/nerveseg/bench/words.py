@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt16
 
 from nerveseg.datasets import DataSet, Item
 from nerveseg.errors import DataError, LabelError, OptionError
+from nerveseg.showing import brief
 from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary
 
 __all__ = ["OFFERS", "Asked", "ask", "background_of"]
@@ -35,6 +36,8 @@ class Asked:
     vocabulary: Vocabulary
     background: Background | None
     ids: UInt16[np.ndarray, " k"]
+
+    __repr__ = brief
 
     def guess(self, segmentation: Int64[np.ndarray, "H W"]) -> UInt16[np.ndarray, "H W"]:
         """A result's ids as those of the data set."""
@@ -73,6 +76,6 @@ def ask(data: DataSet, item: Item | None = None, *, offer: str = "listed", misse
 def background_of(data: DataSet, vocabulary: Vocabulary, words: tuple[str, ...]) -> Background | None:
     """The background asked for by some words, beside the labels; raises `DataError` where they do not fit the data set's names."""
     try:
-        return Background.parse(list(dict.fromkeys(words)), vocabulary)
+        return Background.parse(Background(tuple(dict.fromkeys(words))), vocabulary)
     except LabelError as error:
         raise DataError(f"Got the names {data.names.origin} of {data.name} with a background that does not fit: {error}") from error

@@ -15,6 +15,7 @@ from nerveseg.picture import Picture
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 
 __all__ = ["Make", "Scoring", "line"]
 
@@ -26,6 +27,8 @@ class Make:
     """Makes a worker for a job, in whatever process it is called."""
 
     job: Job
+
+    __repr__ = brief
 
     def __call__(self) -> Scoring:
         """A worker that has loaded nothing yet."""

@@ -43,6 +43,7 @@ from nerveseg.runs.plan import Plan
 from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Record
 from nerveseg.segmenter import Segmenter
+from nerveseg.showing import brief
 from nerveseg.words.prompts import clean
 from nerveseg.words.vocabulary import BACKGROUND, Vocabulary
 from nerveseg.writers.base import replacing
@@ -80,6 +81,8 @@ class PseudoMasks:
     tagger: str | None = None
     tag_threshold: float | None = None
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         for name, value in (("abstain", self.abstain), ("tag_threshold", self.tag_threshold)):
             if value is not None and not 0 <= value <= 1:
@@ -109,6 +112,8 @@ class Made:
     folder: Path
     summary: runs.Summary
     metrics: Mapping[str, Any] | None
+
+    __repr__ = brief
 
 
 def folder_of(given: PseudoMasks, out: str | Path) -> Path:
@@ -224,6 +229,8 @@ class Worker:
     given: PseudoMasks
     folder: str
     _state: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     def __call__(self) -> Worker:
         """A worker of its own for a process."""

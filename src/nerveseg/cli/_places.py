@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerveseg.errors import OptionError, OutputError
+from nerveseg.picture.names import stem
 
 __all__ = ["Place", "folder", "plan"]
 
@@ -43,7 +44,7 @@ def plan(pictures: Sequence[Path], out: Path, *, overwrite: bool) -> list[Place]
         OptionError: two pictures that would write one file, a result that would replace a picture that is read, or one that is there
             already and ``overwrite`` is not said.
     """
-    places = [Place(picture, out / f"{picture.stem or picture.name}.png") for picture in pictures]
+    places = [Place(picture, out / f"{stem(picture.name)}.png") for picture in pictures]
     owner: dict[str, Path] = {}
     read = {_key(picture.resolve()) for picture in pictures}
     for place in places:

@@ -8,32 +8,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerveseg.errors import LabelError, OptionError
+from nerveseg.texts import address, local
+from nerveseg.words.line import looks_like_file, strings
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
 if TYPE_CHECKING:
     from nerveseg.clicks import Seed
 
-__all__ = ["read_background", "read_clicks", "read_labels", "read_settings", "read_shard"]
+__all__ = ["background_words", "read_background", "read_clicks", "read_labels", "read_settings", "read_shard"]
 
 
-def read_labels(text: str) -> Vocabulary:
-    """A file that exists is read, one label a line; anything else is labels parted by ``,`` with synonyms parted by ``;``."""
+def read_labels(text: str, option: str = "--labels") -> Vocabulary:
+    """A file that exists is read, whatever its ending; anything else is a line of labels, as `Vocabulary.parse_line` takes it.
+
+    Raises:
+        LabelError: also for what is written like a file that is not there.
+    """
+    if (url := address(text.strip())) is not None:
+        raise LabelError(f"Got {option} {url!r}, an address. Accepted are a file, or words parted by ','. Download it and name the file.")
+    place = Path(local(text.strip())).expanduser()
     try:
-        is_file = Path(text).expanduser().is_file()
+        is_file, is_folder = place.exists() and not place.is_dir(), place.is_dir()
     except (OSError, ValueError):  # a list of labels may be longer than any file name
-        is_file = False
+        is_file = is_folder = False
     if is_file:
-        return Vocabulary.read(Path(text).expanduser())
-    if text.strip().lower().endswith(".txt"):
-        raise LabelError(f"Got the label file {text!r}, which does not exist. Accepted are a file, or words parted by ','. Check the path.")
+        return Vocabulary.read(place)
+    if looks_like_file(text):
+        what = "which is a folder" if is_folder else f"a file that does not exist (looked in {Path.cwd()})"
+        raise LabelError(
+            f"Got {option} {text!r}, {what}. Accepted are a file, or words parted by ','. Check the path, or put the word in double "
+            "quotes within the shell's."
+        )
     return Vocabulary.parse_line(text)
 
 
-def read_background(text: str, vocabulary: Vocabulary) -> Background | None:
-    """``none``, ``auto``, or words parted by ``,``; checked against the labels."""
+def background_words(text: str) -> Any:
+    """``none`` → None, ``auto`` → "auto", a file or a line of words → their `Vocabulary`."""
     word = text.strip().lower()
-    given: Any = None if word == "none" else "auto" if word == "auto" else Vocabulary.parse_line(text)
-    background = Background.parse(given, vocabulary)
+    return {"none": None, "auto": "auto"}[word] if word in ("none", "auto") else read_labels(text, "--background")
+
+
+def read_background(text: str, vocabulary: Vocabulary) -> Background | None:
+    """``none``, ``auto``, or words as for labels, from a file too; checked against the labels."""
+    background = Background.parse(background_words(text), vocabulary)
     if background is None and len(vocabulary) == 1:
         raise LabelError(
             f"Got the single label {vocabulary.names[0]!r} and no background. Accepted are two labels or more, or one beside a background. "
@@ -83,14 +100,23 @@ def _value(text: str) -> Any:
 
 
 def read_clicks(texts: Sequence[str]) -> tuple[Seed, ...]:
-    """``LABEL@x,y`` is a click, ``LABEL@x0,y0,x1,y1`` a box, ``LABEL@x,y x,y …`` a stroke.
+    """``LABEL@x,y`` is a click, ``LABEL@x0,y0,x1,y1`` a box, ``LABEL@x,y x,y …`` a stroke. The label is written as in ``--labels``.
 
     Raises:
-        OptionError: anything else.
+        OptionError: anything else. LabelError: what cannot be a label.
     """
     from nerveseg.clicks import Seed
 
-    return tuple(Seed(label.strip(), **_places(places, text)) for text in texts for label, _, places in [text.rpartition("@")])
+    return tuple(Seed(_label(label, text), **_places(places, text)) for text in texts for label, _, places in [text.rpartition("@")])
+
+
+def _label(text: str, whole: str) -> str:
+    if not text.strip():
+        raise OptionError(f"Got --click {whole!r} without a label. Accepted are LABEL@x,y and its like. Write the label before the @.")
+    words = strings(text, f"the label of --click {whole!r}")
+    if len(words) > 1:
+        raise OptionError(f"Got --click {whole!r} with {len(words)} words. Accepted is one label. Name it by one of its words.")
+    return words[0]
 
 
 def _places(places: str, text: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -51,7 +51,7 @@ def refine(
     from nerveseg.cli._places import folder, plan
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, save
-    from nerveseg.cli._words import read_labels, read_settings
+    from nerveseg.cli._words import background_words, read_labels, read_settings
     from nerveseg.picture import load
     from nerveseg.writers import scores as scores_writer
 
@@ -60,12 +60,12 @@ def refine(
     _check_free(refined, scores, overwrite=overwrite)
     vocabulary = read_labels(labels) if labels is not None else None
     networks = Networks(recipe, device, dtype, offline, refinement.settings_for(read_settings(settings or ())))
-    with waiting("reading the recipe"):
-        chosen = refinement.recipe_for(recipe, networks.settings)
-        columns = refinement.prepare(scores, chosen, labels=vocabulary, background=_background(background))
     loaded = load(picture, **read_bands(bands, value_range))
     for remark in loaded.notes:
         note(f"{picture}: {remark}")
+    with waiting("reading the recipe"):
+        chosen = refinement.recipe_for(recipe, networks.settings)
+        columns = refinement.prepare(scores, chosen, labels=vocabulary, background=background_words(background), size=loaded.size)
     segmenter = networks.segmenter()
     folder(out)
     with waiting(str(picture)):
@@ -75,13 +75,6 @@ def refine(
         json_line(as_json(str(picture), result, files))
     else:
         show(str(picture), result, files)
-
-
-def _background(text: str) -> Any:
-    from nerveseg.words.vocabulary import Vocabulary
-
-    word = text.strip().lower()
-    return {"none": None, "auto": "auto"}[word] if word in ("none", "auto") else Vocabulary.parse_line(text)
 
 
 def _check_free(path: Path, scores: Path, *, overwrite: bool) -> None:

@@ -15,10 +15,15 @@ from nerveseg.errors import NerveSegError, OptionError
 
 __all__ = ["segment"]
 
-Labels = Annotated[str, typer.Option("--labels", "-l", help="Words parted by ',', synonyms by ';' – or a file with one label a line.")]
+Labels = Annotated[
+    str,
+    typer.Option(
+        "--labels", "-l", help="Words parted by ',', synonyms by ';', '\"cat, striped\"' for a comma – or a file: .txt, .csv, .json."
+    ),
+]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder. 'mini' works offline.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="TABLE.KNOB=VALUE", help="Change a knob of the recipe.")]
-BackgroundWords = Annotated[str, typer.Option("--background", "-b", help="none, auto, or words parted by ','.")]
+BackgroundWords = Annotated[str, typer.Option("--background", "-b", help="none, auto, or words as for --labels, or a file.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps. Left out: the best there is.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16, bfloat16. Left out: float16 on CUDA, else float32.")]
 LowMemory = Annotated[bool, typer.Option("--low-memory", help="Keep only one stage's networks on the device. Slower.")]

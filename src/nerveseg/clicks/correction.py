@@ -14,6 +14,7 @@ from torch import Tensor
 from nerveseg.clicks.ground import Ground, Solved
 from nerveseg.clicks.seed import Seed
 from nerveseg.clicks.solve import solved
+from nerveseg.showing import brief
 
 __all__ = ["Correction"]
 
@@ -42,6 +43,8 @@ class Correction(Generic[R]):
     seeds: tuple[Seed, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     before: Correction[R] | None = field(default=None, repr=False)
+
+    __repr__ = brief
 
     @property
     def P(self) -> Float[Tensor, "n k"]:

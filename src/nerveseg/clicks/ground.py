@@ -18,6 +18,7 @@ from nerveseg.clicks.visual import even
 from nerveseg.labels.base import Words
 from nerveseg.masks.odds import Odds, bins
 from nerveseg.picture import Picture
+from nerveseg.showing import brief
 from nerveseg.transition.base import Transition
 from nerveseg.transition.resolvent import Resolvent, resolvent
 from nerveseg.walk import Walk
@@ -78,6 +79,8 @@ class Ground(Generic[R]):
     codes: Int16[Tensor, "H W"] | None = None
     resolvents: Mapping[str, Resolvent] = field(default_factory=dict)
 
+    __repr__ = brief
+
     @property
     def carrier(self) -> Any:
         """What clicks walk on."""
@@ -116,6 +119,8 @@ class Reach:
     steps: int = 0
     columns: Mapping[int, Float[Tensor, " n"]] = field(default_factory=dict)
 
+    __repr__ = brief
+
     @property
     def elsewhere(self) -> Float[Tensor, "n 1"]:
         """1 − h."""
@@ -147,6 +152,8 @@ class Solved:
     free: Float[Tensor, "n k"] | None = None
     reach: Reach | None = None
     odds: Odds | None = None
+
+    __repr__ = brief
 
 
 def prepare(given: Ground[R], *, often: bool) -> Ground[R]:

@@ -40,7 +40,7 @@ def columns(vocabulary: Vocabulary, background: Background | None, seeds: Sequen
                     f"Got a seed for {seed.label!r}, which is a word of the background. Accepted are labels and {background.name!r}. "
                     "Name the background, or take the word out of it."
                 )
-            named = Vocabulary.parse([[seed.label]]).names[0]
+            named = Vocabulary.parse([Label(seed.label, (seed.label,))]).names[0]  # as it is: nothing in it is parted
             places[word] = len(vocabulary) + len(new)
             new.append(Label(named, ()))
         found.append(places[word])

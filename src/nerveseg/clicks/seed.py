@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nerveseg.errors import OptionError
+from nerveseg.showing import brief
 
 __all__ = ["Seed", "pixels", "tokens"]
 
@@ -44,6 +45,8 @@ class Seed:
     points: Any = ()
     strokes: Any = ()
     box: Any = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         points = _points(self.points, "points")

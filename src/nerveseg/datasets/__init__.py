@@ -62,7 +62,8 @@ def open(
     chosen = module.splits[0] if split is None else split
     for given, accepted, what in ((chosen, module.splits, "split"), (protocol, PROTOCOLS, "protocol")):
         if given not in accepted:
-            raise DataError(f"Got the {what} {given!r} of {name}. Accepted are {', '.join(accepted)}. Choose one of them.")
+            hint = registry.meant(str(given), accepted)
+            raise DataError(f"Got the {what} {given!r} of {name}. Accepted are {', '.join(accepted)}. {hint}")
     place = None if root is None else Path(root).expanduser()
     if (opened := getattr(module, "opened", None)) is not None:
         return opened(place, chosen, protocol, class_names)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nerveseg.errors import DataError
+from nerveseg.showing import brief
 
 if TYPE_CHECKING:
     from requests import Response
@@ -51,6 +52,8 @@ class Archive:
     note: str = ""
     splits: tuple[str, ...] = ()
     optional: bool = False
+
+    __repr__ = brief
 
     def serves(self, split: str) -> bool:
         """Whether a split needs it."""

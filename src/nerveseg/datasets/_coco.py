@@ -20,6 +20,7 @@ from nerveseg.datasets._prepare import Archive, Job
 from nerveseg.datasets._turn import by_table
 from nerveseg.datasets.base import IGNORE, DataSet, Item, table
 from nerveseg.errors import DataError
+from nerveseg.showing import brief
 
 __all__ = [
     "GAPS",
@@ -92,6 +93,8 @@ class Source:
     suffix: str
     values: Mapping[int, int]
     about: str
+
+    __repr__ = brief
 
 
 def published(protocol: str) -> dict[str, int]:

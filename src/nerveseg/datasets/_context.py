@@ -101,7 +101,11 @@ def unpacked(root: Path, split: str) -> bool:
     home = _home(root)
     if not (listed := _list(home, split)).is_file():
         return False
-    files = ((home / "JPEGImages" / f"{stem}.jpg", home / _MAPS_IN / f"{stem}.mat") for stem in listed.read_text("utf-8").split())
+    try:
+        names = read_list("context59", root, listed, split)
+    except DataError:
+        return False
+    files = ((home / "JPEGImages" / f"{stem}.jpg", home / _MAPS_IN / f"{stem}.mat") for stem in names)
     return all(picture.is_file() and labels.is_file() for picture, labels in files)
 
 

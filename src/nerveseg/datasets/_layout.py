@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nerveseg import texts
 from nerveseg.errors import DataError
+from nerveseg.picture import names
 
 __all__ = ["advice", "files_in", "folder_of", "need_folder", "read_list"]
+
+_FORM = "Accepted is one picture a line: its name or path, alone, with its mask's path, or with the flag 1"
 
 
 def advice(name: str, root: Path, split: str | None = None) -> str:
@@ -46,20 +50,53 @@ def need_folder(name: str, root: Path, folder: Path, split: str | None = None) -
 
 
 def read_list(name: str, root: Path, path: Path, split: str | None = None) -> tuple[str, ...]:
-    """The names in a list, one a line, in its order.
+    """The names in a list, in its order, without folders and the endings of pictures.
+
+    Args:
+        name: of the data set, for advice.
+        root: its folder, for advice.
+        path: one picture a line: its name or path, alone, beside the path of its mask (which has the same name), or beside the flag 1.
+            Blank lines and those that begin with ``#`` do not count.
+        split: for advice.
 
     Raises:
-        DataError: no such file, an empty one, or a name twice.
+        DataError: no such file, an empty one, a name twice, or a line of another form; the message has its number.
     """
-    try:
-        lines = path.read_text("utf-8-sig").split()
-    except FileNotFoundError as error:
-        raise DataError(f"Got no list {path}. Accepted is the list of a split of {name}. {advice(name, root, split)}.") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"Got the list {path}, which cannot be read ({error}). Accepted is a text file. Copy it again.") from error
-    if not lines:
+    if not path.exists():
+        raise DataError(f"Got no list {path}. Accepted is the list of a split of {name}. {advice(name, root, split)}.")
+    text = texts.read(path, "the list", DataError)
+    found: dict[str, int] = {}
+    for number, line in names.lines(text.split("\n")):
+        stem = _stem(line, f"line {number} of {path}")
+        if stem in found:
+            raise DataError(
+                f"Got the list {path} with {stem!r} twice, in lines {found[stem]} and {number}. Accepted is each name once. Take the "
+                "published list."
+            )
+        found[stem] = number
+    if not found:
         raise DataError(f"Got the list {path} without a name. Accepted is one name a line. Copy it again.")
-    if len(set(lines)) != len(lines):
-        twice = next(line for index, line in enumerate(lines) if line in lines[:index])
-        raise DataError(f"Got the list {path} with {twice!r} twice. Accepted is each name once. Take the published list.")
-    return tuple(lines)
+    return tuple(found)
+
+
+def _stem(line: str, where: str) -> str:
+    parts = names.fields(line)
+    stems = [_last(part) for part in parts]
+    if not all(stems) or len(parts) > 2:
+        raise DataError(f"Got {line[:120]!r} in {where}. {_FORM}. Put a name that has spaces in double quotes, or mend the line.")
+    if len(parts) == 2 and parts[1] in ("-1", "0", "1"):
+        if parts[1] != "1":
+            raise DataError(
+                f"Got {line[:120]!r} in {where}, the flag of a class not in the picture. {_FORM}. Take the list of a split, as those in "
+                "ImageSets/Segmentation, or keep the lines with 1."
+            )
+        return stems[0]
+    if len(set(stems)) > 1:
+        raise DataError(
+            f"Got {line[:120]!r} in {where}, two names. {_FORM}. Put a name that has spaces in double quotes, or part the lines."
+        )
+    return stems[0]
+
+
+def _last(path: str) -> str:
+    return names.stem(path.replace("\\", "/").rstrip("/").rpartition("/")[2])

@@ -30,6 +30,7 @@ from nerveseg.datasets._archives import Archive, Said, check, download
 from nerveseg.datasets._unpack import Where, below, unpack, whole
 from nerveseg.datasets.base import DataSet
 from nerveseg.errors import DataError
+from nerveseg.showing import brief
 
 __all__ = ["Archive", "Job", "Said", "Where", "below", "needed", "prepare", "write_mask"]
 
@@ -58,6 +59,8 @@ class Job:
     said: Said | None = None
     again: bool = False
     workers: int = _WORKERS
+
+    __repr__ = brief
 
     def unpack(self, archive: str, where: Where) -> int:
         """Take files out of an archive to below the root. One that the job has no file of is taken as unpacked already.
@@ -184,7 +187,8 @@ def _module(name: str, split: str | None) -> tuple[ModuleType, str]:
         )
     chosen = module.splits[0] if split is None else split
     if chosen not in module.splits:
-        raise DataError(f"Got the split {chosen!r} of {name}. Accepted are {', '.join(module.splits)}. Choose one of them.")
+        hint = registry.meant(chosen, module.splits)
+        raise DataError(f"Got the split {chosen!r} of {name}. Accepted are {', '.join(module.splits)}. {hint}")
     return module, chosen
 
 

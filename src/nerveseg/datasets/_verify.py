@@ -16,6 +16,7 @@ from nerveseg.datasets._archives import Said
 from nerveseg.datasets._layout import advice
 from nerveseg.datasets.base import IGNORE, DataSet, Item
 from nerveseg.errors import DataError
+from nerveseg.showing import brief
 
 __all__ = ["Problem", "Report", "verify"]
 
@@ -53,6 +54,8 @@ class Report:
     items: NDArray[np.int64]
     ignored: int
     turned: tuple[tuple[str, bool], ...]
+
+    __repr__ = brief
 
     @property
     def good(self) -> bool:

@@ -74,8 +74,7 @@ def _augmented(name: str, root: Path, home: Path, own: set[str]) -> tuple[str, .
     """The list on disk, or else what it is by definition: every picture with a mask that is not one of val."""
     for called in _AUG_LISTS:
         if (home / _LISTS / called).is_file():
-            lines = (home / _LISTS / called).read_text("utf-8").splitlines()
-            return tuple(Path(line.split()[-1]).stem for line in lines if line.strip())  # some lists name both files
+            return read_list(name, root, home / _LISTS / called, "train_aug")
     held_out = set(read_list(name, root, home / _LISTS / "val.txt"))
     return tuple(sorted((own | set(read_list(name, root, home / _LISTS / "train.txt"))) - held_out))
 

@@ -20,6 +20,7 @@ from nerveseg.datasets.classes import ClassNames
 from nerveseg.errors import DataError, PictureError
 from nerveseg.picture import Picture, load
 from nerveseg.picture.orientation import stored_size, turned_back
+from nerveseg.showing import brief
 
 __all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "Mask", "stored", "table"]
 
@@ -89,6 +90,8 @@ class DataSet:
     grey: bool = False
     voc: bool = False
     left_out: str = ""
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.items)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nerveseg import texts
 from nerveseg.datasets import _coco
 from nerveseg.datasets._coco import LICENCE, SPLITS, Source, archives, unpacked
 from nerveseg.datasets._layout import folder_of, need_folder
@@ -16,6 +17,7 @@ from nerveseg.datasets._prepare import Job
 from nerveseg.datasets._turn import IGNORED
 from nerveseg.datasets.base import IGNORE, DataSet, Item
 from nerveseg.errors import DataError
+from nerveseg.picture import names as pictures
 
 __all__ = ["archives", "background", "convert", "count", "opened", "protocols", "published", "raw_values", "splits", "unpacked"]
 
@@ -78,7 +80,8 @@ def _names_of_2014(home: Path, folder: Path, split: str) -> tuple[str, ...]:
     if split == "val":
         listed = home / "val_5k.txt"
         if listed.is_file():  # some lists have the picture's classes behind its name
-            return tuple(line.split()[0] for line in listed.read_text("utf-8").splitlines() if line.strip())
+            text = texts.read(listed, "the list", DataError)
+            return tuple(pictures.stem(pictures.fields(line)[0].rpartition("/")[2]) for _, line in pictures.lines(text.split("\n")))
         return tuple(f"COCO_val2014_{each}" for each in _coco.val_ids())
     found = tuple(sorted(path.stem for path in folder.glob("COCO_train2014_*.jpg")))
     if not found:

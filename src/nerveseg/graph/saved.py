@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
-from nerveseg.picture import arrays
+from nerveseg.picture import arrays, names
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
@@ -46,7 +45,7 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
     Raises:
         SavedError: no such file or array. ShapeError: axes that do not fit, with path and shapes.
     """
-    saved = arrays.read(arrays.beside(options.path, PurePath(picture.name).stem))
+    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)))
     lacking = [name for name in (options.queries, options.keys, options.grid) if name not in saved.arrays]
     if lacking:
         raise ShapeError(

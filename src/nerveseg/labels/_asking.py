@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nerveseg.backbones import texts
 from nerveseg.labels.base import Words
+from nerveseg.showing import brief
 from nerveseg.weights.locate import Folder
 from nerveseg.words import prompts
 from nerveseg.words.vocabulary import Background, Vocabulary
@@ -59,6 +60,8 @@ class Texts:
     device: torch.device
     dtype: torch.dtype
     kept: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     def words(self, vocabulary: Vocabulary, background: Background | None, ask: Ask) -> Words:
         """Words and their vectors; a warning for each word that the tower was not trained on or cuts."""

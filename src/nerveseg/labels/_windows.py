@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.picture.load import Picture
+from nerveseg.showing import brief
 
 __all__ = ["LONGEST", "Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized", "starts"]
 
@@ -61,6 +62,8 @@ class Part:
     embeddings: Float[Tensor, "m E"]
     grid: tuple[int, int]
     box: Box
+
+    __repr__ = brief
 
 
 def kept_ratio(size: tuple[int, int], short: int, longest: int = LONGEST) -> tuple[int, int]:

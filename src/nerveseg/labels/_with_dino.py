@@ -18,6 +18,7 @@ from nerveseg.labels._windows import Box
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
+from nerveseg.showing import brief
 
 __all__ = ["Seen", "dino_positions_knob", "listed", "look"]
 
@@ -37,6 +38,8 @@ class Seen:
     box: Box
     tokens: Float[Tensor, "m d"]
     grid: tuple[int, int]
+
+    __repr__ = brief
 
 
 def dino_positions_knob() -> Any:

@@ -20,6 +20,7 @@ from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
 from nerveseg.picture.load import Picture
 from nerveseg.picture.tiles import Plan
 from nerveseg.registry import knob
+from nerveseg.showing import brief
 from nerveseg.transition import Heads, TiledHeads
 
 __all__ = [
@@ -102,6 +103,8 @@ class Features:
     tiles: tuple[Features, ...] = ()
     plan: Plan | None = None
 
+    __repr__ = brief
+
     @property
     def bytes(self) -> int:
         """Memory it holds."""
@@ -128,6 +131,8 @@ class Words:
     vectors: Float[Tensor, "s E"]
     other_vectors: Float[Tensor, "b E"]
 
+    __repr__ = brief
+
     @property
     def classes(self) -> int:
         """Classes C."""
@@ -152,6 +157,8 @@ class Logits:
     join: str
     early: bool = False
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -168,6 +175,8 @@ class Scores:
     grid: tuple[int, int]
     logits: Logits | None = None
     heads: Heads | TiledHeads | None = None
+
+    __repr__ = brief
 
     def to_G(self, grid: tuple[int, int]) -> Float[Tensor, "n2 k"]:
         """Rows of the walk on another grid: C classes and ``rest``. See `to_G`."""

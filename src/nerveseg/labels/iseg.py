@@ -30,6 +30,7 @@ from nerveseg.errors import OptionError
 from nerveseg.labels import _cross, base
 from nerveseg.labels._cross import look
 from nerveseg.registry import knob
+from nerveseg.showing import brief
 from nerveseg.transition import Heads
 from nerveseg.words.prompts import clean
 
@@ -121,6 +122,8 @@ class Prompt:
 
     ids: tuple[int, ...]
     places: dict[str, tuple[int, ...]]
+
+    __repr__ = brief
 
 
 @torch.no_grad()

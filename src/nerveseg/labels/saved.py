@@ -19,9 +19,10 @@ from torch import Tensor
 
 from nerveseg.errors import LabelError, ShapeError
 from nerveseg.labels import base
-from nerveseg.picture import arrays
+from nerveseg.picture import arrays, names
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
+from nerveseg.showing import brief
 from nerveseg.words.prompts import clean
 
 __all__ = ["KINDS", "Options", "View", "at_decode", "embeds", "encode", "held", "look", "needs", "score", "words_in_network"]
@@ -60,6 +61,8 @@ class View:
     names: tuple[str, ...]
     origin: str
 
+    __repr__ = brief
+
 
 def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[View]:
     """Read the picture's file; no network.
@@ -67,10 +70,10 @@ def look(picture: Picture, networks: base.Networks, options: Options) -> Iterato
     Raises:
         SavedError: no such file, or one that cannot be read. ShapeError: another layout; the message has path and shape.
     """
-    from pathlib import PurePath
-
-    saved = arrays.read(arrays.beside(options.path, PurePath(picture.name).stem))
-    yield View(saved.floats(options.array, "K, h, w"), saved.labels, str(saved.path))
+    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)))
+    scores = saved.floats(options.array, "K, h, w")
+    scores = arrays.classes_first(scores, picture.size, len(saved.labels) or None, f"Got {saved.path} of shape {tuple(scores.shape)}")
+    yield View(scores.contiguous(), saved.labels, str(saved.path))
 
 
 def encode(views: Iterable[View], networks: base.Networks, options: Options) -> base.Features:

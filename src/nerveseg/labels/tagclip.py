@@ -26,6 +26,7 @@ from nerveseg.labels import base
 from nerveseg.picture.geometry import MAX_TOKENS, fit, to_tensor
 from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
+from nerveseg.showing import brief
 
 __all__ = [
     "Options",
@@ -94,6 +95,8 @@ class View:
 
     activations: ClipActivations
     pixels: Float[Tensor, "1 3 height width"]
+
+    __repr__ = brief
 
 
 def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[View]:

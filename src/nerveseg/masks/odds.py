@@ -10,6 +10,8 @@ from jaxtyping import Float, Int16, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from nerveseg.showing import brief
+
 __all__ = ["BINS", "Odds", "bins"]
 
 BINS = 24
@@ -31,6 +33,8 @@ class Odds:
     codes: Int16[Tensor, "H W"]
     tables: Mapping[int, Float[Tensor, " b"]]
     near: Mapping[int, Float[Tensor, "h w"]]
+
+    __repr__ = brief
 
     @property
     def bytes(self) -> int:

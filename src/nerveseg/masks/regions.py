@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as _ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from nerveseg.errors import OptionError
+from nerveseg.showing import brief
 
 __all__ = ["Region", "merge_small", "regions"]
 
@@ -34,6 +35,8 @@ class Region:
     area: int
     box: tuple[int, int, int, int]
     mask: Bool[np.ndarray, "b c"]
+
+    __repr__ = brief
 
 
 def regions(ids: Int64[np.ndarray, "H W"], *, corners: bool = True, ignore: int | None = None) -> tuple[Region, ...]:

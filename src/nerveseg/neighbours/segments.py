@@ -10,6 +10,7 @@ from jaxtyping import Float, Int32, Int64
 from numpy.typing import NDArray
 
 from nerveseg.masks.regions import regions
+from nerveseg.showing import brief
 
 __all__ = ["Segments", "segments"]
 
@@ -31,6 +32,8 @@ class Segments:
     labels: tuple[int, ...]
     scores: tuple[float, ...]
     whole: tuple[bool, ...]
+
+    __repr__ = brief
 
 
 def segments(

@@ -11,14 +11,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nerveseg.errors import SavedError, ShapeError
+from nerveseg.showing import brief
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ENDINGS", "Saved", "beside", "read"]
+__all__ = ["ENDINGS", "Saved", "beside", "classes_first", "read"]
 
 ENDINGS = (".npz", ".safetensors")
 _LABELS = "labels"
+_ROUND = 0.02  # how far half precision takes sums of probabilities from 1
 _BESIDE = (*ENDINGS, ".scores.safetensors")  # the last is what the writer `scores` calls its files
 
 
@@ -36,6 +38,8 @@ class Saved:
     path: Path
     arrays: Mapping[str, Tensor]
     labels: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def floats(self, name: str, axes: str) -> Tensor:
         """One array as float32, checked.
@@ -61,6 +65,35 @@ class Saved:
         if not bool(values.isfinite().all()):
             raise ShapeError(f"{came} and values that are not finite. Accepted are finite numbers. Mend the program that made them.")
         return values
+
+
+def classes_first(values: Tensor, size: tuple[int, int] | None, count: int | None, came: str) -> Tensor:
+    """Scores with the classes first, whichever end of (K, h, w) or (h, w, K) they came at.
+
+    What decides, in this order: an end that is ``count`` long; the other two axes being the picture's size; values that sum to 1 along
+    one end. Where nothing speaks for the last axis, classes are first, as documented.
+
+    Args:
+        values: three axes.
+        size: (height, width) of the picture, or None.
+        count: how many classes there are, or None where nobody says.
+        came: for the message: what was given.
+
+    Raises:
+        ShapeError: either reading fits the picture, and nothing tells which is meant.
+    """
+    a, b, c = values.shape
+    fits = (b, c) == size, (a, b) == size
+    for first, last in ((a == count, c == count), fits):
+        if first != last:
+            return values if first else values.movedim(-1, 0)
+    first, last = (bool((values.double().sum(axis) - 1.0).abs().max() < _ROUND) for axis in (0, 2))
+    if all(fits) and first == last:
+        raise ShapeError(
+            f"{came}, whose classes could be first or last for a picture {size[0] if size else a}×{size[1] if size else b}. Accepted is "
+            "(K, h, w). Give the scores on another grid, or probabilities that sum to 1 over the classes."
+        )
+    return values.movedim(-1, 0) if last and not first else values
 
 
 def beside(path: str | Path, stem: str) -> Path:

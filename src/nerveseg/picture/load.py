@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,19 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from nerveseg import texts
 from nerveseg.errors import NerveSegError, PictureError
 from nerveseg.picture.decode import check_pixels, decode, read
+from nerveseg.picture.layouts import ACCEPTED, from_array, from_tensor
 from nerveseg.picture.samples import Choice
+from nerveseg.showing import brief
 
-__all__ = ["MAX_PIXELS", "Picture", "load"]
+__all__ = ["MAX_PIXELS", "Picture", "load", "png"]
 
 MAX_PIXELS = 200_000_000
 """Default cap on height × width, checked before anything is decoded."""
 
-ACCEPTED = "Accepted are a path, bytes, a PIL image, an H×W×3 uint8 array, or a 3×H×W tensor (uint8, or float in 0…1)."
+_SHOWN = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,12 @@ class Picture:
     path: str | None = None
     made: dict[Any, Any] | None = field(default=None, repr=False)
 
+    __repr__ = brief
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return png(self.to_pil())
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
@@ -61,6 +71,15 @@ class Picture:
         return Image.fromarray(self.pixels)
 
 
+def png(image: Image.Image) -> bytes:
+    """A picture as a notebook shows it: PNG, sides of at most 1024 pixels."""
+    small = image.copy()
+    small.thumbnail((_SHOWN, _SHOWN))
+    held = BytesIO()
+    small.save(held, "PNG")
+    return held.getvalue()
+
+
 def load(
     source: Any,
     *,
@@ -72,8 +91,8 @@ def load(
     """Read one picture.
 
     Args:
-        source: a path (str or Path), the bytes of a picture file, a PIL image, an H×W×3 uint8 array, a 3×H×W tensor
-            (uint8, or float in 0…1), or a Picture.
+        source: a path (str, Path or ``file://…``), the bytes of a picture file, a binary file that is open (read from its start), a PIL
+            image, an array or tensor (H×W, H×W×C or C×H×W, C = 1, 3 or 4; see `nerveseg.picture.layouts`), or a Picture.
         max_pixels: cap on height × width. Larger: bigger pictures pass; memory is about 3 bytes a pixel here and more later.
         name: how to call it; None takes the file's name.
         bands: numbers, from 1, of the bands of a file or PIL image that become red, green and blue, as (4, 3, 2); or of one, for grey.
@@ -101,11 +120,37 @@ def load(
         called = name or Path(str(getattr(source, "filename", "") or "picture")).name
         return _picture(*decode(source, max_pixels, called, choice), name=called)
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels, name or "picture")
+        pixels, notes = from_array(source, max_pixels, name or "picture")
+        return _picture(pixels, 1, notes, name=name or "picture")
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.Tensor):
-        return _from_tensor(source, max_pixels, name or "picture")
-    raise PictureError(f"Got {type(source).__name__} for a picture. {ACCEPTED} Turn it into one of these.")
+        pixels, notes = from_tensor(source, max_pixels, name or "picture")
+        return _picture(pixels, 1, notes, name=name or "picture")
+    if callable(getattr(source, "read", None)):
+        return _from_open(source, max_pixels, name, choice)
+    raise PictureError(f"Got {type(source).__name__} for a picture. {ACCEPTED} {_advice(source)}.")
+
+
+def _advice(source: Any) -> str:
+    if isinstance(source, (list, tuple, set, frozenset, dict)) or hasattr(source, "__next__"):
+        return "Give one picture at a time, or a list of pictures to a Segmenter"
+    if callable(getattr(source, "__array__", None)):
+        return "Turn it into an array with numpy.asarray(picture)"
+    return "Turn it into one of these"
+
+
+def _from_open(source: Any, max_pixels: int, name: str | None, choice: Choice) -> Picture:
+    """A binary file, from its start wherever it stands, as PIL reads it; a stream that cannot go back from where it is."""
+    kind, called = type(source).__name__, getattr(source, "name", None)
+    try:
+        if callable(getattr(source, "seekable", None)) and source.seekable():
+            source.seek(0)
+        data = source.read()
+    except (OSError, ValueError) as error:  # closed, opened for writing, or text that is no UTF-8
+        raise PictureError(f"Got a file ({kind}) that cannot be read ({error}). {ACCEPTED} Open it with open(path, 'rb').") from error
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise PictureError(f"Got a file ({kind}) that gives {type(data).__name__}. {ACCEPTED} Open it with open(path, 'rb').")
+    return _from_bytes(bytes(data), max_pixels, name or (Path(called).name if isinstance(called, str) and called else "picture"), choice)
 
 
 def _picture(pixels: np.ndarray, orientation: int, notes: tuple[str, ...], *, name: str, path: str | None = None) -> Picture:
@@ -119,9 +164,11 @@ def _picture(pixels: np.ndarray, orientation: int, notes: tuple[str, ...], *, na
 
 def _from_path(source: str | Path, max_pixels: int, name: str | None, choice: Choice) -> Picture:
     text = str(source)
-    if "://" in text or text.startswith("data:"):
-        raise PictureError(f"Got the address {text[:120]!r}. {ACCEPTED} Download it first and give the file.")
-    path, shown = Path(source), repr(text[:200])
+    if (url := texts.address(text)) is not None:
+        raise PictureError(f"Got the address {url[:200]!r}. {ACCEPTED} Download it first and give the file.")
+    if text.startswith("data:"):
+        raise PictureError(f"Got the address {text[:60]!r}…. {ACCEPTED} Decode it with base64.b64decode and give the bytes.")
+    path, shown = Path(texts.local(text)), repr(text[:200])
     try:
         if path.is_dir():
             raise PictureError(f"Got the folder {shown}. {ACCEPTED} Name one file in it, or use `nerveseg batch` for all.")
@@ -144,49 +191,3 @@ def _from_bytes(data: bytes, max_pixels: int, name: str, choice: Choice) -> Pict
     if not data:
         raise PictureError(f"Got no bytes for a picture. {ACCEPTED} Give the whole content of a picture file.")
     return _picture(*read(data, max_pixels, f"{len(data)} bytes", choice), name=name)
-
-
-def _from_array(array: np.ndarray, max_pixels: int, name: str) -> Picture:
-    came = f"Got an array of shape {array.shape} and type {array.dtype}."
-    if array.ndim != 3 or array.shape[2] != 3:
-        hint = (
-            "Stack grey three times, or give PIL.Image.fromarray(array)."
-            if array.ndim == 2
-            else "Move the colours last: np.moveaxis(array, 0, -1)."
-        )
-        raise PictureError(f"{came} {ACCEPTED} {hint}")
-    if array.dtype != np.uint8:
-        raise PictureError(f"{came} {ACCEPTED} Scale it to 0…255 and convert it with .astype(np.uint8).")
-    if array.shape[0] == 3:
-        raise PictureError(f"{came} It could be 3 rows or 3 colours first. Give PIL.Image.fromarray(array), which says which.")
-    _check_filled(array.shape, came)
-    check_pixels(array.shape[:2], max_pixels, name)
-    return _picture(array, 1, (), name=name)
-
-
-def _from_tensor(tensor: Any, max_pixels: int, name: str) -> Picture:
-    shape = tuple(tensor.shape)
-    came = f"Got a tensor of shape {shape} and type {tensor.dtype}."
-    if len(shape) != 3 or shape[0] != 3:
-        hint = "Give one picture at a time: tensor[0]." if len(shape) == 4 else "Move the colours first: tensor.permute(2, 0, 1)."
-        raise PictureError(f"{came} {ACCEPTED} {hint}")
-    if shape[2] == 3:
-        raise PictureError(f"{came} It could be 3 columns or 3 colours last. Give a PIL image, which says which.")
-    _check_filled(shape, came)
-    check_pixels(shape[1:], max_pixels, name)
-    values = tensor.detach().cpu()
-    if values.is_floating_point():
-        low, high = float(values.min()), float(values.max())
-        if not (low >= 0.0 and high <= 1.0):  # written so that NaN is refused as well
-            raise PictureError(
-                f"{came} Its values run from {low:g} to {high:g}. Accepted is 0…1 for floats. Undo the normalisation, or divide by 255."
-            )
-        values = (values.float() * 255.0).round().byte()
-    elif str(values.dtype) != "torch.uint8":
-        raise PictureError(f"{came} {ACCEPTED} Convert it with .to(torch.uint8).")
-    return _picture(values.permute(1, 2, 0).numpy(), 1, (), name=name)
-
-
-def _check_filled(shape: tuple[int, ...], came: str) -> None:
-    if 0 in shape:
-        raise PictureError(f"{came} It holds no pixel. Give a picture of at least 1×1.")

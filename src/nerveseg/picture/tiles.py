@@ -17,6 +17,7 @@ from PIL import Image
 
 from nerveseg.errors import OptionError
 from nerveseg.picture.load import Picture, load
+from nerveseg.showing import brief
 
 __all__ = ["LEAST", "OVERLAP", "Axis", "Plan", "check", "first", "plan", "span"]
 
@@ -48,6 +49,8 @@ class Axis:
     units: int
     span: int
     starts: tuple[int, ...]
+
+    __repr__ = brief
 
     def box(self, number: int) -> tuple[float, float]:
         """Where a tile begins and ends, in pixels of the picture; seldom whole numbers."""

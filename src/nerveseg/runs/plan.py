@@ -14,6 +14,7 @@ from typing import Any
 
 from nerveseg.errors import OptionError, RunError
 from nerveseg.runs.whole import writing
+from nerveseg.showing import brief
 
 __all__ = ["ITEMS", "RECORD", "Plan", "canonical", "differs", "prepare", "read"]
 
@@ -43,6 +44,8 @@ class Plan:
     identity: Mapping[str, Any]
     about: Mapping[str, Any] = field(default_factory=dict)
     shard: tuple[int, int] = (0, 1)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if len(set(self.items)) < len(self.items):

@@ -18,6 +18,7 @@ from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import Plan, prepare
 from nerveseg.runs.whole import clear
 from nerveseg.runs.worker import Make, Outcome
+from nerveseg.showing import brief
 
 __all__ = ["Bad", "Summary", "make_folder", "run"]
 
@@ -46,6 +47,8 @@ class Summary:
     skipped: int
     bad: tuple[Bad, ...]
     left: int
+
+    __repr__ = brief
 
 
 def run(

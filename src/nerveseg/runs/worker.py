@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from nerveseg.errors import NerveSegError
+from nerveseg.showing import brief
 
 __all__ = ["Make", "Outcome", "Record", "Worker", "WorkerDied"]
 
@@ -23,6 +24,8 @@ class Record:
 
     result: Mapping[str, Any]
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    __repr__ = brief
 
 
 @runtime_checkable

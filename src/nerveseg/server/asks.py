@@ -15,7 +15,8 @@ from nerveseg.server.limits import Limits
 from nerveseg.server.problems import Problem
 from nerveseg.server.settings import Settings
 from nerveseg.words import prompts
-from nerveseg.words.vocabulary import Background, Vocabulary, need_background
+from nerveseg.words.line import counted, parted
+from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
 __all__ = ["Ask", "of_form", "of_json"]
 
@@ -135,7 +136,7 @@ def _entries(part: Any, name: str) -> list[Any]:
     if part is None:
         return []
     if isinstance(part, str):
-        return part.split(",")
+        return parted(part)
     if not isinstance(part, (list, tuple)):
         raise _wrong(name, f"Got {type(part).__name__} for {name}. Accepted are a line of words, or a list. Labels need an order.")
     return list(part)
@@ -146,7 +147,7 @@ def _words(entries: list[Any], name: str) -> Iterator[str]:
         for part in entry if isinstance(entry, list) else [entry]:
             if not isinstance(part, str):
                 raise _wrong(name, f"Got {type(part).__name__} among {name}. Accepted are strings. Write words in quotes.")
-            yield from part.split(";")
+            yield from counted(part)
 
 
 def _seeds(given: Any, limits: Limits) -> tuple[Any, ...]:
@@ -167,7 +168,7 @@ def _seed(entry: Any, where: str, left: list[int], limits: Limits) -> Any:
         raise _wrong(where, f"Got no seed as {where}. Accepted are label, with points, strokes or a box. See the page of the service.")
     if len(entry["label"]) > limits.max_letters:
         raise Problem(413, "labels", f"Got a label of {len(entry['label']):,} letters in {where}. Accepted are {limits.max_letters:,}.")
-    (label,) = Vocabulary.parse([entry["label"]]).names  # the same letters are refused as in labels
+    (label,) = Vocabulary.parse([Label(entry["label"], (entry["label"],))]).names  # the same letters are refused as in labels
     strokes = entry.get("strokes", [])
     if not isinstance(strokes, list):
         raise _wrong(where, f"Got {type(strokes).__name__} for the strokes of {where}. Accepted is a list of lists of points.")

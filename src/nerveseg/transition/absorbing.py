@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
+from nerveseg.showing import brief
 from nerveseg.transition.base import Transition
 from nerveseg.transition.operators import Gathered
 
@@ -40,6 +41,8 @@ class Absorbing:
     seeds: Int64[Tensor, " b"]
     near: Float[Tensor, "n k"] | None = None
     local: Transition | None = None
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nerveseg.showing import brief
 from nerveseg.transition.heads import Heads
 from nerveseg.transition.host import numbers, sent
 from nerveseg.transition.lengths import lengths
@@ -44,6 +45,8 @@ class Affinity:
     right: Float[Tensor, "H n f"]
     ready: bool = False
     stuck: Bool[Tensor, "H n"] | None = None
+
+    __repr__ = brief
 
     def rows(self, index: slice | Int[Tensor, " b"]) -> tuple[Float[Tensor, "H b n"], Bool[Tensor, "H b"] | None]:
         """Give the row-normalised affinities of some tokens, zero where flagged: O(H·b·n·f)."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
+from nerveseg.showing import brief
 from nerveseg.transition.operators import Folded, Gathered, Thin
 
 __all__ = ["Operator", "Transition"]
@@ -63,6 +64,8 @@ class Transition:
     sharpness: tuple[float, ...] = ()
     stuck: int = 0
     stochastic: bool = True
+
+    __repr__ = brief
 
     @property
     def n(self) -> int:

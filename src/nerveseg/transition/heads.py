@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
+from nerveseg.showing import brief
 
 __all__ = ["Heads"]
 
@@ -33,6 +34,8 @@ class Heads:
     queries: Float[Tensor, "H n d"]
     keys: Float[Tensor, "H n d"]
     grid: tuple[int, int]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a graph, before any work is done on it."""

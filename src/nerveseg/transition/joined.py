@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import OptionError, ShapeError
+from nerveseg.showing import brief
 from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
 from nerveseg.transition.operators import Folded, Gathered
@@ -55,6 +56,8 @@ class Places:
     columns: tuple[int, ...]
     side: tuple[int, int]
     grid: tuple[int, int]
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         """Refuse tiles that do not cover the grid."""
@@ -133,6 +136,8 @@ class TiledHeads:
     tiles: tuple[Heads, ...]
     places: Places
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         """Refuse tiles that are not alike."""
         kinds = {(tile.grid, tile.count, tile.width) for tile in self.tiles}
@@ -201,6 +206,8 @@ class Halved:
     matrix: Float[Tensor, "n n"]
     scale: Float[Tensor, " n"]
 
+    __repr__ = brief
+
     @classmethod
     def of(cls, folded: Folded) -> Halved:
         """Round a matrix whose rows sum to 1."""
@@ -235,6 +242,8 @@ class Joined:
 
     parts: tuple[Operator, ...]
     places: Places
+
+    __repr__ = brief
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns, tile after tile: the tiles' cost, and one tile's rows of memory."""

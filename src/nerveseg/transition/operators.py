@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nerveseg.showing import brief
+
 __all__ = ["Folded", "Gathered", "Thin"]
 
 # Rows that one float32 sum runs over.
@@ -31,6 +33,8 @@ class Thin:
     right: Float[Tensor, "n r"]
     scale: Float[Tensor, " r"]
     stay: Float[Tensor, " n"] | None = None
+
+    __repr__ = brief
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns: two thin products, O(n·r·k)."""
@@ -57,6 +61,8 @@ class Gathered:
 
     indices: Int[Tensor, "n m"]
     values: Float[Tensor, "n m"]
+
+    __repr__ = brief
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns: O(n·m·k), with no n × m × k temporary."""
@@ -86,6 +92,8 @@ class Folded:
     """
 
     matrix: Float[Tensor, "n n"]
+
+    __repr__ = brief
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns: O(n²·k)."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerveseg.showing import brief
 from nerveseg.transition.base import Transition
 from nerveseg.transition.operators import Folded
 
@@ -28,6 +29,8 @@ class Resolvent:
     factors: Float[Tensor, "n n"]
     pivots: Tensor
     alpha: float
+
+    __repr__ = brief
 
     @property
     def bytes(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerveseg.showing import brief
 from nerveseg.transition.affinity import Affinity
 from nerveseg.transition.operators import Folded, Gathered, Thin
 
@@ -29,6 +30,8 @@ class Streamed:
 
     affinities: tuple[Affinity, ...]
     weights: tuple[Float[Tensor, " H"], ...]
+
+    __repr__ = brief
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns: O(H·n²·d + n²·k) time, a block of rows of memory."""

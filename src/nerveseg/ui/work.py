@@ -21,7 +21,8 @@ from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter, UntrainedWord
 from nerveseg.server.asks import Ask
 from nerveseg.ui.state import Desk, Desks, Wish
-from nerveseg.words.vocabulary import Background, Vocabulary, folded, need_background
+from nerveseg.words.line import counted, parted
+from nerveseg.words.vocabulary import Background, Label, Vocabulary, folded, need_background
 from nerveseg.writers.base import is_collection
 
 __all__ = ["MAX_LABELS", "MAX_PIXELS", "Work", "written"]
@@ -71,9 +72,10 @@ class Work:
             LabelError: words that cannot become labels, or too many.
         """
         for text in (words, others):
-            if len(text) > _MAX_LETTERS or text.count(",") + text.count(";") >= MAX_LABELS:
+            count = sum(len(counted(part)) for part in parted(text))
+            if len(text) > _MAX_LETTERS or count > MAX_LABELS:
                 raise LabelError(
-                    f"Got {text.count(',') + text.count(';') + 1:,} words in {len(text):,} letters. Accepted on this page are "
+                    f"Got {count:,} words in {len(text):,} letters. Accepted on this page are "
                     f"{MAX_LABELS} words in {_MAX_LETTERS:,} letters. Take some out, or use nerveseg segment --labels FILE."
                 )
         if not words.strip():
@@ -134,7 +136,7 @@ class Work:
         desk = self._labelled(visitor)
         if len(seed.label) > _LONGEST_LABEL:
             raise LabelError(f"Got a label of {len(seed.label):,} letters. Accepted are {_LONGEST_LABEL}. Shorten it.")
-        Vocabulary.parse([seed.label])  # what no label may hold is refused before the matrix of the clicks is made
+        Vocabulary.parse([Label(seed.label, (seed.label,))])  # what no label may hold is refused before the matrix of the clicks is made
         if len(desk.seeds) >= _MOST_CLICKS:
             raise OptionError(f"Got {_MOST_CLICKS} clicks already. Accepted are no more on this page. Take some back.")
         with self._device():

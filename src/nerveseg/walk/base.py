@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import OptionError, ShapeError
+from nerveseg.showing import brief
 
 __all__ = [
     "Outcome",
@@ -96,6 +97,8 @@ class Walk:
     bound: float
     outcome: Outcome
     history: tuple[float, ...] = field(default=(), repr=False)
+
+    __repr__ = brief
 
 
 def started(S: StepMatrix, G: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:

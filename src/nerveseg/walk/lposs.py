@@ -22,6 +22,7 @@ from torch import Tensor
 from nerveseg.errors import OptionError, ShapeError
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked_options
+from nerveseg.showing import brief
 from nerveseg.transition import Heads
 from nerveseg.walk.base import Outcome, Walk, checked
 
@@ -89,6 +90,8 @@ class Affinity:
     indices: Int64[Tensor, "2 e"]
     values: Float[Tensor, " e"]
     n: int
+
+    __repr__ = brief
 
     def matrix(self) -> Tensor:
         """Ŵ to multiply by: written out where n² is small, sparse beyond."""

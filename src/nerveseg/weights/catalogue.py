@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from types import MappingProxyType
 
+from nerveseg.showing import brief
+
 __all__ = ["GENERIC", "Row", "alternatives", "catalogue", "chosen", "find", "forms", "missing", "of_tensors", "shards"]
 
 _TOKENIZER = ("tokenizer.json | vocab.json", "tokenizer.json | merges.txt")
@@ -59,6 +61,8 @@ class Row:
     note: str
     revisions: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def revision_of(self, hub_id: str) -> str:
         """The revision asked of one mirror."""

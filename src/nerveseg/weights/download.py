@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerveseg.errors import WeightsError, WeightsNotFound
+from nerveseg.showing import brief
 from nerveseg.weights import check, hub
 from nerveseg.weights.catalogue import GENERIC, Row, alternatives, chosen, find, forms, missing, of_tensors
 from nerveseg.weights.locate import Folder, not_found
@@ -39,6 +40,8 @@ class Plan:
     files: tuple[str, ...]
     bytes: int
     bytes_left: int
+
+    __repr__ = brief
 
     def carry_out(self, *, said: Callable[[int], None] = lambda _: None) -> Folder:
         """Download, and hold every file to its size and to the digests that are known.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import WeightsError
+from nerveseg.showing import brief
 from nerveseg.weights.check import wrong
 
 __all__ = ["Page", "Remote", "cache_folder", "cached", "converted", "download", "page", "partial", "remembered"]
@@ -48,6 +49,8 @@ class Page:
     commit: str
     files: Mapping[str, Remote]
     converted: bool = False
+
+    __repr__ = brief
 
 
 def page(hub_id: str, revision: str) -> Page:

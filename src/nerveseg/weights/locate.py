@@ -11,6 +11,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from nerveseg.errors import WeightsError, WeightsNotFound
+from nerveseg.showing import brief
 from nerveseg.weights import check
 from nerveseg.weights.catalogue import GENERIC, Row, catalogue, find, missing, of_tensors
 
@@ -37,6 +38,8 @@ class Folder:
     name: str
     source: str
     row: Row | None = None
+
+    __repr__ = brief
 
     @functools.cached_property
     def digest(self) -> str:

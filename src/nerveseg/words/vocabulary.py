@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import LabelError
+from nerveseg.showing import brief
+from nerveseg.words import line as written
+from nerveseg.words import lists
+from nerveseg.words.letters import folded, plain
 from nerveseg.words.prompts import clean
 
 __all__ = ["BACKGROUND", "BACKGROUND_WORDS", "Background", "Label", "Vocabulary", "folded", "need_background"]
@@ -38,9 +42,6 @@ BACKGROUND_WORDS: tuple[str, ...] = (
 )
 """What ``background="auto"`` asks for: things that stand behind other things. A caller's own labels are taken out of it."""
 
-# Text direction overrides: they can make a label look like another one in a list or a legend.
-_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
 
 @dataclass(frozen=True)
 class Label:
@@ -48,6 +49,8 @@ class Label:
 
     name: str
     strings: tuple[str, ...]
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Vocabulary:
     """
 
     labels: tuple[Label, ...]
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,75 +86,87 @@ class Vocabulary:
         """For each of `strings` the id of the label it belongs to."""
         return tuple(index for index, label in enumerate(self.labels) for _ in label.strings)
 
+    @property
+    def line(self) -> str:
+        """The labels as one line, quotes where they are needed; `parse_line` reads it back.
+
+        A name that is none of its label's strings is written as the first of them.
+        """
+        return ", ".join(
+            written.quoted([label.name, *(string for string in label.strings if folded(string) != folded(label.name))])
+            for label in self.labels
+        )
+
     @classmethod
     def parse(cls, labels: Any) -> Vocabulary:
         """Read labels in any of the accepted forms.
 
         Args:
-            labels: a list of strings (``;`` parts synonyms), a list of lists of synonyms, a dict from prompt to class name
-                (prompts of the same class are synonyms), `Label` objects, or a Vocabulary, which comes back as it is.
+            labels: a list of strings (``;`` parts synonyms, a comma parts nothing), a list of lists of synonyms, a line of words as
+                `parse_line` takes it, a `pathlib.Path` of a file as `read` takes it, a dict from prompt to class name (prompts of the same
+                class are synonyms), a dict from id to name or from name to id, `Label` objects, or a Vocabulary, which comes back as it is.
 
         Raises:
-            LabelError: no label, an empty or doubled one, a control character, or a bare string.
+            LabelError: no label, an empty or doubled one, a letter that no word has, ids that are not 0 to K − 1, or no order.
         """
         if isinstance(labels, Vocabulary):
             return labels
-        if isinstance(labels, (str, bytes)):
-            raise LabelError(
-                f"Got the single string {labels!r} for the labels. Accepted is a list of strings. "
-                "Write [...] around one label, or use Vocabulary.parse_line for words parted by commas."
-            )
+        if isinstance(labels, str):
+            return cls.parse_line(labels)
+        if isinstance(labels, Path):
+            return cls.read(labels)
         if isinstance(labels, Mapping):
-            return _checked(_from_prompts(labels))
-        if isinstance(labels, (set, frozenset)) or not isinstance(labels, Iterable):
+            by_id = _by_id(labels)
+            return _checked(_from_prompts(labels)) if by_id is None else cls.parse(by_id)
+        if isinstance(labels, (set, frozenset, bytes, bytearray, memoryview)) or not isinstance(labels, Iterable):
             raise LabelError(
-                f"Got {type(labels).__name__} for the labels. Accepted is a list or a dict. Labels need an order: give a list."
+                f"Got {type(labels).__name__} for the labels. Accepted is a list, a dict, or a line of words. Labels need an order: give a "
+                "list."
             )
-        return _checked([_label(entry, f"label {index}") for index, entry in enumerate(labels)])
+        entries = list(labels)
+        if entries and all(isinstance(entry, str) for entry in entries):
+            entries = [text for _, text in written.numbered(entries, "a list of labels", mixed=True)]
+        return _checked([_label(entry, f"label {index}") for index, entry in enumerate(entries)])
 
     @classmethod
     def parse_line(cls, line: str) -> Vocabulary:
-        """Read labels as the command line takes them: ``,`` parts labels, ``;`` parts synonyms.
+        """Read labels in one line: ``,`` parts labels, ``;`` parts synonyms, double quotes keep either, as in CSV; or JSON.
 
         >>> Vocabulary.parse_line("cat; kitten, dog").names
         ('cat', 'dog')
+        >>> Vocabulary.parse_line('"cat, striped", hat').names
+        ('cat, striped', 'hat')
         """
         if not isinstance(line, str):
             raise LabelError(f"Got {type(line).__name__} for a line of labels. Accepted is a string. Use Vocabulary.parse for a list.")
         if not line.strip():
             raise LabelError("Got an empty line of labels. Accepted are words parted by ','. Name at least one.")
-        return _checked([_label(part, f"label {index}") for index, part in enumerate(line.split(","))])
+        if line.lstrip()[0] in "[{":
+            return cls.parse(_json(line))
+        parts = written.numbered(written.parted(line), "a line of labels")
+        return _checked([_label(part, f"label {index}") for index, (_, part) in enumerate(parts)])
 
     @classmethod
     def read(cls, path: str | Path) -> Vocabulary:
-        """Read a file in UTF-8: one label a line, ``;`` parts synonyms, ``#`` (first, or after a space) starts a comment.
+        """Read a label file, by its ending.
+
+        Args:
+            path: ``.csv`` or ``.tsv``: a spreadsheet with the column ``name``, and ``id`` where there is one, or names alone. ``.json``:
+                a list, a dict from id to name, or a file with ``id2label``. ``.yaml``: the list ``names`` of a data set. Any other: one
+                label a line, written as in `parse_line` but that a comma is refused outside quotes; ``#`` (first, or after a space)
+                starts a comment; numbers before all lines (``0: cat``) are the ids. UTF-8, or UTF-16 with its mark.
 
         Raises:
             LabelError: the file cannot be read, or a line cannot become a label; the message names the line.
         """
-        path = Path(path)
+        place = Path(path)
+        found = lists.read(place)
+        if isinstance(found, list):
+            return _checked([_joined(words[0], words) for words in found], f" of {place}")
         try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise LabelError(
-                f"Got the label file {path} with a byte at {error.start} that is not UTF-8. Accepted is UTF-8. Save it as UTF-8."
-            ) from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise LabelError(
-                f"Got the label file {path}, which cannot be read ({reason}). Accepted is a text file. Check the path."
-            ) from error
-        found: list[Label] = []
-        # split, not splitlines: the latter also breaks at form feeds and the like, which are refused as control characters instead.
-        for number, line in enumerate(text.split("\n"), start=1):
-            words = _without_comment(line)
-            if "," in words:
-                raise LabelError(
-                    f"Got {words!r} in line {number} of {path}. Accepted is one label a line. Part synonyms by ';', labels by lines."
-                )
-            if words:
-                found.append(_label(words, f"line {number} of {path}"))
-        return _checked(found)
+            return cls.parse(found.content)
+        except LabelError as error:
+            raise LabelError(f"{str(error).rstrip()} (In {place}.)") from error
 
 
 @dataclass(frozen=True)
@@ -162,21 +179,26 @@ class Background:
     strings: tuple[str, ...]
     name: str = BACKGROUND
 
+    __repr__ = brief
+
     @classmethod
     def parse(cls, given: Any, vocabulary: Vocabulary) -> Background | None:
         """Read the background argument.
 
         Args:
-            given: None (every pixel gets a label), ``"auto"`` (`BACKGROUND_WORDS` without the caller's labels), or a list of words.
+            given: None or ``"none"`` (every pixel gets a label), ``"auto"`` (`BACKGROUND_WORDS` without the caller's labels), or words: a
+                list, a line, or the `pathlib.Path` of a file, as for labels.
             vocabulary: the labels beside it.
 
         Raises:
-            LabelError: another string, no words, a word that is also a label, or a label called ``background``.
+            LabelError: no words, words without an order, a word that is also a label, or a label called ``background``.
         """
+        if isinstance(given, str) and given.strip().casefold() in ("none", "auto"):
+            given = None if given.strip().casefold() == "none" else "auto"
         if given is None:
             return None
-        if isinstance(given, Background):
-            given = given.strings
+        if isinstance(given, Background):  # read before: nothing in its strings is parted again
+            given = [Label(word, (word,)) for word in given.strings]
         taken = {folded(string) for label in vocabulary for string in (label.name, *label.strings)}
         if BACKGROUND in taken:
             raise LabelError(
@@ -186,8 +208,8 @@ class Background:
             # "trees" as a label takes "tree" out as well: the two would share the probability of the same pixels.
             roots = {key.rstrip("s") for key in taken}
             return cls(tuple(word for word in BACKGROUND_WORDS if folded(word).rstrip("s") not in roots))
-        if isinstance(given, (str, bytes, Mapping)):
-            raise LabelError(f"Got background={given!r}. Accepted are None, 'auto' or a list of words. Write [...] around a single word.")
+        if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable | Path):
+            raise LabelError(f"Got background={given!r}. Accepted are None, 'auto', or words: a list, a line or a Path. Give one of these.")
         words = [string for label in Vocabulary.parse(given) for string in label.strings]
         for word in words:
             if folded(word) in taken:
@@ -204,35 +226,21 @@ def need_background(vocabulary: Vocabulary, background: Background | None) -> No
         )
 
 
-def folded(word: str) -> str:
-    """What makes two words the same: case, width and white space do not count."""
-    return clean(unicodedata.normalize("NFKC", word)).casefold()
-
-
-def _word(given: Any, where: str) -> str:
-    if not isinstance(given, str):
-        raise LabelError(f"Got {given!r} ({type(given).__name__}) as {where}. Accepted is a string. Give the word in quotes.")
-    word = given.strip()
-    for letter in word:
-        # Cc: control characters, Cs: halves of surrogate pairs, which no file can hold.
-        if unicodedata.category(letter) in ("Cc", "Cs") or letter in _OVERRIDES:
-            raise LabelError(
-                f"Got {word!r} as {where}, with the control character U+{ord(letter):04X}. Accepted is plain text. Take it out."
-            )
-    if not clean(word):
-        raise LabelError(f"Got an empty string as {where}. Accepted is a word. Take out the empty one, or a stray ',' or ';'.")
-    return " ".join(word.split())
-
-
 def _label(entry: Any, where: str) -> Label:
     if isinstance(entry, Label):
-        return _joined(_word(entry.name, where), [_word(string, where) for string in entry.strings], where)
-    parts = [entry] if isinstance(entry, str) or not isinstance(entry, (tuple, list)) else list(entry)
-    words = [_word(piece, where) for part in parts for piece in (part.split(";") if isinstance(part, str) else [part])]
+        return _joined(plain(_text(entry.name, where), where), [plain(_text(string, where), where) for string in entry.strings], where)
+    parts = list(entry) if isinstance(entry, (tuple, list)) else [entry]
+    words = [word for part in parts for word in written.strings(_text(part, where), where)]
     return _joined(words[0] if words else "", words, where)
 
 
-def _joined(name: str, words: Iterable[str], where: str) -> Label:
+def _text(given: Any, where: str) -> str:
+    if not isinstance(given, str):
+        raise LabelError(f"Got {given!r} ({type(given).__name__}) as {where}. Accepted is a string. Give the word in quotes.")
+    return given
+
+
+def _joined(name: str, words: Iterable[str], where: str = "a label") -> Label:
     """Synonyms that differ in case or spaces only are kept once, so that a sum over synonyms counts them once."""
     kept: dict[str, str] = {}
     for word in words:
@@ -242,30 +250,60 @@ def _joined(name: str, words: Iterable[str], where: str) -> Label:
     return Label(name, tuple(kept.values()))
 
 
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LabelError(
+            f"Got labels that begin with {line.lstrip()[0]!r} and are no JSON ({type(error).__name__}: {error}). Accepted are words parted "
+            'by ",", or a JSON list such as ["cat", "dog"]. Write double quotes in it, or leave the brackets out.'
+        ) from error
+
+
+def _by_id(given: Mapping[Any, Any]) -> list[Any] | None:
+    """The names of a dict from id to name, or from name to id, in the order of the ids; None for prompts and their classes."""
+    if not given:
+        return None
+    if all(_is_id(key) for key in given):
+        pairs = {int(key): name for key, name in given.items()}
+    elif all(isinstance(value, int) and not isinstance(value, bool) for value in given.values()):
+        pairs = {int(value): name for name, value in given.items()}
+    else:
+        return None
+    if sorted(pairs) != list(range(len(given))):
+        lacking = min(set(range(len(given))) - set(pairs))
+        raise LabelError(
+            f"Got {len(given)} labels by id without the id {lacking}. Accepted are the ids 0 to {len(given) - 1}, each once. "
+            "Number them so, or give a list."
+        )
+    return [pairs[at] for at in range(len(pairs))]
+
+
+def _is_id(key: Any) -> bool:
+    return (isinstance(key, int) and not isinstance(key, bool)) or (
+        isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 9
+    )
+
+
 def _from_prompts(ontology: Mapping[Any, Any]) -> list[Label]:
     joined: dict[str, list[str]] = {}
     for prompt, name in ontology.items():
-        shown = _word(name, f"the class of {prompt!r}")
+        shown = plain(_text(name, f"the class of {prompt!r}"), f"the class of {prompt!r}")
         joined.setdefault(shown, []).extend(_label(prompt, f"the prompt of {shown!r}").strings)
     return [_joined(name, words, name) for name, words in joined.items()]
 
 
-def _without_comment(line: str) -> str:
-    hash_at = next((at for at, letter in enumerate(line) if letter == "#" and (at == 0 or line[at - 1].isspace())), len(line))
-    return line[:hash_at].strip()
-
-
-def _checked(labels: list[Label]) -> Vocabulary:
+def _checked(labels: list[Label], origin: str = "") -> Vocabulary:
     if not labels:
-        raise LabelError("Got no labels. Accepted is one label or more. Name what to look for.")
+        raise LabelError(f"Got no labels{origin}. Accepted is one label or more. Name what to look for.")
     owner: dict[str, int] = {}
     for index, label in enumerate(labels):
         for key in {folded(word) for word in (label.name, *label.strings)}:
             if key in owner:
                 first = labels[owner[key]].name
                 raise LabelError(
-                    f"Got {key!r} twice, in label {owner[key]} ({first!r}) and in label {index} ({label.name!r}). "
-                    "Accepted are words that differ in more than case and spaces. Take one out, or join them as synonyms with ';'."
+                    f"Got {key!r} twice{origin}, in label {owner[key]} ({first!r}) and in label {index} ({label.name!r}). Accepted are "
+                    "words that differ in more than case, spaces and what cannot be seen. Take one out, or join them as synonyms with ';'."
                 )
         owner.update(dict.fromkeys({folded(word) for word in (label.name, *label.strings)}, index))
     return Vocabulary(tuple(labels))

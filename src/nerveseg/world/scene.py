@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nerveseg.showing import brief
+
 __all__ = ["Scene"]
 
 
@@ -29,3 +31,5 @@ class Scene:
     caption: str
     told: tuple[str, ...]
     foil: str = ""
+
+    __repr__ = brief

@@ -29,6 +29,7 @@ from nerveseg import registry, transition
 from nerveseg.masks.decide import decide
 from nerveseg.picture import load
 from nerveseg.segmenter import Encoding, Segmenter
+from nerveseg.showing import brief
 from nerveseg.transition import Transition
 from nerveseg.walk import infinite
 from nerveseg.words.vocabulary import Vocabulary
@@ -97,6 +98,8 @@ class Counts:
     both: NDArray[np.int64]
     guessed: NDArray[np.int64]
     true: NDArray[np.int64]
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy.typing import NDArray
 
+from nerveseg.showing import brief
+
 __all__ = ["EDGES", "PIXELS", "Outline", "filled", "outlines"]
 
 EDGES, PIXELS = "edges", "pixels"
@@ -39,6 +41,8 @@ class Outline:
     area: int
     edges: Int64[np.ndarray, "p 2"]
     pixels: Int64[np.ndarray, "q 2"]
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, eq=False)

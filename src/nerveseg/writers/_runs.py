@@ -13,6 +13,7 @@ from scipy.sparse import csgraph as _csgraph  # pyright: ignore[reportMissingTyp
 
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
+from nerveseg.showing import brief
 from nerveseg.writers import _rle
 
 __all__ = ["EACH", "Objects", "each_knob", "objects"]
@@ -54,6 +55,8 @@ class Objects:
     owner: Int64[np.ndarray, " r"]
     start: Int64[np.ndarray, " r"]
     length: Int64[np.ndarray, " r"]
+
+    __repr__ = brief
 
     def painted(self, numbers: Int64[np.ndarray, " o"]) -> UInt32[np.ndarray, "H W"]:
         """A map of a number for each object, 0 where there is none."""

@@ -19,6 +19,7 @@ from jaxtyping import UInt16
 from nerveseg import __version__
 from nerveseg.errors import OutputError
 from nerveseg.segmentation import Segmentation
+from nerveseg.showing import brief
 
 __all__ = [
     "DetailLost",
@@ -54,6 +55,8 @@ class Reading:
     ids: UInt16[np.ndarray, "H W"]
     labels: tuple[str, ...]
     run: Mapping[str, Any]
+
+    __repr__ = brief
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.errors import RunError
 from nerveseg.runs import plan, results
+from nerveseg.showing import brief
 
 __all__ = ["Outcome", "Row", "figure", "outcome", "table"]
 
@@ -65,6 +66,8 @@ class Outcome:
     chosen: int
     scored: int
     command: str = ""
+
+    __repr__ = brief
 
 
 @dataclass

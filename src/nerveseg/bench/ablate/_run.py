@@ -26,6 +26,7 @@ from nerveseg.recipe import Recipe
 from nerveseg.runs.plan import Plan
 from nerveseg.runs.worker import Record
 from nerveseg.segmenter import Encoding, Segmenter
+from nerveseg.showing import brief
 
 __all__ = ["CHOOSE", "SCORE", "Ablation", "Worker", "plan"]
 
@@ -56,6 +57,8 @@ class Ablation:
     cache: str | None = None
     half: bool = False
     variants: tuple[Variant, ...] | None = None
+
+    __repr__ = brief
 
     @property
     def module(self) -> ModuleType:
@@ -99,6 +102,8 @@ class Worker:
 
     given: Ablation
     _state: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     def __call__(self) -> Worker:
         """A worker of its own for a process."""

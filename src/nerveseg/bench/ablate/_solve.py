@@ -17,6 +17,7 @@ from nerveseg.bench.ablate.base import Variant
 from nerveseg.bench.words import Asked
 from nerveseg.recipe import Recipe
 from nerveseg.segmenter import Encoding, Labelling, Segmenter
+from nerveseg.showing import brief
 from nerveseg.transition import Heads, TiledHeads, Transition
 
 __all__ = ["Prepared", "Solved", "Solver", "prepare"]
@@ -36,6 +37,8 @@ class Prepared:
     recipe: Recipe
     encoded: str
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Solved:
@@ -54,6 +57,8 @@ class Solved:
     grid: tuple[int, int]
     scale: float
     own: Float[Tensor, "k g v"] | None = None
+
+    __repr__ = brief
 
 
 def prepare(recipe: Recipe, variants: Sequence[Variant]) -> tuple[Prepared, ...]:
@@ -75,6 +80,8 @@ class Solver:
     encode: Callable[[Recipe], Encoding]
     asked: Callable[[Variant], Asked]
     _kept: dict[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def __call__(self, variants: Sequence[Prepared]) -> Iterator[tuple[Prepared, Solved]]:
         """Solve one after the other; the caller takes what it needs from each before the next."""

@@ -10,6 +10,7 @@ from typing import Any
 from nerveseg.datasets import DataSet
 from nerveseg.datasets.classes import ClassNames
 from nerveseg.recipe import Recipe
+from nerveseg.showing import brief
 
 __all__ = ["CONTROLS", "RULES", "Rule", "Setting", "Variant"]
 
@@ -38,6 +39,8 @@ class Variant:
     worst: bool = False
     names: ClassNames | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -57,6 +60,8 @@ class Setting:
     data: DataSet
     synonyms: Path | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -69,6 +74,8 @@ class Rule:
 
     name: str
     knobs: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = brief
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from nerveseg.bench.clicks._run import KIND, NEW, VARIANTS
 from nerveseg.errors import RunError
 from nerveseg.runs import plan, results
+from nerveseg.showing import brief
 
 __all__ = ["Outcome", "figure", "outcome", "table"]
 
@@ -43,6 +44,8 @@ class Outcome:
     things: Mapping[str, Float64[np.ndarray, "t c"]]
     new: Float64[np.ndarray, "t c"]
     cap: int
+
+    __repr__ = brief
 
 
 def outcome(folder: str | Path) -> Outcome:

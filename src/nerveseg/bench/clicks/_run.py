@@ -20,6 +20,7 @@ from nerveseg.runs.plan import Plan
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Encoding
+from nerveseg.showing import brief
 from nerveseg.words.vocabulary import Vocabulary
 from nerveseg.world.names import STUFF
 
@@ -59,6 +60,8 @@ class Clicking:
     cap: int = CAP
     cache: str | None = None
 
+    __repr__ = brief
+
     @property
     def knobs(self) -> dict[str, Any]:
         """The job's knobs of clicks."""
@@ -89,6 +92,8 @@ class Worker:
 
     given: Clicking
     _state: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    __repr__ = brief
 
     def __call__(self) -> Worker:
         """A worker of its own for a process."""

@@ -10,6 +10,7 @@ import numpy as np
 from nerveseg.bench.report.bootstrap import DRAWS, Interval, difference
 from nerveseg.bench.report.folder import Run
 from nerveseg.errors import RunError
+from nerveseg.showing import brief
 
 __all__ = ["Paired", "apart", "changed", "compare", "same_field"]
 
@@ -33,6 +34,8 @@ class Paired:
     differ: tuple[str, ...]
     draws: int
     seed: int
+
+    __repr__ = brief
 
 
 def same_field(one: Run, other: Run) -> bool:

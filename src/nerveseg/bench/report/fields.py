@@ -14,6 +14,7 @@ from nerveseg.bench.report.bootstrap import DRAWS, Interval, interval
 from nerveseg.bench.report.compare import Paired, changed, compare, same_field
 from nerveseg.bench.report.folder import Run, load
 from nerveseg.errors import OptionError, RegistryError, RunError
+from nerveseg.showing import brief
 
 __all__ = ["BENCHMARKS", "PUBLISHED", "Field", "Report", "build", "names_list", "told"]
 
@@ -48,6 +49,8 @@ class Field:
     runs: tuple[Run, ...]
     intervals: tuple[Interval, ...]
     paired: tuple[Paired, ...]
+
+    __repr__ = brief
 
     @property
     def data(self) -> str:
@@ -84,6 +87,8 @@ class Report:
     per_class: bool
     draws: int
     seed: int
+
+    __repr__ = brief
 
 
 def build(

@@ -20,6 +20,7 @@ from nerveseg.bench.protocol import protocol
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.errors import RunError
 from nerveseg.runs import plan, results
+from nerveseg.showing import brief
 
 __all__ = ["BESIDE", "EMBEDDED", "Run", "load"]
 
@@ -59,6 +60,8 @@ class Run:
     confusion: Confusion
     calibration: Calibration
     seconds: Mapping[str, float]
+
+    __repr__ = brief
 
     @property
     def recipe(self) -> str:

@@ -6,6 +6,8 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nerveseg.showing import brief
+
 __all__ = ["Cell", "Notes", "Table", "number"]
 
 
@@ -22,6 +24,8 @@ class Cell:
     text: str
     marks: tuple[str, ...] = ()
     style: str = ""
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,16 @@ class Table:
     notes: tuple[tuple[str, str], ...] = ()
     about: str = ""
 
+    __repr__ = brief
+
 
 @dataclass
 class Notes:
     """Footnotes of a table: the same text has the same letter."""
 
     _letters: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def marks(self, texts: Sequence[str]) -> tuple[str, ...]:
         """The letters of some footnotes, new ones for texts that are new."""

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
+from nerveseg.showing import brief
+
 __all__ = ["Tallies", "Tally"]
 
 
@@ -29,6 +31,8 @@ class Tallies:
     both: csr_array
     true: csr_array
     guessed: csr_array
+
+    __repr__ = brief
 
     @property
     def pictures(self) -> int:

@@ -1,7 +1,8 @@
 """Names of classes: lists that ship, one file a data set and origin, and lists of the field's other repositories by path.
 
 A file has one class a line in the order of ids, ``;`` parts the strings of one class, the first is its name; ``#`` starts a comment.
-Files of others are read too: where no line has a ``;``, ``,`` parts the strings.
+Files of others are read too: where no line has a ``;``, ``,`` parts the strings; numbers before all lines (``0: cat``) are the ids. Places
+are ids, so a blank line between names is refused. Spreadsheets, JSON and data.yaml are read as label files are.
 
 ``DATA.synonyms.txt`` is no list to score with but other words for the same classes, after the name of each: what tells how much a score
 hangs on names. It is read as the list "synonyms".
@@ -14,10 +15,17 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from nerveseg.errors import DataError
-from nerveseg.words.vocabulary import BACKGROUND, Label
+from nerveseg import texts
+from nerveseg.errors import DataError, LabelError
+from nerveseg.showing import brief
+from nerveseg.words import lists as label_lists
+from nerveseg.words.letters import plain
+from nerveseg.words.line import numbered
+from nerveseg.words.vocabulary import BACKGROUND, Label, Vocabulary
 
 __all__ = ["SYNONYMS", "ClassNames", "has_synonyms", "lists", "read"]
+
+_STRUCTURED = (*label_lists.SHEETS, ".json", ".yaml", ".yml")
 
 SYNONYMS = "synonyms"
 """What the file of other words for a data set's classes is called."""
@@ -35,6 +43,8 @@ class ClassNames:
 
     labels: tuple[Label, ...]
     origin: str
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,10 +88,8 @@ def read(data: str, names: str | Path = "official", *, count: int | None = None,
     if str(names) in lists(data) or (str(names) == SYNONYMS and has_synonyms(data)):
         origin, text = str(names), files(__name__).joinpath(f"{data}.{names}.txt").read_text("utf-8")
     else:
-        origin, text = str(names), _text(Path(names), data)
-    lines = [line for line in (raw.split("#")[0].strip() for raw in text.splitlines()) if line]
-    mark = ";" if any(";" in line for line in lines) else ","
-    labels = tuple(_label([part.strip() for part in line.split(mark) if part.strip()]) for line in lines)
+        origin, text = str(names), _text(Path(names), data) if Path(names).suffix.lower() not in _STRUCTURED else None
+    labels = _labels(text, origin)
     if count is not None and len(labels) != count:
         raise DataError(
             f"Got {len(labels)} names in {origin} for {data}. Accepted are {count}, one class a line in the order of ids. "
@@ -95,15 +103,41 @@ def read(data: str, names: str | Path = "official", *, count: int | None = None,
     return ClassNames(labels, origin)
 
 
-def _label(strings: list[str]) -> Label:
-    return Label(strings[0], tuple(string.replace("_", " ") for string in strings))
+def _labels(text: str | None, origin: str) -> tuple[Label, ...]:
+    """The classes in their order; ``text`` is None for a file that `Vocabulary.read` reads."""
+    try:
+        if text is None:
+            return Vocabulary.read(Path(origin)).labels
+        held = _without_gaps(list(label_lists.entries(text)), origin)
+        mark = ";" if any(";" in line for _, line in held) else ","
+        order = numbered([line for _, line in held], f"the names {origin}", spaces=True, mixed=True)
+        # One mark at the end of a line ends its last string, as published lists have it.
+        return tuple(_label(line.rstrip().removesuffix(mark).split(mark), f"line {held[at][0]} of {origin}") for at, line in order)
+    except LabelError as error:
+        raise DataError(str(error)) from error
+
+
+def _without_gaps(lines: list[tuple[int, str]], origin: str) -> list[tuple[int, str]]:
+    """Refuse a blank line between names: whether it stands for an id cannot be told, and all names after it hang on that."""
+    filled = [at for at, (_, line) in enumerate(lines) if line]
+    inner = lines[filled[0] : filled[-1] + 1] if filled else []
+    if gap := next((number for number, line in inner if not line), None):
+        raise DataError(
+            f"Got the blank line {gap} between names in {origin}. Accepted is one class a line, since the place of a line is its id. "
+            "Take the blank line out, or write a name for the id."
+        )
+    return inner
+
+
+def _label(strings: list[str], where: str) -> Label:
+    words = [plain(string, where) for string in strings]
+    return Label(words[0], tuple(word.replace("_", " ") for word in words))
 
 
 def _text(path: Path, data: str) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except (OSError, ValueError) as error:
+    if not path.exists():
         raise DataError(
-            f"Got the names {str(path)!r}, which cannot be read ({error}). "
+            f"Got the names {str(path)!r}, which cannot be read (no such file). "
             f"Accepted are {', '.join(lists(data)) or 'no list that ships'}, or the path of a text file. Check it."
-        ) from error
+        )
+    return texts.read(path, "the names", DataError)

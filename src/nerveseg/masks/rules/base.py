@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from nerveseg.showing import brief
+
 __all__ = ["ClassStats", "Extremes", "Line", "MapExtremes", "class_stats", "divides", "least_of", "line_of", "plain", "threshold_of"]
 
 
@@ -26,6 +28,8 @@ class ClassStats:
 
     score: Float[Tensor, " c"]
     rest: Bool[Tensor, " c"] | None = None
+
+    __repr__ = brief
 
     def part(self, first: int, count: int) -> ClassStats:
         """The classes ``first`` … ``first + count − 1``."""
@@ -52,6 +56,8 @@ class MapExtremes:
 
     maps: Float[Tensor, "c H W"]
 
+    __repr__ = brief
+
     def top(self) -> Float[Tensor, " c"]:
         """Largest values."""
         return torch.amax(self.maps, dim=(1, 2))
@@ -74,6 +80,8 @@ class Line:
     start: Float[Tensor, " c"]
     gain: Float[Tensor, " c"]
     shift: Float[Tensor, " c"]
+
+    __repr__ = brief
 
     def __call__(self, maps: Float[Tensor, "c ..."]) -> Float[Tensor, "c ..."]:
         """Values of maps, or of any other numbers a class."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from nerveseg.showing import brief
+
 __all__ = ["SPLIT", "THINGS", "BundledScene", "scenes"]
 
 SPLIT = "test"
@@ -29,6 +31,8 @@ class BundledScene:
     path: Path
     index: int
     labels: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def scenes() -> tuple[BundledScene, ...]:
