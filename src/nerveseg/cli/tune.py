@@ -9,9 +9,13 @@ from typing import Annotated
 
 import typer
 
+from nerveseg import outputs
 from nerveseg.cli._console import guarded, note
 from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, Workers, job_of
+from nerveseg.cli._places import inputs
+from nerveseg.cli._words import read_settings
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
+from nerveseg.outputs import Inputs
 
 __all__ = ["tune"]
 
@@ -44,6 +48,7 @@ def tune(
     from nerveseg.bench.tune import tune as tuned
     from nerveseg.cli._console import still
 
+    _check(out, inputs(recipe, names, settings=read_settings(settings or ())))
     still()
     job = job_of(
         recipe=recipe,
@@ -70,3 +75,9 @@ def tune(
         typer.echo(out / "recipe.toml")
     else:
         note("this is no gain that the other half confirms: no recipe was written", lead="held out")
+
+
+def _check(out: Path, read: Inputs) -> None:
+    """Refuse a folder whose ``recipe.toml`` is an input, or was made by no tuning that is there to go on."""
+    made = any(out.glob("*/run.json"))
+    outputs.check([out / "recipe.toml"], read, overwrite=made, advice="Choose another folder with -o")
