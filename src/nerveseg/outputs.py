@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nerveseg.errors import OptionError, OutputError
 
-__all__ = ["Inputs", "check", "inputs", "keeping", "key", "put", "told"]
+__all__ = ["Inputs", "check", "inputs", "keeping", "key", "put", "refused", "told"]
 
 Identity = tuple[int, int]
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.EACCES, errno.EINVAL}
@@ -168,10 +168,15 @@ def told(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or isinstance(error, OutputError):
             raise
-        reason = error.strerror or error
-        raise OutputError(
-            f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights, then start it again."
-        ) from error
+        raise refused(path, error) from error
+
+
+def refused(path: Path, error: OSError) -> OutputError:
+    """What the system says against a file, as an error of ours."""
+    reason = error.strerror or error
+    if error.errno == errno.ENAMETOOLONG:
+        return OutputError(f"Got {path}, which cannot be written ({reason}). Accepted are names that the disk takes. Rename the picture.")
+    return OutputError(f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights.")
 
 
 def key(path: str) -> str:

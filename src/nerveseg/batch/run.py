@@ -120,10 +120,10 @@ def run(
     if anew:
         with locked(home.state):
             kept.discard(home, known)
-    if shard[1] == 1 or home.together:
-        return _alone(job, home, plan, how)
-    summary = how(plan, home.shard(shard))
-    return _joined(job, home, plan, summary, how)
+    one = shard[1] == 1 or home.together
+    ran = _alone(job, home, plan, how) if one else _joined(job, home, plan, how(plan, home.shard(shard)), how)
+    left_out = tuple(runs.Bad(item, "PictureError", f"{reason}.") for item, reason in found.left_out)
+    return replace(ran, bad=(*ran.bad, *left_out))
 
 
 def _read_by(job: Job) -> list[str]:

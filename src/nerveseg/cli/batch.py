@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nerveseg.cli._console import conclude, counting, guarded, json_line, note, waiting
+from nerveseg.cli._console import conclude, counting, guarded, json_line, note, say, waiting
 from nerveseg.cli._jobs import Engine, EngineKnobs, Prefetch, Threads, Workers
 from nerveseg.cli._words import read_shard
 from nerveseg.cli.segment import (
@@ -51,6 +51,9 @@ def batch(
     tile: Tile = None,
     overlap: Overlap = _OVERLAP,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the batch in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there, a batch included; never an input.")] = (
+        False
+    ),
     shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth picture from the Ith on, from 0; all into one OUT.")] = "0/1",
     engine: Engine = "local",
     engine_knobs: EngineKnobs = None,
@@ -106,6 +109,8 @@ def batch(
                 out,
                 shard=part,
                 resume=resume,
+                overwrite=overwrite,
+                read=(source, labels, background),
                 engine=engine,
                 workers=workers,
                 prefetch=prefetch,
@@ -116,7 +121,7 @@ def batch(
     except KeyboardInterrupt:
         note("What is finished is kept; the same command with --resume goes on.")
         raise
-    _tell(ran, total if ran.waiting else len(found.items), json=json)
+    _tell(ran, (total if ran.waiting else len(found.items)) + len(found.left_out), json=json)
 
 
 def _tell(ran: Ran, total: int, *, json: bool) -> None:
@@ -126,7 +131,7 @@ def _tell(ran: Ran, total: int, *, json: bool) -> None:
         json_line({"folder": str(ran.out), "done": ran.done, "before": ran.before, "bad": bad, "waiting_for": waiting_for})
     else:
         before = f" ({ran.before} of them before)" if ran.before else ""
-        typer.echo(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used")
+        say(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used")
     if ran.waiting:
         note(f"{', '.join(f'{at}/{count}' for at, count in ran.waiting)}; the joined files come with the last.", lead="other shards")
     conclude([(one.item, one.message) for one in ran.bad], total, lead="skipped", rest=f"{ran.out}/batch.json names them")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded, waiting
+from nerveseg.cli._console import counting, guarded, say, waiting
 from nerveseg.cli._places import check_file, inputs
 from nerveseg.errors import OptionError
 from nerveseg.outputs import Inputs
@@ -69,14 +69,14 @@ def report(
     else:
         content = (to_csv(made) if chosen == "csv" else to_markdown(made)).encode()
     if out is None:
-        typer.echo(content.decode(), nl=False)
+        say(content.decode(), lines=True, end="")
         return
     from nerveseg import outputs
     from nerveseg.writers.base import replacing
 
     with outputs.keeping(read, overwrite=overwrite), replacing(out) as (draft,):
         draft.write_bytes(content)
-    typer.echo(out)
+    say(out)
 
 
 def _format(name: str | None, out: Path | None) -> str:

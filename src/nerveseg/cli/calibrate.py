@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded, note
+from nerveseg.cli._console import counting, guarded, note, say
 from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, job_of
 from nerveseg.cli._places import check_file, inputs
 from nerveseg.cli._words import read_settings
@@ -75,20 +75,20 @@ def calibrate(
     if plot is not None:
         with outputs.keeping(read, overwrite=overwrite):
             _draw(found, plot, f"{job.compose().name} on {job.data}")
-        typer.echo(plot)
+        say(plot)
     if found.real:
-        typer.echo(out)
+        say(out)
     else:
         note("this is no gain that is not noise: no recipe was written", lead="held out")
 
 
 def _tell(found: Calibrated) -> None:
-    typer.echo(f"masks.temperature = {found.after.temperature:g}, from {found.pictures[0]} pictures")
-    typer.echo(f"on {found.pictures[1]} pictures that had no say:")
+    say(f"masks.temperature = {found.after.temperature:g}, from {found.pictures[0]} pictures")
+    say(f"on {found.pictures[1]} pictures that had no say:")
     for lead, one in (("before", found.before), ("after", found.after)):
-        typer.echo(f"  {lead:6}  {_said(one)}")
+        say(f"  {lead:6}  {_said(one)}")
     gain, errors = found.after.gain, [one.calibration.ece for one in (found.before, found.after)]
-    typer.echo(f"NLL less by {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]")
+    say(f"NLL less by {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]")
     if gain.low > 0 and errors[1] > errors[0]:
         note("the ECE is larger than before: one temperature does not mend all bins, and the NLL weighs the sure and wrong ones most")
 

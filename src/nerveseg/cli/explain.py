@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import guarded, note, waiting
+from nerveseg.cli._console import guarded, note, say, waiting
 from nerveseg.cli.segment import BackgroundWords, Device, Dtype, Labels, LowMemory, Offline, RecipeName, Seed, Settings
 
 __all__ = ["explain"]
@@ -53,4 +53,4 @@ def explain(
         inside = look(segmenter, segmenter.encode(loaded, seed=seed), vocabulary, rest)
         with outputs.keeping(read, overwrite=overwrite):
             _figure.draw(inside, out)
-    typer.echo(out)
+    say(out)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from nerveseg import outputs
-from nerveseg.cli._console import guarded, note
+from nerveseg.cli._console import guarded, note, say
 from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, Workers, job_of
 from nerveseg.cli._places import inputs
 from nerveseg.cli._words import read_settings
@@ -68,11 +68,11 @@ def tune(
     found = tuned(job, out, cache=None if cache is None else str(cache), workers=workers, command=shlex.join(["nerveseg", *sys.argv[1:]]))
     gain = found.gain
     said = f"{found.before:.1f} -> {found.after:.1f} mIoU, {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-    typer.echo(f"{found.pictures[1]} pictures not looked at: {said}")
+    say(f"{found.pictures[1]} pictures not looked at: {said}")
     for name, value in found.settings.items():
-        typer.echo(f"{name} = {value}")
+        say(f"{name} = {value}")
     if found.real:
-        typer.echo(out / "recipe.toml")
+        say(out / "recipe.toml")
     else:
         note("this is no gain that the other half confirms: no recipe was written", lead="held out")
 

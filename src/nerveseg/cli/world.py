@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded, note
+from nerveseg.cli._console import counting, guarded, note, say
 from nerveseg.errors import OptionError
 
 __all__ = ["app"]
@@ -55,7 +55,7 @@ def render(
             words.write_text("\n".join([f"# {scene.caption}", *scene.names]) + "\n", "utf-8")
             mask.save(labels, format="PNG", optimize=True)
             Image.fromarray(scene.picture).save(picture, format="PNG", optimize=True)
-        typer.echo(places[-1])
+        say(places[-1])
 
 
 @app.command()
@@ -93,7 +93,7 @@ def train(
         from nerveseg.world.train.export import export
 
         export(folder, folder / "embedded")
-        typer.echo(folder / "embedded")
+        say(folder / "embedded")
 
 
 @app.command()
@@ -124,7 +124,7 @@ def compare(
     if out is not None:
         with outputs.keeping(read, overwrite=overwrite), replacing(out) as (draft,):
             draft.write_text(text, encoding="utf-8")
-    typer.echo(text, nl=False)
+    say(text, lines=True, end="")
 
 
 @app.command()
@@ -151,7 +151,7 @@ def score(
     rounds = {"first round": val_size // 2, "second round": val_size, "test": split_size}
     with counting(rounds) as said, outputs.keeping(inputs(recipe), overwrite=overwrite):
         table = measured.run(recipe, out, val=val_size, test=split_size, workers=workers, said=said)
-    typer.echo(table)
+    say(table, lines=True)
 
 
 def _pair(text: str, mark: str, name: str) -> tuple[int, int]:

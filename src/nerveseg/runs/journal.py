@@ -123,7 +123,7 @@ class Journal:
         Raises:
             RunError: a result that is no JSON. OutputError: a full disk.
         """
-        line = (_line(outcome) + "\n").encode()
+        line = (_line(outcome) + "\n").encode("utf-8", "backslashreplace")  # a lone byte of a file's name becomes JSON's own escape
         with outputs.told(self._path):
             self._append(line)
             os.fsync(self._file.fileno())

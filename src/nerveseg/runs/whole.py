@@ -23,7 +23,7 @@ def writing(path: Path) -> Iterator[TextIO]:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with draft.open("w", encoding="utf-8", newline="\n") as file:
+        with draft.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -31,10 +31,7 @@ def writing(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        reason = error.strerror or error
-        raise OutputError(
-            f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
-        ) from error
+        raise outputs.refused(path, error) from error
     finally:
         with suppress(OSError):  # what went wrong first is what is told
             draft.unlink(missing_ok=True)

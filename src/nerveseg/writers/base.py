@@ -78,10 +78,7 @@ def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        reason = error.strerror or error
-        raise OutputError(
-            f"Got {paths[-1]}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
-        ) from error
+        raise outputs.refused(paths[-1], error) from error
     finally:
         for draft in drafts:
             with suppress(OSError):  # what went wrong first is what is told
@@ -167,8 +164,9 @@ def is_collection(writer: ModuleType | Any) -> bool:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """JSON with a fixed order of keys; infinities, which JSON has not, become null."""
-    return json.dumps(finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    """JSON with a fixed order of keys; infinities, which JSON has not, become null, and bytes of names that are no UTF-8 escapes."""
+    text = json.dumps(finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def finite(value: Any) -> Any:

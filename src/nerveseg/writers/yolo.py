@@ -1,7 +1,7 @@
 """YOLO's polygons: ``labels/STEM.txt``, a line a part, ``class x y x y …`` in shares of the picture's width and height; ``data.yaml``.
 
-Layout: ``images/STEM.jpg``, ``labels/STEM.txt``, ``data.yaml``, ``run.json``. Ultralytics looks for a picture's labels where the last folder
-called ``images`` of its path is called ``labels`` instead: those of ``images/train/images/a.jpg`` are ``images/train/labels/a.txt``.
+Layout: ``images/STEM.jpg``, ``labels/STEM.txt``, ``data.yaml``, ``run.json``. Ultralytics looks for a picture's labels where the last
+folder called ``images`` of its path is called ``labels`` instead: those of ``images/train/images/a.jpg`` are ``images/train/labels/a.txt``.
 
 A line has one outline and nothing else, so a hole is lost unless a label fills it: lines go from the largest outline to the smallest, and
 whoever paints them in this order gets every labelled pixel back. What is lost is counted for each picture (``lost`` in ``run.json``:
