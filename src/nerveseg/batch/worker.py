@@ -108,7 +108,7 @@ class Labelling:
                 result = result.abstain(job.abstain)
         except NerveSegError:
             raise
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, OSError) as error:
             raise _strange(self._found.path(item), error) from error
         return self._hand.submit(self._write, item, result)
 

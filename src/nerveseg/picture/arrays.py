@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def beside(path: str | Path, stem: str) -> Path:
     place = Path(path).expanduser()
     if not place.is_dir():
         return place
-    found = [place / f"{stem}{ending}" for ending in _BESIDE if (place / f"{stem}{ending}").is_file()]
+    found = [place / f"{stem}{ending}" for ending in _BESIDE if os.path.isfile(place / f"{stem}{ending}")]  # noqa: PTH113 (a name may be too long)
     if len(found) != 1:
         wanted = " or ".join(f"{stem}{ending}" for ending in _BESIDE)
         raise SavedError(
