@@ -41,6 +41,7 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
         "masks.temperature": 1.0,
     }
 )
+_IDS = 65535
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +173,12 @@ def prepare(probabilities: Any, recipe: Recipe, *, labels: Any = None, backgroun
     features = _features(probabilities, recipe)
     names = (features.extra or {}).get("names", ())
     K = features.embeddings.shape[-1]
+    _check_ids(K)
     if background is not None:  # the file's own background is then the rest, not a label beside it
         names = [name for name in names if folded(name) != BACKGROUND]
     vocabulary = Vocabulary.parse((list(names) or [f"class {at}" for at in range(K)]) if labels is None else labels)
     beside = Background.parse(background, vocabulary)
+    _check_ids(len(vocabulary) + (beside is not None))
     need_background(vocabulary, beside)
     nothing = features.embeddings.new_zeros(0, 0)
     words = Words(vocabulary.strings, vocabulary.groups, (), nothing, nothing)
@@ -204,9 +207,17 @@ def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
     return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
 
 
+def _check_ids(labels: int) -> None:
+    """Refuse more labels than ids: 65535 stands for pixels that are not decided."""
+    if labels > _IDS:
+        raise ShapeError(
+            f"Got {labels} maps of probabilities, background included. Accepted are {_IDS}: label maps have no more ids. Leave some out."
+        )
+
+
 def _features(given: Any, recipe: Recipe) -> Features:
     if isinstance(given, (str, Path)):
-        file = arrays.read(given)
+        file = arrays.read(given, recipe.labels.options.array)
         return saved.held(file.floats(recipe.labels.options.array, "K, h, w"), file.labels, origin=str(file.path))
     if not isinstance(given, (np.ndarray, torch.Tensor)):
         raise ShapeError(
@@ -216,6 +227,7 @@ def _features(given: Any, recipe: Recipe) -> Features:
     number = given.dtype.kind in "fiub" if isinstance(given, np.ndarray) else not given.is_complex()
     if not number or given.ndim != 3 or 0 in given.shape:
         raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Bring the classes to the front.")
+    _check_ids(given.shape[0])
     values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())
     if not bool(values.isfinite().all()):
         raise ShapeError(f"{came} and values that are not finite. Accepted are finite numbers. Mend the model that made them.")

@@ -36,10 +36,20 @@ def start(tmp_path):
     (tmp_path / "job.py").write_text(_SCRIPT)
     started = []
 
+    def as_usual():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # `nohup … &` has them ignored, and what is ignored is inherited
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def begin(workers, pause=0.02):
         command = [sys.executable, tmp_path / "job.py", tmp_path / "notes", tmp_path / "run", str(workers), str(pause)]
         process = subprocess.Popen(
-            command, env={"PYTHONPATH": str(_HERE)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env={"PYTHONPATH": str(_HERE)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=as_usual,
         )
         started.append(process)
         return process

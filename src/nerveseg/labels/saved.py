@@ -69,7 +69,7 @@ def look(picture: Picture, networks: base.Networks, options: Options) -> Iterato
     """
     from pathlib import PurePath
 
-    saved = arrays.read(arrays.beside(options.path, PurePath(picture.name).stem))
+    saved = arrays.read(arrays.beside(options.path, PurePath(picture.name).stem), options.array)
     yield View(saved.floats(options.array, "K, h, w"), saved.labels, str(saved.path))
 
 
