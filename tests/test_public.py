@@ -12,7 +12,7 @@ HEAVY = ("torch", "transformers", "diffusers", "numpy", "PIL", "scipy", "matplot
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=6000).stdout
 
 
 def test_public_names_are_few_sorted_and_there():
@@ -77,7 +77,7 @@ print("LOADED", [name for name in {HEAVY!r} if name in sys.modules])
 def test_help_is_quick():
     def once() -> float:
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "nerveseg", "--help"], capture_output=True, check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", "nerveseg", "--help"], capture_output=True, check=True, timeout=600)
         return time.perf_counter() - started
 
     # 0.2 s on a free machine; the best of a few, and generous, since tests share theirs.
