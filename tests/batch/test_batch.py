@@ -185,7 +185,7 @@ def test_the_network_does_not_wait_for_the_disk(photos, job, tmp_path, monkeypat
         return encode(self, picture, **options)
 
     def held(self, item, result):
-        assert third.wait(30)
+        assert third.wait(300)
         return write(self, item, result)
 
     monkeypatch.setattr(Segmenter, "encode", counted)

@@ -48,7 +48,8 @@ def calibrate(
     from nerveseg.bench import temperature
     from nerveseg.cli._console import still
 
-    read = inputs(recipe, root, names, settings=read_settings(settings or ()))
+    own = () if root is None else (root / "names.txt", root / "images", root / "masks")
+    read = inputs(recipe, names, *own, settings=read_settings(settings or ()))
     check_file(out, "-o", read, overwrite=overwrite, endings=(".toml",))
     if plot is not None:
         check_file(plot, "--plot", read, overwrite=overwrite, endings=(".png",))

@@ -191,7 +191,7 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, head: _Head, path: P
     held = np.empty(bytes_, np.uint8)
     with archive.open(member) as file:
         file.read(head.length)
-        view, at = memoryview(held), 0
+        view, at = held.data, 0
         while at < bytes_ and (piece := file.read(min(_PIECE, bytes_ - at))):
             view[at : at + len(piece)] = piece
             at += len(piece)
