@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,7 +12,7 @@ HEAVY = ("torch", "transformers", "diffusers", "numpy", "PIL", "scipy", "matplot
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=6000).stdout
 
 
 def test_public_names_are_few_sorted_and_there():
@@ -76,9 +76,11 @@ print("LOADED", [name for name in {HEAVY!r} if name in sys.modules])
 
 def test_help_is_quick():
     def once() -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "nerveseg", "--help"], capture_output=True, check=True, timeout=60)
-        return time.perf_counter() - started
+        """Seconds of the processor, which other processes on the machine do not lengthen much."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "nerveseg", "--help"], capture_output=True, check=True, timeout=600)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     # 0.2 s on a free machine; the best of a few, and generous, since tests share theirs.
     assert min(once() for _ in range(3)) < 1.5

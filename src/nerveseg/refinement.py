@@ -42,6 +42,7 @@ _SETTINGS: Mapping[str, Any] = MappingProxyType(
         "masks.temperature": 1.0,
     }
 )
+_IDS = 65535
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,10 +181,12 @@ def prepare(
     features = _features(probabilities, recipe, size, None if given is None else len(given))
     names = (features.extra or {}).get("names", ())
     K = features.embeddings.shape[-1]
+    _check_ids(K)
     if background is not None:  # the file's own background is then the rest, not a label beside it
         names = [name for name in names if folded(name) != BACKGROUND]
     vocabulary = Vocabulary.parse(list(names) or [f"class {at}" for at in range(K)]) if given is None else given
     beside = Background.parse(background, vocabulary)
+    _check_ids(len(vocabulary) + (beside is not None))
     need_background(vocabulary, beside)
     nothing = features.embeddings.new_zeros(0, 0)
     words = Words(vocabulary.strings, vocabulary.groups, (), nothing, nothing)
@@ -212,9 +215,17 @@ def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
     return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
 
 
+def _check_ids(labels: int) -> None:
+    """Refuse more labels than ids: 65535 stands for pixels that are not decided."""
+    if labels > _IDS:
+        raise ShapeError(
+            f"Got {labels} maps of probabilities, background included. Accepted are {_IDS}: label maps have no more ids. Leave some out."
+        )
+
+
 def _features(given: Any, recipe: Recipe, size: tuple[int, int] | None, count: int | None) -> Features:
     if isinstance(given, (str, Path)):
-        file = arrays.read(given)
+        file = arrays.read(given, recipe.labels.options.array)
         scores = file.floats(recipe.labels.options.array, "K, h, w")
         came = f"Got {file.path} of shape {tuple(scores.shape)}"
         return saved.held(arrays.classes_first(scores, size, len(file.labels) or count, came), file.labels, origin=str(file.path))

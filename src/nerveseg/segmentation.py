@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
-from nerveseg import registry
+from nerveseg import outputs, registry
 from nerveseg.errors import OptionError, OutputError, ShapeError
 from nerveseg.labels.base import Logits
 from nerveseg.masks import temperature as tempering
@@ -396,7 +396,7 @@ class Segmentation:
         return stem if stem.strip(".") else "picture"
 
     def save(self, path: str | Path, format: str | None = None, **options: Any) -> tuple[Path, ...]:
-        """Write the result; files appear whole or not at all, an older file of the name is replaced.
+        """Write the result; files appear whole or not at all, an older file of the name is replaced, the picture's own never.
 
         Args:
             path: where to; its folder must exist. For a collection (``coco``, ``voc``, …) the collection's own folder, made if it is not
@@ -408,18 +408,19 @@ class Segmentation:
             The files written.
 
         Raises:
-            OutputError: an ending that no format has, too many labels for the format, a path that cannot be written, or a collection of
-                other pictures there.
+            OutputError: an ending that no format has, too many labels for the format, a path that cannot be written or is the picture's
+                own, or a collection of other pictures there.
         """
         path = Path(path)
         name = format or _format_of(path)
         writer = registry.load("writers", name)
         chosen = registry.options(writer.Options, options, f"writers.{name}")
-        if not hasattr(writer, "part"):
-            return writer.write(self, path, chosen)
-        _check_alone(path, self.stem)
-        part = writer.part(self, path, self.stem, chosen)
-        return (*writer.finish([part], path, chosen), *(path / file for file in part["files"]))
+        with outputs.keeping(outputs.inputs(self.picture.path), overwrite=True):
+            if not hasattr(writer, "part"):
+                return writer.write(self, path, chosen)
+            _check_alone(path, self.stem)
+            part = writer.part(self, path, self.stem, chosen)
+            return (*writer.finish([part], path, chosen), *(path / file for file in part["files"]))
 
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         if self.temperature == 1.0:

@@ -69,3 +69,55 @@ def test_many_words_are_embedded_once_across_segmenters(mini, monkeypatch):
     first, again = rows(), rows()
     assert len(counted) == 1
     assert torch.equal(first, again)
+
+
+def dated(path, seconds):
+    import os
+    import time
+
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() + seconds,) * 2)
+
+
+@pytest.mark.parametrize(("what", "bound"), [("MOST", 20_000), ("FILES", 10)])
+def test_the_folder_is_bounded_and_what_was_used_last_stays(place, monkeypatch, what, bound):
+    monkeypatch.setattr(texts, what, bound)
+    texts.write("first", torch.ones(20, 20))
+    for number in range(30):
+        texts.write(f"word {number}", torch.ones(20, 20))
+        for back, kept in enumerate(sorted(place.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)):
+            dated(kept, -10 * back - 10)  # what was written or read before is older by seconds
+        assert texts.read("first") is not None
+        assert sum(path.stat().st_size for path in place.iterdir()) <= texts.MOST
+        assert len(list(place.iterdir())) <= texts.FILES
+    assert texts.read("word 29") is not None
+    assert texts.read("word 0") is None
+
+
+def test_more_than_there_is_room_for_is_not_kept(place, monkeypatch):
+    monkeypatch.setattr(texts, "MOST", 1000)
+    texts.write("a", torch.ones(20, 20))
+    assert texts.read("a") is None
+
+
+def test_files_dated_in_the_future_make_room_first_and_stale_drafts_go(place, monkeypatch):
+    for name, seconds in (("new.safetensors", 1e6), ("tmpnew", 1e6), ("tmpold.part", -1e6), ("tmpnow", -5), ("mine.txt", -1e6)):
+        dated(place / name, seconds)
+    texts.write("a", torch.ones(20, 20))
+    assert sorted(path.name for path in place.iterdir()) == ["a.safetensors", "mine.txt", "new.safetensors", "tmpnow"]
+    monkeypatch.setattr(texts, "FILES", 2)
+    texts.write("b", torch.ones(20, 20))
+    assert sorted(path.name for path in place.iterdir()) == ["b.safetensors", "mine.txt", "tmpnow"]
+
+
+@pytest.mark.parametrize("step", ["replace", "write"])
+def test_a_full_disk_is_no_error_and_leaves_no_draft(place, monkeypatch, step):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(texts.Path, "replace", full) if step == "replace" else monkeypatch.setattr(
+        texts.tempfile._TemporaryFileWrapper, "__getattr__", lambda *_: full
+    )
+    texts.write("a", torch.ones(2, 2))
+    assert list(place.iterdir()) == []

@@ -141,7 +141,7 @@ def test_what_is_in_the_way_is_refused_and_other_files_are_left_alone(photos, jo
     (out / "deep").mkdir(parents=True)
     (out / "readme.txt").write_text("mine")
     (out / "deep" / "p002.run.json").write_text("mine, too")
-    with pytest.raises(OptionError, match=r"p002\.run\.json already"):
+    with pytest.raises(OptionError, match=r"p002\.run\.json, which is there already"):
         run(job(), find(source), out)
     with pytest.raises(OptionError, match="new or an empty folder"):
         run(job(format="coco"), find(source), out)
@@ -185,7 +185,7 @@ def test_the_network_does_not_wait_for_the_disk(photos, job, tmp_path, monkeypat
         return encode(self, picture, **options)
 
     def held(self, item, result):
-        assert third.wait(30)
+        assert third.wait(300)
         return write(self, item, result)
 
     monkeypatch.setattr(Segmenter, "encode", counted)

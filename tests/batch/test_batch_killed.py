@@ -56,7 +56,7 @@ def entries(home: Home) -> int:
 def killed(forks, source, out, *, after, moment=0.0, **options):
     """Begin a batch, and kill it so many seconds after so many more pictures are done."""
     before, process = entries(Home(out)), forks(source, out, **options)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 600
     while entries(Home(out)) < before + after and time.monotonic() < deadline:
         time.sleep(0.002)
     time.sleep(moment)

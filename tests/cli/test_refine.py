@@ -48,7 +48,7 @@ def test_its_own_output_goes_in_again_in_any_order(run, photo, scores):
     assert len(told["files"]) == 4
     replaced = run(*again, "-o", "one", "--overwrite")
     assert replaced.exit_code == 2
-    assert "would replace" in replaced.stderr
+    assert "which is the input one/a.probabilities.safetensors" in replaced.stderr
 
 
 def test_names_and_knobs(run, photo, scores):

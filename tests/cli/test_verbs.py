@@ -125,7 +125,7 @@ def command(*arguments, cwd, **environment):
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=300,
+        timeout=900,
         env={**os.environ, **environment},
     )
 

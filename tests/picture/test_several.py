@@ -13,7 +13,7 @@ from nerveseg.picture.several import apart, several
 
 def test_results_come_in_order_from_more_than_one_thread(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    both = threading.Barrier(2, timeout=20)  # each of two waits for the other: one thread alone would never pass
+    both = threading.Barrier(2, timeout=300)  # each of two waits for the other: one thread alone would never pass
     assert several(lambda number: both.wait() * 0 + number, [3, 1, 2, 4]) == [3, 1, 2, 4]
 
 

@@ -71,7 +71,7 @@ class Runner:
         return record
 
     def _wait_for_others(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while len(list(self._errand.folder.glob("started-*"))) < self._errand.together and time.monotonic() < deadline:
             time.sleep(0.01)
 

@@ -36,10 +36,20 @@ def start(tmp_path):
     (tmp_path / "job.py").write_text(_SCRIPT)
     started = []
 
+    def as_usual():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # `nohup … &` has them ignored, and what is ignored is inherited
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def begin(workers, pause=0.02):
         command = [sys.executable, tmp_path / "job.py", tmp_path / "notes", tmp_path / "run", str(workers), str(pause)]
         process = subprocess.Popen(
-            command, env={"PYTHONPATH": str(_HERE)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env={"PYTHONPATH": str(_HERE)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=as_usual,
         )
         started.append(process)
         return process
@@ -56,7 +66,7 @@ def entries(folder):
 
 
 def wait_for(folder, count, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while entries(folder) < count and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -82,7 +92,7 @@ def test_killed_three_times_and_resumed_it_leaves_the_same_bytes(start, errands,
         assert process.returncode == -signal.SIGKILL
         assert not (folder / "results.jsonl").exists()
     process = start(workers)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     done, skipped, left = map(int, out.split())
     assert (done + skipped, left) == (40, 0)
@@ -98,12 +108,12 @@ def test_asked_to_stop_it_finishes_what_is_in_work_and_ends_by_that_signal(start
     wait_for(folder, 1, process)
     before = entries(folder)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == -number
     assert before <= entries(folder) <= before + 2 * workers
     assert (folder / "journal.jsonl").read_bytes().endswith(b"\n")
     assert not (folder / "run.lock").exists()
-    _, err = start(workers, pause=0.0).communicate(timeout=60)
+    _, err = start(workers, pause=0.0).communicate(timeout=600)
     assert (folder / "results.jsonl").exists(), err
     same_as_undisturbed(folder, errands, tmp_path)
 
@@ -112,6 +122,6 @@ def test_while_it_works_another_one_is_refused(start, tmp_path):
     process = start(1)
     wait_for(tmp_path / "run", 1, process)
     other = start(1)
-    _, err = other.communicate(timeout=60)
+    _, err = other.communicate(timeout=600)
     assert other.returncode == 1
     assert f"process {process.pid} on" in err

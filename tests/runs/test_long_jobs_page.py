@@ -16,6 +16,6 @@ def test_the_example_runs(tmp_path):
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(b"x" * number)
     for done in (3, 0):
-        found = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        found = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert found.returncode == 0, found.stderr
         assert found.stdout.splitlines() == [f"{done} done, 0 bad, 0 left", "0.png 0", "1.png 1", "2.png 2"]

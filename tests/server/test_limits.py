@@ -79,7 +79,7 @@ def test_work_ends_when_its_time_is_up(serving, stub, png, problem):
     object.__setattr__(stub, "dawdles", True)
     started = time.monotonic()
     problem(post(client, png(4, 4)), 504, "overdue")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     object.__setattr__(stub, "dawdles", False)
     assert post(client, png(4, 4)).status_code == 200  # the worker was not lost
 

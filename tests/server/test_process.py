@@ -54,7 +54,7 @@ class Running:
         self.reader.start()
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=300)
 
     def ask(self, data, pause=0.0):
         """Send bytes in halves, and read until the other side closes."""
@@ -67,7 +67,7 @@ class Running:
 
     def end(self):
         self.process.terminate()
-        code = self.process.wait(60)
+        code = self.process.wait(300)
         self.reader.join(10)
         self.process.stderr.close()
         self.process.stdout.close()
@@ -114,7 +114,7 @@ def test_a_sender_whose_body_does_not_come_is_cut(running, form):
         answer = read(door)
     assert status(answer) == 408
     assert b"application/problem+json" in answer
-    assert 1.0 < time.monotonic() - started < 15
+    assert 1.0 < time.monotonic() - started < 60
 
 
 def test_a_sender_that_drips_is_cut(running, form):
@@ -130,7 +130,7 @@ def test_a_sender_that_drips_is_cut(running, form):
             if got:
                 break
     assert got.startswith(b"HTTP/1.1 408")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("head", [b"", b"POST /v1/segment HTT", b"GET /v1/health HTTP/1.1\r\nHost: 127"])
@@ -139,7 +139,7 @@ def test_a_head_that_does_not_come_is_cut(running, head):
     with running.connect() as door:
         door.sendall(head)
         assert read(door) == b""
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
 
 
 def test_a_hundred_megabytes_are_cut_at_the_limit(running):
@@ -221,7 +221,7 @@ def test_sigterm_answers_what_was_accepted_and_exits_0(running, form):
         with running.connect() as door:
             data = request(form)
             door.sendall(data[:-50])
-            begun.wait(30)
+            begun.wait(300)
             time.sleep(0.5)  # SIGTERM comes while the body is on its way
             door.sendall(data[-50:])
             answers.append(read(door))
@@ -229,7 +229,7 @@ def test_sigterm_answers_what_was_accepted_and_exits_0(running, form):
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
         thread.start()
-    begun.wait(30)
+    begun.wait(300)
     time.sleep(0.3)
     running.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
@@ -239,14 +239,14 @@ def test_sigterm_answers_what_was_accepted_and_exits_0(running, form):
     for thread in threads:
         thread.join(120)
     assert [status(answer) for answer in answers] == [200] * 6
-    assert running.process.wait(30) == 0
+    assert running.process.wait(300) == 0
     with pytest.raises(ConnectionRefusedError):
         running.connect()
 
 
 def test_an_open_door_without_a_token_is_refused(tmp_path):
     command = [sys.executable, "-m", "nerveseg", "serve", "--recipe", "mini", "--host", "0.0.0.0", "--port", "0"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "NERVESEG_TOKEN": ""})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "NERVESEG_TOKEN": ""})
     assert result.returncode == 2
     assert "NERVESEG_TOKEN" in result.stderr
     assert "Traceback" not in result.stderr

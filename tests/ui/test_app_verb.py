@@ -29,12 +29,12 @@ def test_it_serves_and_ends_with_nothing_left_behind(tmp_path):
         line = process.stderr.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+", line).group()
         assert [path.name[:13] for path in tmp_path.glob("nerveseg-app-*")] == ["nerveseg-app-"]
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=20) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=120) as answer:
             page = answer.read().decode()
         assert "What is in the picture?" in page
         assert "googleapis" not in page
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
         assert process.stderr.read() == ""
         assert list(tmp_path.glob("nerveseg-app-*")) == []
     finally:

@@ -20,7 +20,7 @@ from nerveseg.world import bundled
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Gradio's, in the server's thread
 
-_PATIENCE = 20_000  # milliseconds: other tests have the processor, too
+_PATIENCE = 90_000  # milliseconds: other tests have the processor, too
 _ROOSTER, _FRUIT = bundled.scenes()[1], bundled.scenes()[2]
 _WORDS = "rooster, penguin, sky, sand"
 

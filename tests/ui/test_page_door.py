@@ -129,7 +129,7 @@ def test_slow_senders_are_cut_off_and_steady_ones_are_not(rules):
     door = Door(behind, rules)
     started = time.monotonic()
     status, text, headers = one(door, "POST", UPLOAD, [b"x"] * 100, pause=0.2, headers=sized(1000))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
     assert (status, headers[b"connection"]) == (408, b"close")
     assert text.startswith("Got a file that did not arrive in time")
     assert behind.ended == ["cut"]

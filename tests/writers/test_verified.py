@@ -30,7 +30,7 @@ FORMATS = {
     "voc": {},
     "cvat": {"each": "part"},
     "labelstudio": {"each": "part", "kind": "annotations"},
-    "yolo": {},
+    "yolo": {"pictures": False},
 }
 LEAST = {"yolo": 10}  # pixels of a side: Ultralytics reads no smaller picture
 NAMES = ("cat", "naïve 🐈", "猫", "a/b", "x, y", "background")

@@ -259,3 +259,28 @@ def test_bad_files_and_knobs_are_refused(tmp_path):
     path.unlink()
     with pytest.raises(PictureError, match=r"street\.txt"):
         list(yolo.read(tmp_path))
+
+
+def where_ultralytics_looks(picture):
+    """Its rule, in words of our own: the last folder called images is labels there, and the ending is .txt."""
+    before, _, after = str(picture).rpartition("/images/")
+    return f"{before}/labels/{after.rpartition('.')[0]}.txt"
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize(
+    "stem", ["a", "deep/a", "train/images/a", "images/a", "images/images/x/a", "labels/a", "a.b", "images/labels/images.1"]
+)
+def test_labels_lie_where_ultralytics_looks_and_the_named_folder_exists(tmp_path, stem, pictures):
+    written = save_all([(stem, result(ring(2)))], tmp_path, "yolo", pictures=pictures)
+    picture = tmp_path / "images" / f"{stem}.jpg"
+    label = tmp_path / where_ultralytics_looks(picture)
+    assert label in written
+    assert label.read_text()
+    assert picture.is_file() == pictures
+    assert picture.parent.is_dir()
+    named = [line.partition(": ")[2] for line in (tmp_path / "data.yaml").read_text().splitlines() if line.startswith(("train", "val"))]
+    assert named == ["images", "images"]
+    ((back, reading),) = yolo.read(tmp_path)
+    assert back == stem
+    np.testing.assert_array_equal(reading.ids, result(ring(2)).segmentation.numpy())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from nerveseg import runs
+from nerveseg import outputs, runs
+from nerveseg.batch import kept
 from nerveseg.batch.job import KIND, Job
 from nerveseg.batch.places import Home, clear_drafts
+from nerveseg.outputs import Inputs
 from nerveseg.runs import journal
 from nerveseg.writers import base
 
@@ -19,26 +21,34 @@ __all__ = ["bad_of", "finish", "tidy"]
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # where something lay in memory: another place every time
 
 
-def finish(job: Job, home: Home, bad: tuple[runs.Bad, ...]) -> None:
+def finish(job: Job, home: Home, bad: tuple[runs.Bad, ...], read: Inputs, *, overwrite: bool) -> None:
     """Write the joined files and the record, then clean up; for whoever holds the folder alone. Safe to be killed and called again.
 
     Args:
         job: what was asked for.
         home: the folder; ``home.whole`` holds the results of all pictures.
         bad: pictures without a result, in the order of the plan.
+        read: files that are never written.
+        overwrite: replace others that are there and that this batch did not make.
     """
     plan = runs.read(home.whole)
     good = len(plan.items) - len(bad)
-    if good and base.is_collection(job.writes):
-        job.writes.finish(_parts(home), home.out, job.writer_options)
+    before = kept.joined_files(kept.read_record(home.before)) if home.before.is_file() else {}
+    ours = [home.out / name for name in before]
+    joint: tuple[Path, ...] = ()
+    with outputs.keeping(read, overwrite=overwrite, ours=ours), outputs.told(home.out):
+        if good and base.is_collection(job.writes):
+            joint = job.writes.finish(_parts(home), home.out, job.writer_options)
+    names = sorted(path.relative_to(home.out).as_posix() for path in joint)
     record = {
         **plan.identity,
         "kind": KIND,
         "pictures": {"count": len(plan.items), "labelled": good},
+        "joined": dict(zip(names, kept.sized(home.out, names), strict=True)),
         "digest": plan.digest,
         "bad": [{"item": one.item, "type": one.type, "message": _ADDRESS.sub("", one.message)} for one in bad],
     }
-    with base.replacing(home.record) as (draft,):
+    with outputs.keeping(read, overwrite=overwrite), base.replacing(home.record) as (draft,):
         draft.write_text(base.to_json(record), encoding="utf-8")
     tidy(home)
 
@@ -47,17 +57,24 @@ def tidy(home: Home) -> None:
     """Take away what a finished batch does not need: the journal (its results stay), shards that are in the whole, drafts."""
     for place in home.shards().values():
         shutil.rmtree(place, ignore_errors=True)
-    (home.whole / journal.NAME).unlink(missing_ok=True)
+    with outputs.told(home.state):
+        for path in (home.whole / journal.NAME, home.whole / kept.CLAIMS, home.before):
+            path.unlink(missing_ok=True)
     clear_drafts(home.out)
 
 
 def bad_of(home: Home) -> tuple[runs.Bad, ...]:
-    """The pictures that a finished batch could not use."""
-    record = json.loads(home.record.read_text("utf-8"))
+    """The pictures that a finished batch could not use.
+
+    Raises:
+        RunError: its record cannot be read.
+    """
+    record = kept.read_record(home.record)
     return tuple(runs.Bad(one["item"], one["type"], one["message"]) for one in record["bad"])
 
 
 def _parts(home: Home) -> Iterator[Mapping[str, Any]]:
-    common = {"shared": json.loads(home.common.read_text("utf-8"))} if home.common.is_file() else {}
+    shared = kept.read_common(home.common)
+    common = {} if shared is None else {"shared": shared}
     for line in runs.results.read(home.whole):
         yield {**common, **line["part"]}

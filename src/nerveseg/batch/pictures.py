@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from nerveseg import texts
@@ -34,11 +34,13 @@ class Found:
         root: the folder that items are relative to.
         items: paths with ``/``, each once; without their endings they are where the masks go.
         left_out: endings of other files of the folder, or of the pattern, that look like pictures → how many there are.
+        unread: what could not be looked at, and why: folders without the right to read, names that are no UTF-8.
     """
 
     root: Path
     items: tuple[str, ...]
     left_out: Counter[str] = field(default_factory=Counter)
+    unread: tuple[tuple[str, str], ...] = ()
 
     __repr__ = brief
 
@@ -72,14 +74,16 @@ def find(source: str | Path, *, leave_out: Path | None = None, stdin: Iterable[s
             relative to the deepest folder that holds them all.
 
     Raises:
-        OptionError: no such source, no picture in it, a name that is no UTF-8, or two pictures for one place in the output.
+        OptionError: no such source, no picture in it, or two pictures for one place in the output.
     """
     text = str(source)
     place = Path(text).expanduser()
     if text == "-":
         found = _listed(stdin or (), "standard input")
     elif place.is_dir():
-        found = _taken(_whole(place), _inside(place, leave_out))
+        closed: list[OSError] = []
+        held = list(_inside(place, leave_out, closed))
+        found = _taken(_whole(place), held, _closed(closed, place))
     elif place.is_file() and place.suffix.lower() == ".txt":
         found = _listed(_lines(place), text)
     elif place.is_file():
@@ -88,26 +92,28 @@ def find(source: str | Path, *, leave_out: Path | None = None, stdin: Iterable[s
         found = _matching(str(place), leave_out)
     else:
         raise OptionError(f"Got {text!r}, which is not there (looked in {Path.cwd()}). {_ACCEPTED} Check the path.")
+    found = _nameable(found)
     if not found.items:
+        why = "".join(f" {name} could not be used: {reason}." for name, reason in found.unread[:3])
         raise OptionError(
-            f"Got {text!r} without a picture. {_ACCEPTED} Check the path; endings that count are {' '.join(sorted(endings()))}."
+            f"Got {text!r} without a picture.{why} {_ACCEPTED} Check the path; endings that count are {' '.join(sorted(endings()))}."
             f"{f' {told(found.left_out)}' if found.left_out else ''}"
         )
     _check(found)
     return found
 
 
-def _taken(root: Path, held: Iterable[str]) -> Found:
+def _taken(root: Path, held: Iterable[str], unread: tuple[tuple[str, str], ...]) -> Found:
     """The pictures of some files, and what is left out."""
     listed, taken = sorted(held), endings()
-    return Found(root, tuple(name for name in listed if PurePosixPath(name).suffix.lower() in taken), left_out(listed, taken))
+    return Found(root, tuple(name for name in listed if PurePosixPath(name).suffix.lower() in taken), left_out(listed, taken), unread)
 
 
-def _inside(folder: Path, leave_out: Path | None) -> Iterator[str]:
-    skipped = None if leave_out is None else leave_out.resolve()
-    for place, folders, files in os.walk(folder):
+def _inside(folder: Path, leave_out: Path | None, closed: list[OSError]) -> Iterator[str]:
+    skipped = None if leave_out is None else os.path.realpath(leave_out)
+    for place, folders, files in os.walk(folder, onerror=closed.append):
         here = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(".") and (here / name).resolve() != skipped]
+        folders[:] = [name for name in folders if not name.startswith(".") and os.path.realpath(here / name) != skipped]
         for name in files:
             if not name.startswith("."):
                 yield (here / name).relative_to(folder).as_posix()
@@ -120,13 +126,45 @@ def _matching(pattern: str, leave_out: Path | None) -> Found:
             break
         fixed.append(part)
     root = _whole(Path(*fixed))
-    skipped = None if leave_out is None else leave_out.resolve()
+    skipped = None if leave_out is None else os.path.realpath(leave_out)
     items: set[str] = set()
     for name in glob.iglob(pattern, recursive=True):  # noqa: PTH207 (pathlib's folder and wildcard parts cannot be one pattern)
         path = Path(name)
-        if path.is_file() and (skipped is None or skipped not in path.resolve().parents):
+        if path.is_file() and not (skipped and Path(os.path.realpath(path)).is_relative_to(skipped)):
             items.add(_whole(path).relative_to(root).as_posix())
-    return _taken(root, items)
+    deep = None if "**" in pattern else len(Path(pattern).parts) - len(fixed) - 1
+    return _taken(root, items, _closed(_unread(root, deep, skipped), root))
+
+
+def _unread(root: Path, deep: int | None, skipped: str | None) -> list[OSError]:
+    """Folders that a pattern passes over in silence, as they cannot be read; ``deep``: folders below the root that it looks into."""
+    closed: list[OSError] = []
+    for place, folders, _ in os.walk(root, onerror=closed.append):
+        here = Path(place)
+        level = len(here.relative_to(root).parts)
+        if deep is not None and level >= deep:
+            folders.clear()
+        folders[:] = [name for name in folders if not name.startswith(".") and os.path.realpath(here / name) != skipped]
+    return closed
+
+
+def _closed(errors: Iterable[OSError], root: Path) -> tuple[tuple[str, str], ...]:
+    found = ((os.path.relpath(error.filename, root), error) for error in errors)
+    return tuple((f"{name}/", f"Got the folder {name!r}, which cannot be read ({error.strerror}). Accepted is one with the right to read. "
+                  "Check its rights") for name, error in found)  # fmt: skip
+
+
+def _nameable(found: Found) -> Found:
+    """Without items that no file of ours can name; they are told instead."""
+    good, unread = [], list(found.unread)
+    for item in found.items:
+        try:
+            item.encode()
+        except UnicodeEncodeError:
+            unread.append((item, f"Got the file {item!r}. Accepted are names in UTF-8. Rename it"))
+        else:
+            good.append(item)
+    return replace(found, items=tuple(good), unread=tuple(unread))
 
 
 def _lines(path: Path) -> list[str]:
@@ -171,10 +209,6 @@ def _whole(path: Path) -> Path:
 def _check(found: Found) -> None:
     owner: dict[str, str] = {}
     for item in found.items:
-        try:
-            item.encode()
-        except UnicodeEncodeError as error:
-            raise OptionError(f"Got the file {item!r}. Accepted are names in UTF-8. Rename it.") from error
         first = owner.setdefault(key(stem(item)), item)
         if first is not item:
             told = "twice" if first == item else f"and {item!r}, whose masks would have one name"

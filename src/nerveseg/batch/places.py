@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
 
-from nerveseg.batch.pictures import Found, key, stem
+from nerveseg import outputs
+from nerveseg.batch.job import Job
+from nerveseg.batch.pictures import Found, stem
 from nerveseg.errors import OptionError
+from nerveseg.outputs import Inputs
 from nerveseg.runs.plan import RECORD as PLAN
+from nerveseg.writers import base
 
-__all__ = ["RECORD", "Home", "check_free", "clear_drafts"]
+__all__ = ["RECORD", "Home", "check_start", "clear_drafts", "place"]
 
 RECORD = "batch.json"
 """The record of a batch, in its folder; written last."""
@@ -51,6 +57,11 @@ class Home:
         """What all pictures of a collection have in common, kept once."""
         return self.state / "shared.json"
 
+    @property
+    def before(self) -> Path:
+        """The record of a finished batch while it is mended: what it lists is the batch's own."""
+        return self.state / "before.json"
+
     def shard(self, shard: tuple[int, int]) -> Path:
         """Plan, journal and results of a shard; of all pictures for 0/1."""
         return self.whole if shard[1] == 1 else self.state / f"{shard[0]}of{shard[1]}"
@@ -71,13 +82,17 @@ class Home:
         return (self.whole / PLAN).is_file() or bool(self.shards())
 
 
-def check_free(found: Found, out: Path, *, collection: bool) -> None:
-    """Refuse a folder in which a new batch would write over files, its own pictures included.
+def check_start(found: Found, out: Path, mine: Iterable[str], job: Job, read: Inputs, *, overwrite: bool, begun: bool) -> None:
+    """Refuse a folder in which a batch would write over its inputs or, unless it is told to, over files that are there.
 
     Args:
         found: the pictures.
         out: the output folder.
-        collection: whether the format lays out the folder in its own way, which takes one that holds nothing else.
+        mine: the items that this start is for.
+        job: says the format.
+        read: every file that is read, pictures included.
+        overwrite: files that are there may be replaced; inputs are refused even so.
+        begun: the folder's files are those of this batch.
 
     Raises:
         OptionError: something is in the way; the message names the first.
@@ -86,39 +101,54 @@ def check_free(found: Found, out: Path, *, collection: bool) -> None:
         raise OptionError(f"Got the output {out}, which is a file. Accepted is a folder, new or there. Choose another name.")
     if out.resolve() == found.root.resolve():
         raise OptionError(f"Got {out} for pictures and masks. Accepted is a folder for the masks alone. Choose another one.")
-    stems = {key(stem(item)) for item in found.items}
-    pictures = {found.path(item).resolve() for item in found.items}
+    advice = "Choose another output folder"
+    record = () if begun else (Home(out).record,)
+    if not base.is_collection(job.writes):
+        targets = (file for item in mine for file in base.files_of(job.writes, place(out, item, job.writes.suffix), job.writer_options))
+        outputs.check(chain(record, targets), read, overwrite=overwrite or begun, advice=advice)
+        return
     for path in _files(out):
-        if collection:
+        given = read.named(path)
+        if given is not None:
+            raise OptionError(
+                f"Got {out}, which holds the input {given}. Accepted is a folder that nothing is read from, as this format lays it out in "
+                f"its own way. {advice}."
+            )
+        if not (overwrite or begun):
             raise OptionError(
                 f"Got {out}, which holds {path}. Accepted is a new or an empty folder, as this format lays it out in its own way. "
-                "Choose another one."
+                "Choose another one, or add --overwrite to replace files of its names."
             )
-        place = PurePosixPath(path.relative_to(out).as_posix())
-        taken = path.name == RECORD or any(key(start) in stems for start in _starts(place))
-        if taken and path.resolve() not in pictures:
-            raise OptionError(
-                f"Got {out}, which holds {path} already. Accepted is a folder without files of the masks' names. Choose another one, or "
-                "move them away."
-            )
+
+
+def place(out: Path, item: str, suffix: str) -> Path:
+    """Where the file of a picture goes, in a format of single files."""
+    return out / f"{stem(item)}{suffix}"
 
 
 def clear_drafts(out: Path) -> None:
-    """Delete the unfinished files that killed processes left; for whoever holds the folder alone."""
-    for path in list(out.rglob(".*.part")):
-        if _DRAFT.match(path.name):
-            path.unlink(missing_ok=True)
+    """Delete the unfinished files that killed processes left; for whoever holds the folder alone.
+
+    Raises:
+        OutputError: they cannot be deleted.
+    """
+    with outputs.told(out):
+        for path in list(out.rglob(".*.part")):
+            if _DRAFT.match(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _files(out: Path) -> Iterator[Path]:
-    """Files in a folder and below, but for hidden ones."""
-    for path in sorted(out.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(out).parts):
-            yield path
-
-
-def _starts(place: PurePosixPath) -> Iterator[str]:
-    """``d/a.run.json`` → ``d/a.run``, ``d/a``: the pictures whose masks may be called so."""
-    while place.suffix:
-        place = place.with_suffix("")
-        yield place.as_posix()
+    """Files in a folder and below, hidden ones and those behind links included, but for the batch's own state."""
+    seen: set[tuple[int, int]] = set()
+    for here, folders, files in os.walk(out, followlinks=True):
+        folder = Path(here)
+        known = folder.stat()
+        if (known.st_dev, known.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((known.st_dev, known.st_ino))
+        if folder == out:
+            folders[:] = [name for name in folders if name != _HIDDEN]
+        folders.sort()
+        yield from (folder / name for name in sorted(files))

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nerveseg import runs
+from nerveseg import outputs, runs
+from nerveseg.batch import kept
 from nerveseg.batch.finish import bad_of, finish, tidy
 from nerveseg.batch.job import Job, identity
 from nerveseg.batch.pictures import Found
-from nerveseg.batch.places import Home, check_free, clear_drafts
+from nerveseg.batch.places import Home, check_start, clear_drafts
 from nerveseg.batch.worker import Make
 from nerveseg.errors import MissingExtra, OptionError, OutputError, RunError, WeightsError, WeightsNotFound
-from nerveseg.runs import journal
+from nerveseg.outputs import Inputs
 from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import differs
 from nerveseg.runs.run import make_folder
 from nerveseg.showing import brief
-from nerveseg.writers.base import is_collection
 
 __all__ = ["Ran", "run"]
 
@@ -57,12 +57,15 @@ class _How:
     """What `runs.run` is given, whatever the folder."""
 
     make: Make
+    read: Inputs
     given: Mapping[str, Any]
 
-    def __call__(self, plan: runs.Plan, folder: Path) -> runs.Summary:
-        journal.restore(folder)
+    def __call__(self, plan: runs.Plan, folder: Path, made: frozenset[str] = frozenset()) -> runs.Summary:
+        """Do what is left in a state folder; ``made``: items whose files are this batch's own, beside those that the folder tells of."""
+        kept.reopen(folder, self.make.out)
+        make = replace(self.make, state=folder.resolve(), own=made | kept.own(folder))
         with _threads_as_before():
-            return runs.run(plan, self.make, folder, fatal=_FATAL, **self.given)
+            return runs.run(plan, make, folder, fatal=_FATAL, **self.given)
 
 
 def run(
@@ -72,6 +75,8 @@ def run(
     *,
     shard: tuple[int, int] = (0, 1),
     resume: bool = False,
+    overwrite: bool = False,
+    read: Iterable[str | Path] = (),
     engine: str = "local",
     workers: int = 1,
     prefetch: int = 4,
@@ -86,7 +91,11 @@ def run(
         found: the pictures.
         out: made if it is not there.
         shard: (i, n): only pictures whose number leaves i when divided by n. All shards write into one folder; the last one to end joins.
-        resume: go on where the folder's batch was stopped, bad pictures included. Without it a folder with a batch is refused.
+        resume: go on where the folder's batch was stopped, bad pictures included; files of it that are gone or cut are made again.
+            Without it a folder with a batch is refused.
+        overwrite: replace files that are there. Of a batch that is there (without ``resume``) everything that it made is taken away, and
+            this one begins. An input is never replaced.
+        read: other files that are read, such as a list of the pictures or of the labels; they are never replaced either.
         engine: "local" or "ray".
         workers: that share the pictures, each with its own networks. Larger: faster, more memory.
         prefetch: pictures that each has in hand beside the one in its networks: read ahead, or being written.
@@ -95,21 +104,34 @@ def run(
         engine_options: knobs of the engine.
 
     Raises:
-        OptionError: files in the way, or a batch that is there without ``resume``. RunError: the folder holds another batch, or another
-        process is at work on it. The errors of loading; those of a picture without ``skip_bad``.
+        OptionError: files in the way, an input where a result would go, or a batch that is there without ``resume``. RunError: the folder
+        holds another batch, or another process is at work on it. The errors of loading; those of a picture without ``skip_bad``.
     """
     place = Path(out)
     job.check(place)
     home = Home(place)
-    _check_start(home, shard, found, job, resume=resume)
+    known = outputs.inputs(*(found.path(item) for item in found.items), *read, *_read_by(job))
+    anew = _check_start(home, shard, found, job, resume=resume, overwrite=overwrite)
+    mine = found.items[shard[0] :: shard[1]]
+    ours = home.begun and not anew and (resume or shard[1] == 1)
+    check_start(found, place, mine, job, known, overwrite=overwrite, begun=ours)
     plan = runs.Plan(found.items, identity(job), shard=shard)
     options = {"engine": engine, "workers": workers, "prefetch": prefetch, "skip_bad": skip_bad, "said": said}
-    how = _How(Make(job, found.root, place.resolve()), {**options, "engine_options": engine_options})
+    make = Make(job, found.root, place.resolve(), overwrite=overwrite)
+    how = _How(make, known, {**options, "engine_options": engine_options})
     make_folder(home.state)
-    if shard[1] == 1 or home.together:
-        return _alone(job, home, plan, how)
-    summary = how(plan, home.shard(shard))
-    return _joined(job, home, plan, summary)
+    if anew:
+        with locked(home.state):
+            kept.discard(home, known)
+    one = shard[1] == 1 or home.together
+    ran = _alone(job, home, plan, how) if one else _joined(job, home, plan, how(plan, home.shard(shard)), how)
+    unread = tuple(runs.Bad(item, "PictureError", f"{reason}.") for item, reason in found.unread)
+    return replace(ran, bad=(*ran.bad, *unread))
+
+
+def _read_by(job: Job) -> list[str]:
+    """What a job names that may be a file or a folder of them: its recipe, and values of its knobs."""
+    return [str(job.recipe), *(value for value in job.settings.values() if isinstance(value, str))]
 
 
 def _alone(job: Job, home: Home, plan: runs.Plan, how: _How) -> Ran:
@@ -117,20 +139,24 @@ def _alone(job: Job, home: Home, plan: runs.Plan, how: _How) -> Ran:
     plan = runs.Plan(plan.items, plan.identity)
     with locked(home.state):
         if home.record.is_file():
+            bad = bad_of(home)
             _check_same(home, plan)
             tidy(home)
-            bad = bad_of(home)
-            if not bad:
+            if not bad and kept.is_whole(home, bad):
                 return Ran(home.out, 0, len(plan.items), ())
-            journal.restore(home.whole)
-            home.record.unlink()
+            with outputs.told(home.record):
+                home.record.replace(home.before)  # until the batch is whole again, it says what is the batch's own
+        made: frozenset[str] = frozenset()
+        if home.before.is_file():
+            known = kept.read_record(home.before)
+            made = frozenset(plan.items) - {one["item"] for one in known["bad"]}
         clear_drafts(home.out)
-        summary = how(plan, home.whole)
-        finish(job, home, summary.bad)
+        summary = how(plan, home.whole, made)
+        finish(job, home, summary.bad, how.read, overwrite=how.make.overwrite)
     return Ran(home.out, summary.done, summary.skipped, summary.bad)
 
 
-def _joined(job: Job, home: Home, plan: runs.Plan, summary: runs.Summary) -> Ran:
+def _joined(job: Job, home: Home, plan: runs.Plan, summary: runs.Summary, how: _How) -> Ran:
     """Put the shards together, if this one was the last to end."""
     with _waited_for(home):
         if home.record.is_file():  # another one was last, and quicker
@@ -141,23 +167,25 @@ def _joined(job: Job, home: Home, plan: runs.Plan, summary: runs.Summary) -> Ran
         if open_ones:
             return Ran(home.out, summary.done, summary.skipped, summary.bad, tuple(open_ones))
         together = runs.merge([there[at, count] for at in range(count)], home.whole)
-        finish(job, home, together.bad)
+        finish(job, home, together.bad, how.read, overwrite=how.make.overwrite)
     return Ran(home.out, summary.done, summary.skipped, together.bad)
 
 
-def _check_start(home: Home, shard: tuple[int, int], found: Found, job: Job, *, resume: bool) -> None:
+def _check_start(home: Home, shard: tuple[int, int], found: Found, job: Job, *, resume: bool, overwrite: bool) -> bool:
+    """Refuse a folder whose batch is not to be gone on with; gives whether the batch there gives way to a new one."""
     if not home.begun:
-        check_free(found, home.out, collection=is_collection(job.writes))
-        return
+        return False
     others = home.shards()
     counts = {count for _, count in others}
+    if overwrite and not resume and shard[1] == 1:
+        return True
     if counts and not home.together and counts != {shard[1]}:
         raise OptionError(
             f"Got the shard {shard[0]}/{shard[1]} for {home.out}, which was begun in {min(counts)} shards. Accepted are those. "
             f"Add --shard I/{min(counts)}, or choose another folder."
         )
     if resume:
-        return
+        return False
     if home.record.is_file():
         bad = len(bad_of(home))
         more = f"Add --resume to try its {bad} bad pictures again, or choose another folder." if bad else "Choose another folder."
@@ -167,6 +195,7 @@ def _check_start(home: Home, shard: tuple[int, int], found: Found, job: Job, *, 
             f"Got {home.out}, which holds a batch that is not finished. Accepted is a new folder, or the same batch with --resume. "
             "Add --resume to go on where it stopped, or choose another folder."
         )
+    return False
 
 
 def _check_same(home: Home, plan: runs.Plan) -> None:

@@ -6,16 +6,21 @@ import errno
 import json
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from nerveseg import outputs
+from nerveseg.batch import kept
 from nerveseg.batch.job import Job
 from nerveseg.batch.pictures import Found, stem
 from nerveseg.batch.places import Home
+from nerveseg.batch.places import place as at
 from nerveseg.errors import NerveSegError, OutputError, RunError
 from nerveseg.picture import Picture, load
 from nerveseg.runs.worker import Record
@@ -29,31 +34,44 @@ __all__ = ["Labelling", "Make"]
 
 _SIZE = 16  # digits of a picture's digest that a line keeps
 # The place is at fault, not the picture: with the next one it would be the same.
-_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ESTALE}
+_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ESTALE, errno.EFBIG}
 
 
 @dataclass(frozen=True)
 class Make:
-    """Makes a worker for a job, in whatever process it is called."""
+    """Makes a worker for a job, in whatever process it is called.
+
+    Attributes:
+        job: what is asked for.
+        root: the folder that items are relative to.
+        out: the output folder.
+        overwrite: replace files that are there.
+        state: where items are claimed before their files take free places; None: nowhere.
+        own: items whose files, where they are there, this batch made.
+    """
 
     job: Job
     root: Path
     out: Path
+    overwrite: bool = False
+    state: Path | None = None
+    own: frozenset[str] = frozenset()
 
     __repr__ = brief
 
     def __call__(self) -> Labelling:
         """A worker that has loaded nothing yet."""
-        return Labelling(self.job, Found(self.root, ()), Home(self.out))
+        return Labelling(self.job, Found(self.root, ()), Home(self.out), self)
 
 
 class Labelling:
     """Labels pictures and writes their masks; the networks are loaded by `start`, once."""
 
-    def __init__(self, job: Job, found: Found, home: Home) -> None:
+    def __init__(self, job: Job, found: Found, home: Home, terms: Make) -> None:
         self._job = job
         self._found = found
         self._home = home
+        self._terms = terms
         self._segmenter: Segmenter
         self._vocabulary: Vocabulary
         self._background: Background | None
@@ -68,8 +86,7 @@ class Labelling:
         self._vocabulary = self._job.vocabulary
         self._background = Background.parse(self._job.background, self._vocabulary)
         self._writer, self._options = self._job.writes, self._job.writer_options
-        if self._home.common.is_file():
-            self._common = json.loads(self._home.common.read_text("utf-8"))
+        self._common = kept.read_common(self._home.common)
         threads = torch.get_num_threads()
         self._hand = ThreadPoolExecutor(1, thread_name_prefix="nerveseg-write", initializer=torch.set_num_threads, initargs=(threads,))
 
@@ -87,7 +104,7 @@ class Labelling:
                 result = result.abstain(job.abstain)
         except NerveSegError:
             raise
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, OSError) as error:
             raise _strange(self._found.path(item), error) from error
         return self._hand.submit(self._write, item, result)
 
@@ -101,12 +118,17 @@ class Labelling:
         line = {"picture": result.picture.sha256[:_SIZE], "size": list(result.size)}
         try:
             if base.is_collection(self._writer):
-                line["part"] = self._slim(self._writer.part(result, out, place, self._options))
+                with self._keeping(item):
+                    part = self._writer.part(result, out, place, self._options)
+                line["bytes"] = kept.sized(out, part["files"])
+                line["part"] = self._slim(part)
             else:
-                path = out / f"{place}{self._writer.suffix}"
+                path = at(out, item, self._writer.suffix)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                written = self._writer.write(result, path, self._options)
+                with self._keeping(item):
+                    written = self._writer.write(result, path, self._options)
                 line["files"] = [file.relative_to(out).as_posix() for file in written]
+                line["bytes"] = kept.sized(out, line["files"])
         except OutputError as error:
             if getattr(error.__cause__, "errno", None) in _PLACE:
                 raise
@@ -121,6 +143,12 @@ class Labelling:
             raise _strange(self._found.path(item), error) from error
         stages = {stage: seconds for stage, seconds in result.seconds.items() if stage != "read"}
         return Record(line, {**stages, "write": time.perf_counter() - started})
+
+    def _keeping(self, item: str) -> AbstractContextManager[None]:
+        """Hold a picture's files to the rule of `nerveseg.outputs`; against all other inputs they were checked at the start."""
+        terms, state = self._terms, self._terms.state
+        claim = None if state is None else partial(kept.claim, state, item)
+        return outputs.keeping(outputs.inputs(self._found.path(item)), overwrite=terms.overwrite or item in terms.own, claim=claim)
 
     def _slim(self, part: dict[str, Any]) -> dict[str, Any]:
         """A part without what all parts share, which goes into a file of its own before the first part counts."""

@@ -1,7 +1,8 @@
 """Encodings kept on disk, so that an ablation or a sweep passes the networks once a picture and re-solves from there.
 
 A file is named by what its tensors depend on: the picture's digest, the weights' digests, the knobs of `encode`, the precision. One that
-cannot be read counts as absent. Nothing is pickled: tensors in safetensors, and what lies around them as JSON in its header.
+cannot be read counts as absent. The folder is the caller's, and grows with the pictures until its disk has `SPARE` bytes left; what does
+not fit is made anew each time. Nothing is pickled: tensors in safetensors, and what lies around them as JSON in its header.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +28,10 @@ from nerveseg.segmenter import Encoding, Segmenter
 from nerveseg.showing import brief
 from nerveseg.transition import Heads
 
-__all__ = ["Kept", "key"]
+__all__ = ["SPARE", "Kept", "key"]
+
+SPARE = 1 << 30
+"""Bytes of the disk that are left free."""
 
 _LOG = logging.getLogger(__name__)
 _CLASSES: Mapping[str, type] = {cls.__name__: cls for cls in (Features, Heads, Part, Box)}
@@ -79,11 +84,19 @@ def _write(path: Path, encoding: Encoding, *, half: bool) -> None:
     try:
         skeleton = _taken_apart([encoding.features, encoding.heads], tensors, half=half)
         path.parent.mkdir(parents=True, exist_ok=True)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        free = shutil.disk_usage(path.parent).free
+        if free < size + SPARE:
+            _LOG.warning("the encoding of %s is not kept: %s has %d bytes left", encoding.picture.name, path.parent, free)
+            return
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             part = Path(stream.name)
-        save_file(tensors, part, {"skeleton": json.dumps(skeleton)})
-        part.replace(path)
-    except (OSError, TypeError) as error:
+        try:
+            save_file(tensors, part, {"skeleton": json.dumps(skeleton)})
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except (OSError, TypeError, SafetensorError) as error:
         _LOG.warning("the encoding of %s is not kept: %s", encoding.picture.name, error)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 from nerveseg import errors
+from nerveseg.cli._plain import escaped, kept_plain, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +32,7 @@ __all__ = [
     "json_line",
     "note",
     "quiet",
+    "say",
     "still",
     "talk",
     "waiting",
@@ -39,6 +42,7 @@ FAILED, USAGE, SOME_FAILED = 1, 2, 3
 _USAGE_ERRORS = (errors.LabelError, errors.OptionError, errors.RecipeError, errors.RegistryError)
 _WIDE = 160
 _SHOWN = 20  # failed pictures that are named on the terminal
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}  # the place is at fault, not the program
 _NOISY = ("transformers", "diffusers", "huggingface_hub", "accelerate", "PIL", "matplotlib")
 
 P = ParamSpec("P")
@@ -51,14 +55,25 @@ def console() -> Console:
 
     # A file or a pipe has no width: wide enough that tables are not folded.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
-    return Console(highlight=False, emoji=False, width=width)
+    return kept_plain(Console(highlight=False, emoji=False, markup=False, width=width))
 
 
 def talk() -> Console:
     """Standard error, for everything else."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, emoji=False)
+    return kept_plain(Console(stderr=True, highlight=False, emoji=False, markup=False))
+
+
+def say(text: object, *, lines: bool = False, end: str = "\n") -> None:
+    """Print a result on stdout, control characters spelled out.
+
+    Args:
+        text: one line.
+        lines: the text has lines of its own.
+        end: what comes after it.
+    """
+    typer.echo(shown(str(text), lines=lines) + end, nl=False)
 
 
 def note(text: str, *, style: str = "yellow", lead: str = "note") -> None:
@@ -97,6 +112,14 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError as gone:  # `nerveseg … | head`: nobody reads on
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from gone
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            where = f" {error.filename}" if error.filename else ""
+            fail(
+                f"Got a disk that takes no more{where} ({error.strerror}). Accepted is one with room and rights. Make room, and try again."
+            )
+            raise typer.Exit(FAILED) from error
 
     return run
 
@@ -143,23 +166,26 @@ def still() -> None:
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
     """Show a spinner on stderr while something takes its time; silent when stderr is not a terminal."""
-    shown = talk()
-    if not shown.is_terminal:
+    from rich.text import Text
+
+    terminal = talk()
+    if not terminal.is_terminal:
         yield
         return
-    with shown.status(text):
+    with terminal.status(Text(shown(text))):
         yield
 
 
 @contextmanager
 def counting(rounds: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
     """Show one progress bar a round on stderr; gives ``said(round, done)``. Silent without a terminal."""
+    from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    shown = talk()
-    with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=shown,
-                  disable=not shown.is_terminal) as bars:  # fmt: skip
-        tasks = {name: bars.add_task(name, total=total) for name, total in rounds.items()}
+    terminal = talk()
+    with Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=terminal,
+                  disable=not terminal.is_terminal) as bars:  # fmt: skip
+        tasks = {name: bars.add_task(escape(shown(name)), total=total) for name, total in rounds.items()}
         yield lambda name, done: bars.update(tasks[name], completed=done)
 
 
@@ -193,5 +219,5 @@ def json_line(content: dict[str, Any]) -> None:
             return {str(key): plain(part) for key, part in value.items()}
         return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
-    sys.stdout.write(json.dumps(plain(content), ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(escaped(json.dumps(plain(content), ensure_ascii=False, allow_nan=False)) + "\n")
     sys.stdout.flush()

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nerveseg.cli._inside import Inside
-from nerveseg.errors import OptionError
+from nerveseg.cli._places import check_file
+from nerveseg.outputs import Inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,14 +39,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def check(out: Path, *, overwrite: bool) -> None:
+def check(out: Path, read: Inputs, *, overwrite: bool) -> None:
     """Refuse a path that the figure cannot go to, before any work."""
-    if out.suffix.lower() not in _ENDINGS:
-        raise OptionError(f"Got -o {out}. Accepted endings are {', '.join(_ENDINGS)}. Change the ending.")
-    if not out.parent.is_dir():
-        raise OptionError(f"Got -o {out}, whose folder does not exist. Accepted is a file in a folder that exists. Make it first.")
-    if out.exists() and not overwrite:
-        raise OptionError(f"Got -o {out}, which is there already. Accepted is a new file. Choose another name, or add --overwrite.")
+    check_file(out, "-o", read, overwrite=overwrite, endings=_ENDINGS)
 
 
 def draw(inside: Inside, out: Path) -> None:

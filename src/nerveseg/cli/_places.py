@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from nerveseg import outputs
 from nerveseg.errors import OptionError, OutputError
+from nerveseg.outputs import Inputs
 from nerveseg.picture.names import stem
 
-__all__ = ["Place", "folder", "plan"]
+__all__ = ["Place", "check_file", "folder", "inputs", "plan"]
 
 _ENDINGS = (".png", ".run.json", ".overlay.png")
 
@@ -34,36 +37,57 @@ class Place:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that will be written."""
-        return tuple(self.ids.with_name(self.ids.name.removesuffix(".png") + ending) for ending in _ENDINGS)
+        return tuple(self.named(ending) for ending in _ENDINGS)
+
+    def named(self, ending: str) -> Path:
+        """The picture's file with an ending."""
+        return self.ids.with_name(self.ids.name.removesuffix(".png") + ending)
 
 
-def plan(pictures: Sequence[Path], out: Path, *, overwrite: bool) -> list[Place]:
-    """Give every picture its files in ``out``.
+def inputs(*given: str | Path | None, settings: Mapping[str, Any] | None = None) -> Inputs:
+    """Every file that a command reads: what was given that is a file or a folder, and values of knobs that are."""
+    return outputs.inputs(*given, *(value for value in (settings or {}).values() if isinstance(value, str)))
+
+
+def check_file(path: Path, option: str, read: Inputs, *, overwrite: bool, endings: Sequence[str] = ()) -> None:
+    """Refuse a file that nothing can go to, before any work.
 
     Raises:
-        OptionError: two pictures that would write one file, a result that would replace a picture that is read, or one that is there
+        OptionError: another ending, no folder, an input, or a file that is there already and ``overwrite`` is not said.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise OptionError(f"Got {option} {path}. Accepted is a file ending in {', '.join(endings)}. Change the ending.")
+    if not path.parent.is_dir():
+        raise OptionError(f"Got {option} {path}, whose folder does not exist. Accepted is a file in a folder that exists. Make it first.")
+    outputs.check([path], read, overwrite=overwrite, advice=f"Choose another name with {option}")
+
+
+def plan(pictures: Sequence[Path], out: Path, read: Inputs, *, overwrite: bool, endings: Sequence[str] = ()) -> list[Place]:
+    """Give every picture its files in ``out``.
+
+    Args:
+        pictures: what is read.
+        out: the folder.
+        read: other files that are read.
+        overwrite: results that are there may be replaced.
+        endings: of files beside those of a `Place`.
+
+    Raises:
+        OptionError: two pictures that would write one file, a result that would replace a file that is read, or one that is there
             already and ``overwrite`` is not said.
     """
     places = [Place(picture, out / f"{stem(picture.name)}.png") for picture in pictures]
     owner: dict[str, Path] = {}
-    read = {_key(picture.resolve()) for picture in pictures}
+    read = read | outputs.inputs(*pictures)
     for place in places:
-        for path in place.files:
-            first = owner.setdefault(_key(path), place.picture)
+        for path in (*place.files, *(place.named(ending) for ending in endings)):
+            first = owner.setdefault(outputs.key(str(path)), place.picture)
             if first is not place.picture:
                 raise OptionError(
                     f"Got {first} and {place.picture}, which would both write {path}. Accepted are pictures with names of their own. "
                     "Rename one, or run them with different folders in -o."
                 )
-            if _key(path.resolve()) in read:
-                raise OptionError(
-                    f"Got {place.picture}, whose result {path} would replace a picture. Accepted is another folder. Choose one with -o."
-                )
-            if path.exists() and not overwrite:
-                raise OptionError(
-                    f"Got {path}, which is there already. Accepted is a place without it. "
-                    "Choose another folder with -o, or add --overwrite."
-                )
+            outputs.check([path], read, overwrite=overwrite, advice="Choose another folder with -o")
     return places
 
 
@@ -75,8 +99,3 @@ def folder(out: Path) -> Path:
         reason = error.strerror or error
         raise OutputError(f"Got -o {out}, which cannot be made ({reason}). Accepted is a folder. Choose another one.") from error
     return out
-
-
-def _key(path: Path) -> str:
-    # Some file systems do not tell A.png from a.png.
-    return str(path).casefold()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import SOME_FAILED, counting, guarded, note
+from nerveseg.cli._console import SOME_FAILED, counting, guarded, note, say
 from nerveseg.cli._jobs import Engine, EngineKnobs, Names, OneRecipe, Root, SkipBad, Threads, Workers
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
 
@@ -93,7 +93,7 @@ def ablate(
     for bad in summary.bad:
         note(f"{bad.item}: {bad.message}", style="red", lead="skipped")
     if (place / TABLE).is_file():
-        typer.echo((place / TABLE).read_text("utf-8"), nl=False)
+        say((place / TABLE).read_text("utf-8"), lines=True, end="")
     if summary.bad:
         raise typer.Exit(SOME_FAILED)
 

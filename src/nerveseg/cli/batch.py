@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nerveseg.cli._bands import read_bands
-from nerveseg.cli._console import conclude, counting, guarded, json_line, note, waiting
+from nerveseg.cli._console import conclude, counting, guarded, json_line, note, say, waiting
 from nerveseg.cli._jobs import Engine, EngineKnobs, Prefetch, Threads, Workers
 from nerveseg.cli._words import read_shard
 from nerveseg.cli.segment import (
@@ -55,6 +55,9 @@ def batch(
     tile: Tile = None,
     overlap: Overlap = _OVERLAP,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the batch in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there, a batch included; never an input.")] = (
+        False
+    ),
     shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth picture from the Ith on, from 0; all into one OUT.")] = "0/1",
     engine: Engine = "local",
     engine_knobs: EngineKnobs = None,
@@ -116,6 +119,8 @@ def batch(
                 out,
                 shard=part,
                 resume=resume,
+                overwrite=overwrite,
+                read=(source, labels, background),
                 engine=engine,
                 workers=workers,
                 prefetch=prefetch,
@@ -126,7 +131,7 @@ def batch(
     except KeyboardInterrupt:
         note("What is finished is kept; the same command with --resume goes on.")
         raise
-    _tell(ran, total if ran.waiting else len(found.items), found.left_out, json=json)
+    _tell(ran, (total if ran.waiting else len(found.items)) + len(found.unread), found.left_out, json=json)
 
 
 def _tell(ran: Ran, total: int, left_out: Counter[str], *, json: bool) -> None:
@@ -146,7 +151,7 @@ def _tell(ran: Ran, total: int, left_out: Counter[str], *, json: bool) -> None:
     else:
         before = f" ({ran.before} of them before)" if ran.before else ""
         others = f", {left_out.total()} left out for their endings" if left_out else ""
-        typer.echo(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used{others}")
+        say(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used{others}")
     if ran.waiting:
         note(f"{', '.join(f'{at}/{count}' for at, count in ran.waiting)}; the joined files come with the last.", lead="other shards")
     conclude([(one.item, one.message) for one in ran.bad], total, lead="skipped", rest=f"{ran.out}/batch.json names them")

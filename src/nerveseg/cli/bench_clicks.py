@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded
+from nerveseg.cli._console import counting, guarded, say
 from nerveseg.cli._jobs import Names, OneRecipe, Root, Threads, Workers, opened
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Settings
 
@@ -68,4 +68,4 @@ def clicks(
     with counting({str(place): len(opened(given.plain).items[:limit])}) as said:
         run(given, place, workers=workers, said=lambda done, _: said(str(place), done), command=shlex.join(["nerveseg", *sys.argv[1:]]))
     if (place / TABLE).is_file():
-        typer.echo((place / TABLE).read_text("utf-8"), nl=False)
+        say((place / TABLE).read_text("utf-8"), lines=True, end="")

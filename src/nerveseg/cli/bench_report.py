@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded, waiting
+from nerveseg.cli._console import counting, guarded, say, waiting
+from nerveseg.cli._places import check_file, inputs
 from nerveseg.errors import OptionError
+from nerveseg.outputs import Inputs
 
 __all__ = ["report"]
 
@@ -44,7 +46,8 @@ def report(
     between runs over other pictures, masks or classes is refused; other settings that matter are told in footnotes.
     """
     chosen = _format(format_, out)
-    _check(chosen, out, overwrite=overwrite)
+    read = inputs(*runs, *(against or ()))
+    _check(chosen, out, read, overwrite=overwrite)
     with waiting("reading"):
         from nerveseg.bench.report import build, to_csv, to_html, to_markdown
     total = len({place.resolve() for place in (*runs, *(against or ()))})
@@ -66,13 +69,14 @@ def report(
     else:
         content = (to_csv(made) if chosen == "csv" else to_markdown(made)).encode()
     if out is None:
-        typer.echo(content.decode(), nl=False)
+        say(content.decode(), lines=True, end="")
         return
+    from nerveseg import outputs
     from nerveseg.writers.base import replacing
 
-    with replacing(out) as (draft,):
+    with outputs.keeping(read, overwrite=overwrite), replacing(out) as (draft,):
         draft.write_bytes(content)
-    typer.echo(out)
+    say(out)
 
 
 def _format(name: str | None, out: Path | None) -> str:
@@ -84,13 +88,10 @@ def _format(name: str | None, out: Path | None) -> str:
     return chosen
 
 
-def _check(chosen: str, out: Path | None, *, overwrite: bool) -> None:
+def _check(chosen: str, out: Path | None, read: Inputs, *, overwrite: bool) -> None:
     """Refuse a place that the report cannot go to, before any work."""
     if out is None:
         if chosen == "png":
             raise OptionError("Got --format png without a file. Accepted is one. Name it with -o report.png.")
         return
-    if not out.parent.is_dir():
-        raise OptionError(f"Got -o {out}, whose folder does not exist. Accepted is a file in a folder that exists. Make it first.")
-    if out.exists() and not overwrite:
-        raise OptionError(f"Got -o {out}, which is there already. Accepted is a new file. Choose another name, or add --overwrite.")
+    check_file(out, "-o", read, overwrite=overwrite)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded, note
+from nerveseg.cli._console import counting, guarded, note, say
 from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, job_of, opened
+from nerveseg.cli._places import check_file, inputs
+from nerveseg.cli._words import read_settings
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
-from nerveseg.errors import OptionError
 
 if TYPE_CHECKING:
     from nerveseg.bench.temperature import Calibrated, Measured
@@ -43,12 +44,15 @@ def calibrate(
     OUT, the recipe with masks.temperature, is written only where its gain on the pictures that had no say is clear of 0. Eight pictures
     are the fewest.
     """
+    from nerveseg import outputs
     from nerveseg.bench import temperature
     from nerveseg.cli._console import still
 
-    _check(out, ".toml", "-o", overwrite=overwrite)
+    own = () if root is None else (root / "names.txt", root / "images", root / "masks")
+    read = inputs(recipe, names, *own, settings=read_settings(settings or ()))
+    check_file(out, "-o", read, overwrite=overwrite, endings=(".toml",))
     if plot is not None:
-        _check(plot, ".png", "--plot", overwrite=overwrite)
+        check_file(plot, "--plot", read, overwrite=overwrite, endings=(".png",))
     still()
     job = job_of(
         recipe=recipe,
@@ -66,25 +70,26 @@ def calibrate(
         workers=1,
     )
     seen, unseen = temperature.halves(opened(job), job.limit)
-    with counting({"fit": len(seen), "check": len(unseen)}) as said:
+    with counting({"fit": len(seen), "check": len(unseen)}) as said, outputs.keeping(read, overwrite=overwrite):
         found = temperature.calibrate(job, out, cache=cache, said=said)
     _tell(found)
     if plot is not None:
-        _draw(found, plot, f"{job.compose().name} on {job.data}")
-        typer.echo(plot)
+        with outputs.keeping(read, overwrite=overwrite):
+            _draw(found, plot, f"{job.compose().name} on {job.data}")
+        say(plot)
     if found.real:
-        typer.echo(out)
+        say(out)
     else:
         note("this is no gain that is not noise: no recipe was written", lead="held out")
 
 
 def _tell(found: Calibrated) -> None:
-    typer.echo(f"masks.temperature = {found.after.temperature:g}, from {found.pictures[0]} pictures")
-    typer.echo(f"on {found.pictures[1]} pictures that had no say:")
+    say(f"masks.temperature = {found.after.temperature:g}, from {found.pictures[0]} pictures")
+    say(f"on {found.pictures[1]} pictures that had no say:")
     for lead, one in (("before", found.before), ("after", found.after)):
-        typer.echo(f"  {lead:6}  {_said(one)}")
+        say(f"  {lead:6}  {_said(one)}")
     gain, errors = found.after.gain, [one.calibration.ece for one in (found.before, found.after)]
-    typer.echo(f"NLL less by {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]")
+    say(f"NLL less by {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]")
     if gain.low > 0 and errors[1] > errors[0]:
         note("the ECE is larger than before: one temperature does not mend all bins, and the NLL weighs the sure and wrong ones most")
 
@@ -102,13 +107,3 @@ def _draw(found: Calibrated, path: Path, title: str) -> None:
     shown = {f"{lead}, T = {one.temperature:g}": one.calibration for lead, one in (("before", found.before), ("after", found.after))}
     with replacing(path) as (draft,):
         draft.write_bytes(reliability(shown, title, f"{found.pictures[1]} pictures that had no say"))
-
-
-def _check(path: Path, ending: str, option: str, *, overwrite: bool) -> None:
-    """Refuse a path that nothing can go to, before any work."""
-    if path.suffix.lower() != ending:
-        raise OptionError(f"Got {option} {path}. Accepted is a file ending in {ending}. Change the ending.")
-    if not path.parent.is_dir():
-        raise OptionError(f"Got {option} {path}, whose folder does not exist. Accepted is a file in a folder that exists. Make it first.")
-    if path.exists() and not overwrite:
-        raise OptionError(f"Got {option} {path}, which is there already. Accepted is a new file. Choose another name, or add --overwrite.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nerveseg.cli._console import SOME_FAILED, console, fail, guarded, json_line, note, talk
+from nerveseg.cli._console import SOME_FAILED, console, fail, guarded, json_line, note, say, talk
 from nerveseg.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def prepare(
     with _stages() as said:
         data = _prepare.prepare(name, root, archives_from=archives, split=split, said=said, again=again)
     note(f"{len(data)} items in {data.split} of {name}, masks in {data.about.get('masks', '')}", style="green", lead="made")
-    typer.echo(f"{name}\t{data.split}\t{data.root}")
+    say(f"{name}\t{data.split}\t{data.root}")
     note(f"nerveseg datasets verify {name} --root {root} --split {data.split} reads every file of it", style="cyan", lead="next")
 
 

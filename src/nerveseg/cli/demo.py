@@ -15,16 +15,16 @@ __all__ = ["demo"]
 @guarded
 def demo(
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; older ones of the demo are replaced.")] = Path(
-        "nerveseg-demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("nerveseg-demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of these names that are no results of the demo.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
 ) -> None:
     """Segment the bundled scenes with the embedded networks. No network, no downloads.
 
     Leaves an overlay with a legend and an indexed PNG of each. The labels hold names that are not in the picture, too.
     """
-    from nerveseg.cli._places import Place, folder
+    from nerveseg import outputs
+    from nerveseg.cli._places import Place, folder, inputs
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, Session, save
     from nerveseg.picture import load
@@ -38,7 +38,8 @@ def demo(
         target = Place(scene.path, out / f"{scene.name}.png")
         with waiting(scene.name):
             result = session.segment(load(scene.path))
-            files = save(result, target)
+            with outputs.keeping(inputs(scene.path), overwrite=overwrite):  # the same results stay as they are
+                files = save(result, target)
         if json:
             json_line(as_json(scene.name, result, files))
         else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._bands import read_bands
-from nerveseg.cli._console import guarded, note, waiting
+from nerveseg.cli._console import guarded, note, say, waiting
 from nerveseg.cli.segment import BackgroundWords, Bands, Device, Dtype, Labels, LowMemory, Offline, Range, RecipeName, Seed, Settings
 
 __all__ = ["explain"]
@@ -33,16 +33,20 @@ def explain(
     value_range: Range = None,
 ) -> None:
     """Draw one figure: the picture, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
+    from nerveseg import outputs
     from nerveseg.cli import _figure
     from nerveseg.cli._inside import check, look
+    from nerveseg.cli._places import inputs
     from nerveseg.cli._session import Networks
     from nerveseg.cli._words import read_background, read_labels, read_settings
     from nerveseg.picture import load
 
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
-    _figure.check(out, overwrite=overwrite)
-    networks = Networks(recipe, device, dtype, offline, read_settings(settings or ()), low_memory=low_memory)
+    given = read_settings(settings or ())
+    read = inputs(picture, labels, background, recipe, settings=given)
+    _figure.check(out, read, overwrite=overwrite)
+    networks = Networks(recipe, device, dtype, offline, given, low_memory=low_memory)
     check(networks.check())
     loaded = load(picture, **read_bands(bands, value_range))
     for remark in loaded.notes:
@@ -50,5 +54,6 @@ def explain(
     segmenter = networks.segmenter()
     with waiting(str(picture)):
         inside = look(segmenter, segmenter.encode(loaded, seed=seed), vocabulary, rest)
-        _figure.draw(inside, out)
-    typer.echo(out)
+        with outputs.keeping(read, overwrite=overwrite):
+            _figure.draw(inside, out)
+    say(out)

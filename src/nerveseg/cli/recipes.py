@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nerveseg.cli._console import console, guarded, json_line
+from nerveseg.cli._console import console, guarded, json_line, say
 
 __all__ = ["app"]
 
@@ -58,7 +58,7 @@ def show(
         packaged = name in recipe.names()
         source = files("nerveseg") / "recipes" / f"{name}.toml" if packaged else path / "recipe.toml" if path.is_dir() else path
         text = source.read_text("utf-8")
-    typer.echo(text, nl=False)
+    say(text, lines=True, end="")
 
 
 @app.command()

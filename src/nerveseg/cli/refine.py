@@ -10,7 +10,6 @@ import typer
 from nerveseg.cli._bands import read_bands
 from nerveseg.cli._console import guarded, json_line, note, waiting
 from nerveseg.cli.segment import BackgroundWords, Bands, Device, Dtype, Offline, Range, RecipeName, Seed, Settings
-from nerveseg.errors import OptionError
 
 __all__ = ["refine"]
 
@@ -47,19 +46,20 @@ def refine(
     Writes NAME.png, NAME.run.json, NAME.overlay.png and NAME.probabilities.safetensors ('scores', float16, on the graph's grid).
     For logits add --set labels.kind=logits. Exits 0 if all went well, 1 if it failed, 2 for a wrong command.
     """
-    from nerveseg import refinement
-    from nerveseg.cli._places import folder, plan
+    from nerveseg import outputs, refinement
+    from nerveseg.cli._places import folder, inputs, plan
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, save
     from nerveseg.cli._words import background_words, read_labels, read_settings
     from nerveseg.picture import load
     from nerveseg.writers import scores as scores_writer
 
-    (place,) = plan([picture], out, overwrite=overwrite)
-    refined = place.ids.with_name(place.ids.name.removesuffix(".png") + _ENDING)
-    _check_free(refined, scores, overwrite=overwrite)
+    given = read_settings(settings or ())
+    read = inputs(picture, scores, labels, background, recipe, settings=given)
+    (place,) = plan([picture], out, read, overwrite=overwrite, endings=(_ENDING,))
+    refined = place.named(_ENDING)
     vocabulary = read_labels(labels) if labels is not None else None
-    networks = Networks(recipe, device, dtype, offline, refinement.settings_for(read_settings(settings or ())))
+    networks = Networks(recipe, device, dtype, offline, refinement.settings_for(given))
     loaded = load(picture, **read_bands(bands, value_range))
     for remark in loaded.notes:
         note(f"{picture}: {remark}")
@@ -70,17 +70,9 @@ def refine(
     folder(out)
     with waiting(str(picture)):
         result = refinement.walk_on(segmenter, columns, loaded, seed=seed)
-        files = (*scores_writer.write(result, refined, scores_writer.Options(at="grid")), *save(result, place))
+        with outputs.keeping(read, overwrite=overwrite):
+            files = (*scores_writer.write(result, refined, scores_writer.Options(at="grid")), *save(result, place))
     if json:
         json_line(as_json(str(picture), result, files))
     else:
         show(str(picture), result, files)
-
-
-def _check_free(path: Path, scores: Path, *, overwrite: bool) -> None:
-    if path.resolve() == scores.resolve():
-        raise OptionError(f"Got {scores}, which the result would replace. Accepted is another folder. Choose one with -o.")
-    if path.exists() and not overwrite:
-        raise OptionError(
-            f"Got {path}, which is there already. Accepted is a place without it. Choose another folder with -o, or add --overwrite."
-        )

@@ -78,7 +78,8 @@ def segment(
     Writes NAME.png (pixel = label id), NAME.run.json (labels, recipe, versions) and NAME.overlay.png for each picture.
     Exits 0 if all went well, 1 if it failed, 2 for a wrong command, 3 if some pictures failed.
     """
-    from nerveseg.cli._places import folder, plan
+    from nerveseg import outputs
+    from nerveseg.cli._places import folder, inputs, plan
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, Session, save
     from nerveseg.cli._words import read_background, read_clicks, read_labels, read_settings
@@ -87,10 +88,11 @@ def segment(
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
     chosen = read_bands(bands, value_range)
-    places = plan(pictures, out, overwrite=overwrite)
+    given = read_settings(settings or ())
+    read = inputs(*pictures, labels, background, recipe, settings=given)
+    places = plan(pictures, out, read, overwrite=overwrite)
     if click and len(pictures) > 1:
         raise OptionError(f"Got --click with {len(pictures)} pictures. Accepted is one: a click is a place in it. Go picture by picture.")
-    given = read_settings(settings or ())
     knobs = {name: given.pop(name) for name in tuple(given) if name.startswith("clicks.")}
     networks = Networks(recipe, device, dtype, offline, given, low_memory=low_memory)
     networks.check()
@@ -114,7 +116,8 @@ def segment(
         with _attempt(place.picture, failed, json=json):
             with waiting(str(place.picture)):
                 result = session.segment(picture)
-                files = save(result, place)
+                with outputs.keeping(read, overwrite=overwrite):
+                    files = save(result, place)
             if json:
                 json_line(as_json(str(place.picture), result, files))
             else:

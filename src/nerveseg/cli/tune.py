@@ -9,9 +9,13 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import guarded, note
+from nerveseg import outputs
+from nerveseg.cli._console import guarded, note, say
 from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, Workers, job_of
+from nerveseg.cli._places import inputs
+from nerveseg.cli._words import read_settings
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
+from nerveseg.outputs import Inputs
 
 __all__ = ["tune"]
 
@@ -44,6 +48,7 @@ def tune(
     from nerveseg.bench.tune import tune as tuned
     from nerveseg.cli._console import still
 
+    _check(out, inputs(recipe, names, settings=read_settings(settings or ())))
     still()
     job = job_of(
         recipe=recipe,
@@ -63,10 +68,16 @@ def tune(
     found = tuned(job, out, cache=None if cache is None else str(cache), workers=workers, command=shlex.join(["nerveseg", *sys.argv[1:]]))
     gain = found.gain
     said = f"{found.before:.1f} -> {found.after:.1f} mIoU, {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-    typer.echo(f"{found.pictures[1]} pictures not looked at: {said}")
+    say(f"{found.pictures[1]} pictures not looked at: {said}")
     for name, value in found.settings.items():
-        typer.echo(f"{name} = {value}")
+        say(f"{name} = {value}")
     if found.real:
-        typer.echo(out / "recipe.toml")
+        say(out / "recipe.toml")
     else:
         note("this is no gain that the other half confirms: no recipe was written", lead="held out")
+
+
+def _check(out: Path, read: Inputs) -> None:
+    """Refuse a folder whose ``recipe.toml`` is an input, or was made by no tuning that is there to go on."""
+    made = any(out.glob("*/run.json"))
+    outputs.check([out / "recipe.toml"], read, overwrite=made, advice="Choose another folder with -o")

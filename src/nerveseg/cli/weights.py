@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nerveseg.cli._console import FAILED, console, fail, guarded, json_line, note, still, talk, waiting
+from nerveseg.cli._console import FAILED, console, fail, guarded, json_line, note, say, still, talk, waiting
 from nerveseg.errors import NerveSegError, RecipeError, WeightsError, WeightsNotFound
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def fetch(
     with _arriving(list(plans.values())) as said:
         for name in asked:
             folder = here.get(name) or plans[name].carry_out(said=said(name))
-            typer.echo(f"{name}\t{folder.path}")
+            say(f"{name}\t{folder.path}")
 
 
 @app.command()
@@ -178,5 +178,5 @@ def _sound(name: str, folder: Folder) -> bool:
     for sentence in wrong:
         fail(f"{name}: {sentence}. Delete it, and fetch {name} again.")
     if not wrong:
-        typer.echo(f"{name}\tsha256:{digest}\t{folder.path}")
+        say(f"{name}\tsha256:{digest}\t{folder.path}")
     return not wrong

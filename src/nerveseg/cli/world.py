@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nerveseg.cli._console import counting, guarded, note
+from nerveseg.cli._console import counting, guarded, note, say
 from nerveseg.errors import OptionError
 
 __all__ = ["app"]
@@ -36,13 +36,16 @@ def render(
         int, typer.Option(help="1: flat glyphs on textures. 2: light, shadow, crowds, attributes, up to 256 x 320 pixels.")
     ] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for NAME.png, NAME.mask.png and NAME.txt.")] = Path("nerveseg-world"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of these names that are no such scenes.")] = False,
 ) -> None:
     """Draw scenes: the picture, the mask (pixel = place in the list of names), and the caption with the names below it."""
     from PIL import Image
 
+    from nerveseg import outputs
     from nerveseg.cli._places import folder
     from nerveseg.masks.palette import voc_palette
     from nerveseg.world import scenes
+    from nerveseg.writers.base import replacing
 
     count = _pair(things, ",", "--things") if things else None
     frame = _pair(size, "x", "--size") if size else None
@@ -50,12 +53,15 @@ def render(
     for number in index or [0]:
         scene = scenes.render(split, number, frame, count, world=world)
         stem = out / (f"{split}-{number:05d}" if world == 1 else f"world{world}-{split}-{number:05d}")
-        Image.fromarray(scene.picture).save(stem.with_suffix(".png"), optimize=True)
         mask = Image.fromarray(scene.mask)
         mask.putpalette(voc_palette().tobytes())
-        mask.save(stem.with_suffix(".mask.png"), optimize=True)
-        stem.with_suffix(".txt").write_text("\n".join([f"# {scene.caption}", *scene.names]) + "\n", "utf-8")
-        typer.echo(stem.with_suffix(".png"))
+        places = [stem.with_suffix(ending) for ending in (".txt", ".mask.png", ".png")]
+        # Scenes are the same every time, so what is there already is not in the way.
+        with outputs.keeping(outputs.Inputs(), overwrite=overwrite), replacing(*places) as (words, labels, picture):
+            words.write_text("\n".join([f"# {scene.caption}", *scene.names]) + "\n", "utf-8")
+            mask.save(labels, format="PNG", optimize=True)
+            Image.fromarray(scene.picture).save(picture, format="PNG", optimize=True)
+        say(places[-1])
 
 
 @app.command()
@@ -97,7 +103,7 @@ def train(
         from nerveseg.world.train.export import export
 
         export(folder, folder / "embedded")
-        typer.echo(folder / "embedded")
+        say(folder / "embedded")
 
 
 @app.command()
@@ -109,17 +115,26 @@ def compare(
     part: Annotated[str | None, typer.Option(help="recipes or sources. Left out: both.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Recipes at a time; seconds are comparable only at 1.")] = 1,
     keep: Annotated[Path | None, typer.Option(help="Folder of what was measured so far; the same command goes on there.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Measure every recipe that the embedded pair can carry, and the walk on top of every label source."""
     if part not in (None, "recipes", "sources"):
         raise OptionError(f"Got --part {part!r}. Accepted are recipes and sources. Leave it out for both.")
+    from nerveseg import outputs
+    from nerveseg.cli._places import check_file, inputs
+    from nerveseg.cli._places import folder as made
     from nerveseg.world import compare as measured
+    from nerveseg.writers.base import replacing
 
+    read = inputs(keep)
+    if out is not None:
+        made(out.parent)
+        check_file(out, "-o", read, overwrite=overwrite)
     text = measured.run(scenes, part=part, workers=workers, keep=keep, said=lambda name: note(name, style="cyan", lead="measured"))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-    typer.echo(text, nl=False)
+        with outputs.keeping(read, overwrite=overwrite), replacing(out) as (draft,):
+            draft.write_text(text, encoding="utf-8")
+    say(text, lines=True, end="")
 
 
 @app.command()
@@ -131,19 +146,22 @@ def score(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for score.md, the choices and the counts.")] = Path("nerveseg-score"),
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")] = "mini",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes of one thread each. Left out: as many as cores.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace score.md and choices.json that say other things.")] = False,
 ) -> None:
     """Measure decision rules × systems on test scenes, every choice made on validation scenes: mIoU with 95 % intervals.
 
     Stop it and run it again with the same folder, it goes on.
     """
-    from nerveseg.cli._places import folder
+    from nerveseg import outputs
+    from nerveseg.cli._places import folder, inputs
 
     folder(out)
     from nerveseg.world import score as measured
 
-    with counting({"first round": val_size // 2, "second round": val_size, "test": split_size}) as said:
+    rounds = {"first round": val_size // 2, "second round": val_size, "test": split_size}
+    with counting(rounds) as said, outputs.keeping(inputs(recipe), overwrite=overwrite):
         table = measured.run(recipe, out, val=val_size, test=split_size, workers=workers, said=said)
-    typer.echo(table)
+    say(table, lines=True)
 
 
 def _pair(text: str, mark: str, name: str) -> tuple[int, int]:

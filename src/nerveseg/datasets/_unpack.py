@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -12,14 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from nerveseg import outputs
 from nerveseg.datasets._archives import Said
 from nerveseg.errors import DataError, NerveSegError, OutputError
 
-__all__ = ["Where", "below", "unpack", "whole"]
+__all__ = ["MOST_FILES", "Where", "below", "unpack", "whole"]
 
 Where = Callable[[str], str | None]
 """Name of a file in an archive → its path below the root, or None where it is not wanted."""
 
+MOST_FILES = 5_000_000
+"""Files that an archive may hold: the largest of the data sets here has 330,000."""
+
+_MOST_EACH = 8 << 30  # bytes of one file out of an archive: the largest of the data sets here has 1 GB
+_SHRUNK = 100_000  # times that an archive may unpack to its own size: bzip2 of zeros comes to 45,000
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError)
 _PIECE = 1 << 20
 
@@ -32,6 +39,7 @@ class _Member:
     bytes: int
     open: Callable[[], IO[bytes]] | None
     end: int  # bytes of the archive that are read when this one is
+    sparse: bool = False
 
 
 def below(inside: str, into: str, *only: str) -> Where:
@@ -98,22 +106,61 @@ def unpack(archive: Path, root: Path, where: Where, *, said: Said | None = None,
         How many files were asked for, and how many of them were written.
 
     Raises:
-        DataError: no archive, a damaged one (what it gave in this call is taken away), a link, or a name that leads out of the archive's
-            own folder. OutputError: no place to write.
+        DataError: no archive, a damaged one (what it gave in this call is taken away), a link, a name that leads out of the archive's own
+            folder, two files of one name, a file without its bytes (sparse), or more bytes than the archive or the disk can hold.
+        OutputError: no place to write.
     """
     asked, made = 0, list[Path]()
     total = archive.stat().st_size if archive.is_file() else 0
+    seen: dict[str, str] = {}
+    stated = 0
     with _told(archive, made), _opened(archive) as members:
-        for member in members:
+        for number, member in enumerate(members, 1):
+            if number > MOST_FILES:
+                raise _too_much(archive, f"more than {MOST_FILES:,} files", f"{MOST_FILES:,} files")
             target = where(_plain(member.name, archive))
             if target is not None:
                 asked += 1
+                stated += member.bytes
+                _check_room(member, stated, archive, root, total)
                 path = root / _plain(target, archive)
+                _check_once(seen, target, member.name, archive)
                 if _take(member, path, archive, again=again):
                     made.append(path)
             if said is not None:
                 said(f"unpacking {archive.name}", min(member.end, total), total)
     return asked, len(made)
+
+
+def _check_room(member: _Member, stated: int, archive: Path, root: Path, total: int) -> None:
+    """Hold what an archive states to what can be in it, and to what the disk takes, before a byte is written."""
+    if member.sparse:
+        raise DataError(
+            f"Got {archive} in which {member.name!r} is sparse: {member.bytes:,} bytes that are not in it. Accepted are archives of whole "
+            "files. Take it from its publisher."
+        )
+    if member.bytes > _MOST_EACH:
+        raise _too_much(archive, f"a file of {member.bytes:,} bytes, {member.name!r}", f"{_MOST_EACH:,} bytes a file")
+    if stated > _SHRUNK * max(total, 1):
+        raise _too_much(archive, f"{stated:,} bytes in {total:,}", f"at most {_SHRUNK:,} times its size")
+    place = next(above for above in (root, *root.absolute().parents) if above.is_dir())
+    free = shutil.disk_usage(place).free
+    if member.bytes > free:
+        raise OutputError(f"Got {archive}, of which {member.name!r} takes {member.bytes:,} bytes. Accepted are {free:,}, what is free in "
+                          f"{place}. Make room, or choose another --root.")  # fmt: skip
+
+
+def _check_once(seen: dict[str, str], target: str, name: str, archive: Path) -> None:
+    first = seen.setdefault(outputs.key(target), name)
+    if first is not name:
+        raise DataError(
+            f"Got {archive} in which {first!r} and {name!r} are one file, on some disks at least. Accepted is each once. Take it from its "
+            "publisher."
+        )
+
+
+def _too_much(archive: Path, came: str, accepted: str) -> DataError:
+    return DataError(f"Got {archive} with {came}. Accepted are {accepted}. Take it from its publisher.")
 
 
 def _take(member: _Member, path: Path, archive: Path, *, again: bool) -> bool:
@@ -171,7 +218,7 @@ def _in_tar(tape: tarfile.TarFile, raw: IO[bytes]) -> Iterator[_Member]:
     for info in tape:
         if info.isdir():
             continue
-        yield _Member(info.name, info.size, (lambda info=info: _file(tape, info)) if info.isreg() else None, raw.tell())
+        yield _Member(info.name, info.size, (lambda info=info: _file(tape, info)) if info.isreg() else None, raw.tell(), info.issparse())
         tape.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
     while tape.fileobj is not None and tape.fileobj.read(_PIECE):
         pass  # to the checksum of what is compressed

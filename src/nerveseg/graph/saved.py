@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,16 +46,17 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
     Raises:
         SavedError: no such file or array. ShapeError: axes that do not fit, with path and shapes.
     """
-    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)))
-    lacking = [name for name in (options.queries, options.keys, options.grid) if name not in saved.arrays]
+    wanted = (options.queries, options.keys, options.grid)
+    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)), *wanted)
+    lacking = [name for name in wanted if name not in saved.arrays]
     if lacking:
         raise ShapeError(
-            f"Got {saved.path} with the arrays {', '.join(sorted(saved.arrays)) or 'none'}. Accepted is a file that also holds "
+            f"Got {saved.path} with the arrays {', '.join(sorted(saved.names)) or 'none'}. Accepted is a file that also holds "
             f"{', '.join(map(repr, lacking))}. Save queries and keys (H, n, d) and the grid (h, w)."
         )
     queries, keys = (saved.floats(name, "H, n, d") for name in (options.queries, options.keys))
-    sides = [float(side) for side in saved.arrays[options.grid].flatten()]
-    if len(sides) != 2 or any(side != int(side) for side in sides):
+    sides = [float(side) for side in saved.arrays[options.grid].flatten()[:3]]
+    if len(sides) != 2 or not all(math.isfinite(side) and side == int(side) for side in sides):
         raise ShapeError(f"Got {saved.path} with the grid {sides}. Accepted are two whole numbers, (h, w). Save them so.")
     try:
         return Heads(queries, keys, (int(sides[0]), int(sides[1])))

@@ -70,7 +70,7 @@ def look(picture: Picture, networks: base.Networks, options: Options) -> Iterato
     Raises:
         SavedError: no such file, or one that cannot be read. ShapeError: another layout; the message has path and shape.
     """
-    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)))
+    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)), options.array)
     scores = saved.floats(options.array, "K, h, w")
     scores = arrays.classes_first(scores, picture.size, len(saved.labels) or None, f"Got {saved.path} of shape {tuple(scores.shape)}")
     yield View(scores.contiguous(), saved.labels, str(saved.path))

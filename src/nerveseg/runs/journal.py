@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from nerveseg.errors import OutputError, RunError
+from nerveseg import outputs
+from nerveseg.errors import RunError
 from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Outcome
 
@@ -25,11 +26,12 @@ NAME = "journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an item's last line stands in the journal, in bytes, and whether it tells of an error."""
+    """Where an item's last line stands in the journal, in bytes, whether it tells of an error, and whether any line tells of a result."""
 
     start: int
     length: int
     bad: bool
+    made: bool
 
 
 def read(folder: str | Path) -> Iterator[dict[str, Any]]:
@@ -46,8 +48,11 @@ def read(folder: str | Path) -> Iterator[dict[str, Any]]:
 
 def index(folder: str | Path) -> dict[str, Place]:
     """Find each item's last line, so that results are read one at a time however long the journal is."""
-    found = _entries(Path(folder) / NAME)
-    return {line["item"]: Place(start, length, "error" in line) for line, start, length in found}  # a later line replaces an earlier one
+    found: dict[str, Place] = {}
+    for line, start, length in _entries(Path(folder) / NAME):  # a later line replaces an earlier one
+        item, bad = line["item"], "error" in line
+        found[item] = Place(start, length, bad, not bad or (item in found and found[item].made))
+    return found
 
 
 def entry(folder: str | Path, place: Place) -> dict[str, Any]:
@@ -58,16 +63,28 @@ def entry(folder: str | Path, place: Place) -> dict[str, Any]:
 
 
 def restore(folder: str | Path) -> None:
-    """Make the journal of a finished job again from its results, where it was taken away for its times; one that is there stays."""
+    """Make the journal of a finished job again from its results, where it was taken away for its times; one that is there stays.
+
+    A line that is cut or damaged is left out: its item is not done then.
+    """
     place = Path(folder)
     path, results = place / NAME, place / "results.jsonl"
     if path.exists() or not results.exists():
         return
-    with writing(path) as out, results.open(encoding="utf-8") as source:
+    with writing(path) as out, results.open(encoding="utf-8", errors="replace") as source:
         for line in source:
-            held = json.loads(line)
-            entry = {"item": held.pop("item"), "result": held, "seconds": {}}
-            out.write(json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n")
+            held = _object(line)
+            if held is not None and isinstance(held.get("item"), str):
+                entry = {"item": held.pop("item"), "result": held, "seconds": {}}
+                out.write(json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and "\ufffd" not in line else None
 
 
 def lines(folder: str | Path) -> Iterator[str]:
@@ -88,10 +105,11 @@ class Journal:
         end = 0
         for _, start, length in _entries(self._path):
             end = start + length
-        self._file: BinaryIO = self._path.open("ab")
-        if self._file.tell() > end:
-            self._file.truncate(end)
-            self._file.seek(end)
+        with outputs.told(self._path):
+            self._file: BinaryIO = self._path.open("ab", buffering=0)
+            if self._file.tell() > end:
+                self._file.truncate(end)
+                self._file.seek(end)
 
     def __enter__(self) -> Journal:
         return self
@@ -105,16 +123,16 @@ class Journal:
         Raises:
             RunError: a result that is no JSON. OutputError: a full disk.
         """
-        line = (_line(outcome) + "\n").encode()
-        try:
-            self._file.write(line)
-            self._file.flush()
+        line = (_line(outcome) + "\n").encode("utf-8", "backslashreplace")  # a lone byte of a file's name becomes JSON's own escape
+        with outputs.told(self._path):
+            self._append(line)
             os.fsync(self._file.fileno())
-        except OSError as error:
-            reason = error.strerror or error
-            raise OutputError(
-                f"Got {self._path}, which cannot be written ({reason}). Accepted is a place with room. Make room, then start it again."
-            ) from error
+
+    def _append(self, line: bytes) -> None:
+        """Without a buffer: half a line that a full disk took must not come again when the file is closed."""
+        left = memoryview(line)
+        while left:
+            left = left[self._file.write(left) :]
 
 
 def _line(outcome: Outcome) -> str:
@@ -140,7 +158,7 @@ def _entries(path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
         return
     start = 0
     torn: int | None = None
-    with path.open("rb") as file:
+    with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if torn is not None:
                 raise RunError(f"Got {path} with the damaged line {torn}. Accepted is damage in the last line alone. Take the line out.")
@@ -152,12 +170,20 @@ def _entries(path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
             start += len(line)
 
 
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"Got {path}, which cannot be read ({reason}). Accepted is a file of one's own. Check rights.") from error
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     complete = isinstance(entry, Mapping) and isinstance(entry.get("item"), str) and ("result" in entry) != ("error" in entry)
     return dict(entry) if complete else None

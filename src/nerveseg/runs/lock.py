@@ -8,11 +8,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nerveseg import outputs
 from nerveseg.errors import OutputError, RunError
 
 __all__ = ["NAME", "locked"]
@@ -34,11 +35,13 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / NAME
     handle = _taken(path)
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        with outputs.told(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
         yield
     finally:
-        path.unlink(missing_ok=True)  # still held, so nobody else's
+        with suppress(OSError):  # a disk that became read-only keeps the file, which nobody holds then
+            path.unlink(missing_ok=True)  # still held, so nobody else's
         os.close(handle)
 
 
@@ -68,7 +71,7 @@ def _take(handle: int, path: Path) -> None:
             raise _held(path, _holder(handle)) from error
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
-                raise
+                raise outputs.refused(path, error) from error
         else:
             return
     holder = _holder(handle)
@@ -86,7 +89,7 @@ def _is_still(path: Path, handle: int) -> bool:
 def _holder(handle: int) -> dict[str, Any]:
     try:
         return dict(json.loads(os.pread(handle, 4096, 0)))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OSError):
         return {}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import OptionError, RunError
+from nerveseg.runs.lock import NAME as LOCK
 from nerveseg.runs.whole import writing
 from nerveseg.showing import brief
 
@@ -21,6 +22,7 @@ __all__ = ["ITEMS", "RECORD", "Plan", "canonical", "differs", "prepare", "read"]
 RECORD = "run.json"
 ITEMS = "items.jsonl"
 _FORMAT = 1
+_OWN = {ITEMS, LOCK}  # what a start that was killed before it wrote the record leaves
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,12 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    for name in ("journal.jsonl", "results.jsonl"):
-        if (folder / name).exists():
-            raise RunError(f"Got {folder} with {name} but no {RECORD}. Accepted is an empty folder or a job's own. Choose another folder.")
+    """A job lays out its folder, so there is nothing else in it: no file that was there before is written over."""
+    for path in sorted(folder.iterdir()):
+        if path.name not in _OWN:
+            raise RunError(
+                f"Got {folder} with {path.name} but no {RECORD}. Accepted is an empty folder or a job's own. Choose another folder."
+            )
 
 
 def _compare(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:

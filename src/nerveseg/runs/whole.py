@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from nerveseg import outputs
 from nerveseg.errors import OutputError
 
 __all__ = ["clear", "writing"]
@@ -22,21 +23,22 @@ def writing(path: Path) -> Iterator[TextIO]:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with draft.open("w", encoding="utf-8", newline="\n") as file:
+        with draft.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+        outputs.put((draft, path))
     except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(
-            f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
-        ) from error
+        if isinstance(error, OutputError):
+            raise
+        raise outputs.refused(path, error) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what is told
+            draft.unlink(missing_ok=True)
 
 
 def clear(folder: Path) -> None:
     """Delete the drafts that a killed process left; for whoever holds the folder alone."""
-    for draft in folder.glob(".*.part"):
-        draft.unlink(missing_ok=True)
+    with outputs.told(folder):
+        for draft in folder.glob(".*.part"):
+            draft.unlink(missing_ok=True)

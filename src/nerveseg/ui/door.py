@@ -115,6 +115,9 @@ class Door:
         return body.refused
 
 
+_SKEW = 60.0  # seconds that the disk's clock may be ahead of this one
+
+
 class _Body:
     """A request's body: counted, and timed while it comes. Where it ends early those who read it get the error that makes Gradio drop the
     file.
@@ -213,8 +216,9 @@ def tidy(rules: Rules) -> bool:
         except OSError:  # gone meanwhile
             continue
         if not path.is_dir():
-            found.append((told.st_mtime, told.st_size, path))
-        elif now - told.st_mtime > rules.keep:
+            # A date to come says nothing of when a file came: it goes as the oldest does.
+            found.append((told.st_mtime if told.st_mtime <= now + _SKEW else 0.0, told.st_size, path))
+        elif not -_SKEW <= now - told.st_mtime <= rules.keep:
             _drop(path.rmdir)
     held = sum(size for _, size, _ in found)
     for made, size, path in sorted(found):

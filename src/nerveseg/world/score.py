@@ -35,6 +35,7 @@ from nerveseg.walk import infinite
 from nerveseg.words.vocabulary import Vocabulary
 from nerveseg.world import scenes
 from nerveseg.world.names import NAMES
+from nerveseg.writers.base import replacing
 
 __all__ = [
     "RULES",
@@ -225,10 +226,12 @@ def run(
         first = rounds.measure("first round", "val", val // 2, first_round())
         middle = max(first, key=lambda pair: miou(first[pair]))[0]
         chosen = choose(rounds.measure("second round", "val", val, second_round(middle)))
-        (out / "choices.json").write_text(json.dumps([dataclasses.asdict(row) for row in chosen], indent=1) + "\n")
+        with replacing(out / "choices.json") as (draft,):
+            draft.write_text(json.dumps([dataclasses.asdict(row) for row in chosen], indent=1) + "\n")
         tested = rounds.measure("test", "test", test, [(row.walking, row.decision) for row in chosen])
     text = table(chosen, tested)
-    (out / "score.md").write_text(text)
+    with replacing(out / "score.md") as (draft,):
+        draft.write_text(text)
     return text
 
 

@@ -12,7 +12,8 @@ Nothing that is written holds a time: the same results give the same bytes. File
 **Single** (png, overlay): one result, one file, and
 
 - ``write(segmentation, path, options) -> tuple[Path, ...]``: the files written;
-- optionally ``read(path) -> base.Reading``: ids and labels back from the file.
+- optionally ``read(path) -> base.Reading``: ids and labels back from the file;
+- optionally ``files(path, options) -> tuple[Path, ...]``: what ``write`` writes, where it is more than ``path``.
 
 **Collection** (coco, panoptic, voc, cvat): many pictures, one folder; `base.is_collection` tells. It holds
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import UInt16
 
-from nerveseg import registry
+from nerveseg import outputs, registry
 from nerveseg.errors import OutputError, PictureError
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, alone, finite, is_collection, shared
@@ -192,7 +192,8 @@ def save_all(
             if stem in seen:
                 raise OutputError(f"Got the picture {stem!r} twice. Accepted is each once. Give pairs of a stem and a result.")
             seen.add(stem)
-            part = writer.part(result, folder, stem, chosen)
+            with outputs.keeping(outputs.inputs(result.picture.path), overwrite=True):
+                part = writer.part(result, folder, stem, chosen)
             written.extend(folder / name for name in part["files"])
             yield part
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import UInt16
 
-from nerveseg import __version__
+from nerveseg import __version__, outputs
 from nerveseg.errors import OutputError
 from nerveseg.segmentation import Segmentation
 from nerveseg.showing import brief
@@ -27,6 +28,7 @@ __all__ = [
     "alone",
     "check_holds",
     "check_names",
+    "files_of",
     "finite",
     "is_collection",
     "record",
@@ -63,10 +65,11 @@ class Reading:
 def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
     """Give a temporary file beside each path; at the end all take their places in order, on any error none does.
 
-    The last path should be the one that others look for: once it is there, the rest is too.
+    The last path should be the one that others look for: once it is there, the rest is too. Inside `nerveseg.outputs.keeping` no input
+    is replaced, and no other file that was there without leave.
 
     Raises:
-        OutputError: a missing folder, a folder in the way, no permission, a full disk.
+        OutputError: a missing folder, a folder in the way, no permission, a full disk, a file that may not be replaced.
     """
     for path in paths:
         _check_place(path)
@@ -74,18 +77,20 @@ def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
     drafts = tuple(path.with_name(f".{_short(path.name)}.{stamp}.part") for path in paths)
     try:
         yield drafts
-        for draft, path in zip(drafts, paths, strict=True):
-            draft.replace(path)
+        outputs.put(*zip(drafts, paths, strict=True))
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        reason = error.strerror or error
-        raise OutputError(
-            f"Got {paths[-1]}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights."
-        ) from error
+        raise outputs.refused(paths[-1], error) from error
     finally:
         for draft in drafts:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # what went wrong first is what is told
+                draft.unlink(missing_ok=True)
+
+
+def files_of(writer: ModuleType | Any, path: Path, options: Any) -> tuple[Path, ...]:
+    """Every file that a writer of single files writes for ``path``."""
+    return writer.files(path, options) if hasattr(writer, "files") else (path,)
 
 
 def check_holds(writer: ModuleType | Any, labels: int, path: Path) -> None:
@@ -162,8 +167,9 @@ def is_collection(writer: ModuleType | Any) -> bool:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """JSON with a fixed order of keys; infinities, which JSON has not, become null."""
-    return json.dumps(finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    """JSON with a fixed order of keys; infinities, which JSON has not, become null, and bytes of names that are no UTF-8 escapes."""
+    text = json.dumps(finite(content), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def finite(value: Any) -> Any:
@@ -191,9 +197,9 @@ def _short(name: str) -> str:
 
 
 def _check_place(path: Path) -> None:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # noqa: PTH112 (Path's raises for a name that is too long)
         raise OutputError(
             f"Got {path}, whose folder {path.parent} does not exist. Accepted is a file in a folder that exists. Make the folder first."
         )
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         raise OutputError(f"Got {path}, which is a folder. Accepted is a file name. Add one to the folder.")

@@ -18,7 +18,7 @@ from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, check_holds, record, replacing, to_json
 
-__all__ = ["Options", "holds", "image", "read", "sidecar", "suffix", "write"]
+__all__ = ["Options", "files", "holds", "image", "read", "sidecar", "suffix", "write"]
 
 suffix = ".png"
 
@@ -40,6 +40,11 @@ def holds(labels: int) -> bool:
 def sidecar(path: Path) -> Path:
     """Where the record of a label map is: ``a.png`` → ``a.run.json``."""
     return path.with_suffix(".run.json")
+
+
+def files(path: Path, options: Options) -> tuple[Path, ...]:
+    """What `write` writes."""
+    return (path, sidecar(path)) if options.sidecar else (path,)
 
 
 def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Path, ...]:

@@ -1,9 +1,12 @@
 """YOLO's polygons: ``labels/STEM.txt``, a line a part, ``class x y x y …`` in shares of the picture's width and height; ``data.yaml``.
 
-Layout: ``labels/``, ``images/`` on request, ``data.yaml``, ``run.json``. A line has one outline and nothing else, so a hole is lost unless
-a label fills it: lines go from the largest outline to the smallest, and whoever paints them in this order gets every labelled pixel back.
-What is lost is counted for each picture (``lost`` in ``run.json``: ``filled``, pixels of such holes) and told by a warning, `DetailLost`;
-`read` gets it from ``run.json``. ``thin`` counts parts one pixel wide whose line encloses no area: who paints lines has them all the same.
+Layout: ``images/STEM.jpg``, ``labels/STEM.txt``, ``data.yaml``, ``run.json``. Ultralytics looks for a picture's labels where the last
+folder called ``images`` of its path is called ``labels`` instead: those of ``images/train/images/a.jpg`` are ``images/train/labels/a.txt``.
+
+A line has one outline and nothing else, so a hole is lost unless a label fills it: lines go from the largest outline to the smallest, and
+whoever paints them in this order gets every labelled pixel back. What is lost is counted for each picture (``lost`` in ``run.json``:
+``filled``, pixels of such holes) and told by a warning, `DetailLost`; `read` gets it from ``run.json``. ``thin`` counts parts one pixel
+wide whose line encloses no area: who paints lines has them all the same.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
@@ -24,12 +27,13 @@ from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _outlines, _rle
 from nerveseg.writers.base import DetailLost, Reading, check_holds, replacing
 
-__all__ = ["JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
+__all__ = ["JOINED", "Options", "finish", "holds", "labels_of", "part", "read", "suffix"]
 
 suffix = ""
 JOINED = "data.yaml"
 _LABELS, _PICTURES = "labels", "images"
 _DIGITS = 6  # of a share; 32 bits hold no more than 7
+_JPEG = 65_500  # pixels of a side that a JPEG of libjpeg may have; longer pictures are PNG
 _LONG = 100_000  # pixels of a side that need the seventh
 _LEAST = 3  # points of a polygon
 
@@ -51,9 +55,9 @@ class Options:
         source="YOLO's files name things alone",
     )
     pictures: bool = knob(
-        default=False,
-        doc="Also write the pictures, upright, as JPEG of quality 95.",
-        source="trainers look for them in images/; most already have theirs",
+        default=True,
+        doc="Also write the pictures, upright, as JPEG of quality 95. False: only the folders that they belong into, under the same paths.",
+        source="trainers look for them in images/, and stop where there is none",
     )
 
 
@@ -70,13 +74,15 @@ def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) 
     found, filled = _outlines.outlines(segmentation.segmentation.numpy(), len(segmentation.labels), skip=skip)
     numbers = {label: number for number, label in enumerate(_kept(len(segmentation.labels), skip))}
     lines = [_line(numbers[outline.label], getattr(outline, options.outline), segmentation.size) for outline in found]
-    paths = [_collection.below(folder, stem, ".txt", _LABELS)]
+    kind, ending = ("JPEG", ".jpg") if max(segmentation.size) <= _JPEG else ("PNG", ".png")
+    picture = _collection.below(folder, stem, ending, _PICTURES)
+    paths = [_collection.below(folder, labels_of(stem), ".txt")]
     if options.pictures:
-        paths.append(_collection.below(folder, stem, ".jpg", _PICTURES))
+        paths.append(picture)
     with replacing(*reversed(paths)) as drafts:
         drafts[-1].write_text("".join(lines), encoding="ascii", newline="\n")
         if options.pictures:
-            segmentation.picture.to_pil().save(drafts[0], format="JPEG", quality=95)
+            segmentation.picture.to_pil().save(drafts[0], format=kind, **({"quality": 95} if kind == "JPEG" else {}))
     thin = 0 if options.outline == _outlines.EDGES else sum(_is_thin(outline.pixels) for outline in found)
     made["picture"] |= {
         "lost": {"filled": int(filled.sum()), "thin": thin},
@@ -118,7 +124,7 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     kept = _kept(len(run["labels"]), run["skip"])
     outside = run["ignore_index"] if run["skip"] is None else run["skip"]
     for picture in run["pictures"]:
-        path = Path(folder) / _LABELS / f"{picture['stem']}.txt"
+        path = Path(folder) / f"{labels_of(picture['stem'])}.txt"
         ids = np.full((picture["height"], picture["width"]), outside, dtype=np.uint16)
         try:
             for text in path.read_text(encoding="ascii").splitlines():
@@ -129,6 +135,17 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
             if picture[name] is not None:
                 _rle.fill(ids, picture[name], value)
         yield picture["stem"], _collection.reading(ids, run, picture)
+
+
+def labels_of(stem: str) -> str:
+    """Where a picture's lines are in the folder, without the ending: by the rule of Ultralytics.
+
+    >>> labels_of("a"), labels_of("train/images/a")
+    ('labels/a', 'images/train/labels/a')
+    """
+    *folders, name = (_PICTURES, *PurePosixPath(stem).parts)
+    last = len(folders) - 1 - folders[::-1].index(_PICTURES)
+    return "/".join([*folders[:last], _LABELS, *folders[last + 1 :], name])
 
 
 def _kept(labels: int, skip: int | None) -> list[int]:
