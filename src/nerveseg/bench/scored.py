@@ -19,6 +19,7 @@ from jaxtyping import Int64
 
 from nerveseg.bench import calibration
 from nerveseg.bench.calibration import Calibration
+from nerveseg.bench.cells import cell
 from nerveseg.bench.confusion import AVERAGES, Confusion, Metrics, metrics
 from nerveseg.bench.job import KIND
 from nerveseg.bench.protocol import protocol
@@ -115,8 +116,9 @@ def finish(folder: str | Path) -> dict[str, Any]:
     _write(place / "metrics.json", said)
     with writing(place / "confusion.csv") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["truth \\ guess", *scored.names, "none"])
-        table.writerows([name, *row] for name, row in zip(scored.names, scored.confusion.table.tolist(), strict=True))
+        named = [cell(name) for name in scored.names]
+        table.writerow(["truth \\ guess", *named, "none"])
+        table.writerows([name, *row] for name, row in zip(named, scored.confusion.table.tolist(), strict=True))
     _write(place / "seconds.json", seconds(place))
     return said
 

@@ -12,7 +12,7 @@ from nerveseg.errors import OptionError
 
 __all__ = ["report"]
 
-_FORMATS = ("md", "csv", "html", "png")
+_FORMATS = ("md", "csv", "json", "html", "png")
 
 
 @guarded
@@ -22,7 +22,7 @@ def report(
     ],
     *,
     format_: Annotated[
-        str | None, typer.Option("--format", "-f", help="md, csv, html or png. Left out: by the ending of -o, else md.", show_default=False)
+        str | None, typer.Option("--format", "-f", help="md, csv, json, html or png. Left out: by the ending of -o, else md.", show_default=False)
     ] = None,
     against: Annotated[
         list[Path] | None,
@@ -46,7 +46,7 @@ def report(
     chosen = _format(format_, out)
     _check(chosen, out, overwrite=overwrite)
     with waiting("reading"):
-        from nerveseg.bench.report import build, to_csv, to_html, to_markdown
+        from nerveseg.bench.report import build, to_csv, to_html, to_json, to_markdown
     total = len({place.resolve() for place in (*runs, *(against or ()))})
     with counting({"reading": total, "intervals": total}) as said:
         made = build(
@@ -64,7 +64,7 @@ def report(
 
             content = plots.one_figure(made) if chosen == "png" else to_html(made, plots.every(made)).encode()
     else:
-        content = (to_csv(made) if chosen == "csv" else to_markdown(made)).encode()
+        content = {"csv": to_csv, "json": to_json, "md": to_markdown}[chosen](made).encode()
     if out is None:
         typer.echo(content.decode(), nl=False)
         return

@@ -44,6 +44,7 @@ def calibrate(
     are the fewest.
     """
     from nerveseg.bench import temperature
+    from nerveseg.bench.parting import halves
     from nerveseg.cli._console import still
 
     _check(out, ".toml", "-o", overwrite=overwrite)
@@ -65,7 +66,7 @@ def calibrate(
         low_memory=low_memory,
         workers=1,
     )
-    seen, unseen = temperature.halves(job.open(), job.limit)
+    seen, unseen = halves(job.open(), job.limit)
     with counting({"fit": len(seen), "check": len(unseen)}) as said:
         found = temperature.calibrate(job, out, cache=cache, said=said)
     _tell(found)
