@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nerveseg import parse
 from nerveseg.errors import LabelError, OptionError
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
@@ -77,8 +77,8 @@ def _value(text: str) -> Any:
     if text == "null":
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse.from_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
