@@ -122,6 +122,12 @@ class Recipe:
         return tuple(dict.fromkeys(backbone for stage in self.stages for backbone in stage))
 
     @property
+    def fetched_as(self) -> str | None:
+        """What ``nerveseg weights fetch`` is given for its weights: its name, where the recipe of that name that ships has the same."""
+        ships = self.name in names() and raw(self.name)[1].get("weights", {}) == dict(self.weights)
+        return self.name if ships else None
+
+    @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
         """The backbones that each stage reads: those of the label source, then those of the graph."""
         return tuple(tuple(stage.module.needs) for stage in (self.labels, self.graph) if stage)
@@ -366,7 +372,9 @@ def _templates(table: Mapping[str, Any]) -> str:
             raise OptionError(f"Got words.{knob}. Accepted is words.templates. {registry.near(knob, ['templates']) or 'Take it out.'}")
     given = table.get("templates", "plain")
     if not isinstance(given, str):
-        raise OptionError(f"Got words.templates = {registry.shown(given)}. Accepted is the name of a set, or a sentence with {{}}. Give one.")
+        raise OptionError(
+            f"Got words.templates = {registry.shown(given)}. Accepted is the name of a set, or a sentence with {{}}. Give one."
+        )
     template_set(given)
     return given
 
@@ -396,6 +404,20 @@ def at_home(recipe: str | Path, chosen: Recipe) -> Recipe:
     """The recipe that was read from ``recipe`` with the weights that lie beside that file named by full paths: it can go anywhere."""
     found = {kind: beside(recipe, reference) for kind, reference in chosen.weights.items()}
     return chosen.changed({f"weights.{kind}": str(Path(path).resolve()) for kind, path in found.items() if path != chosen.weights[kind]})
+
+
+def placed_at(chosen: Recipe, weights: Mapping[str, str]) -> str:
+    """A recipe's text with weights that lie elsewhere, its settings for benchmarks included.
+
+    Args:
+        chosen: the recipe.
+        weights: kind → reference, such as ``"./clip-b16"`` for a folder beside the file.
+    """
+    tables = [
+        "\n".join([f"[benchmarks.{name}]", *(f"{json.dumps(knob)} = {_value(value)}" for knob, value in settings.items())]) + "\n"
+        for name, settings in chosen.table.get("benchmarks", {}).items()
+    ]
+    return "\n".join([chosen.changed({f"weights.{kind}": place for kind, place in weights.items()}).to_toml(), *tables])
 
 
 def beside(recipe: str | Path | Recipe, reference: str) -> str:

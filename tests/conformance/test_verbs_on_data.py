@@ -35,7 +35,14 @@ CASES = {
 _ROOTS = {"folder of 16": "folder-16", "folders": "folders", "folders, train": "folders", "folders, all": "folders"}
 _SPLIT = {"folder of 8": "all", "folder of 16": "all", "folder, all": "all", "folders, train": "train", "folders, all": "all"}
 _COUNT = {"folder of 16": 16, "folders, all": 16}
+_PARTED = ("folder of 8", "folder of 16", "folder, all", "folders, all")
 _GRID = ({"walk.alpha": (0.5,)},)
+_DRAWN = ("voc21", "embedded", "folder of 8", "folders, all")  # plots are the same for all
+_ABLATED = [
+    *((case, "names") for case in CASES),  # the one kind that depends on the data set's classes
+    *((case, kind) for case in ("embedded", "folder of 8") for kind in KINDS if kind != "names"),
+    *((case, "heads") for case in CASES if case.startswith("folder") and case != "folder of 8"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +100,7 @@ def fine(result) -> None:
 
 def refused(result, words: str) -> None:
     assert result.exit_code == 2, (result.stdout, result.stderr, result.exception)
-    assert re.fullmatch(rf"(?s)error: Got .*{words}.*Accepted .*\n", result.stderr), result.stderr
+    assert re.fullmatch(rf"error: Got .*{words}.*Accepted .*\n", result.stderr), result.stderr
 
 
 def lines(place: Path) -> list[dict]:
@@ -107,7 +114,7 @@ def ran(run):
 
     def one(case: str) -> Path:
         if case not in done:
-            fine(run("bench", "run", "-r", "mini", *on(case), "--limit", 3, "-o", f"bench {case}"))
+            fine(run("bench", "run", "-r", "mini", *on(case), "--limit", 2, "-o", f"bench {case}"))
             (done[case],) = Path(f"bench {case}").iterdir()
         return done[case]
 
@@ -118,14 +125,15 @@ def ran(run):
 def test_bench_run(case, run, ran):
     place = ran(case)
     made, found = (json.loads((place / name).read_text("utf-8")) for name in ("run.json", "metrics.json"))
-    assert (found["pictures"], found["missing"]) == (3, 0)
+    assert (found["pictures"], found["missing"]) == (2, 0)
     assert 0 <= found["miou"] <= 100
-    assert made["identity"]["data"]["split"] == _SPLIT.get(case, datasets.splits_of(CASES[case][0]) and found["split"] or "val")
+    assert made["identity"]["data"]["split"] == found["split"] == _SPLIT.get(case, "test" if case == "embedded" else "val")
     assert len(list(csv.reader((place / "confusion.csv").open(encoding="utf-8")))) == len(made["identity"]["names"]["classes"]) + 1
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "form"), [(case, form) for case in CASES for form in FORMATS if form not in ("png", "html") or case in _DRAWN]
+)
 def test_bench_report(case, form, run, ran):
     place = ran(case)
     out = f"{place.name} {case}.{form}"
@@ -142,29 +150,28 @@ def test_bench_report(case, form, run, ran):
         assert [(row["data"], float(row["value"])) for row in ours] == [(CASES[case][0], pytest.approx(scored))]
     else:
         assert f"{scored:.1f}" in text
-    assert CASES[case][0] in text
+    assert CASES[case][0] in text.replace("\\", "")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "kind"), _ABLATED)
 def test_ablate(case, kind, run):
     out = Path(f"ablate {case}")
-    fine(run("ablate", kind, *on(case), "--limit", 3, "--choose", 1, "--cache", "encodings", "-o", out))
+    fine(run("ablate", kind, *on(case), "--limit", 2, "--choose", 1, "-o", out))
     (place,) = out.glob(f"{kind}-*")
     assert (place / "table.md").read_text("utf-8").count("\n|") > 3
     assert (place / "figure.png").read_bytes().startswith(b"\x89PNG")
     items = [line["item"] for line in lines(place / "results.jsonl")]
     parts = {part: {item.partition("/")[2] for item in items if item.startswith(part)} for part in ("choose", "score")}
     assert len(parts["choose"]) == 1
-    assert len(parts["score"]) == (2 if case in ("folder of 8", "folder of 16", "folder, all", "folders, all") else 3)
-    if len(parts["score"]) == 2:  # one split, parted
+    assert len(parts["score"]) == (1 if case in _PARTED else 2)
+    if case in _PARTED:
         assert not parts["choose"] & parts["score"]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_tune(case, run):
     out = Path(f"tune {case}")
-    result = run("tune", *on(case), *limit(case), "--cache", "encodings", "-o", out)
+    result = run("tune", *on(case), *limit(case), "-o", out)
     fine(result)
     count = _COUNT.get(case, 8) // 2
     assert f"{count} pictures not looked at: " in result.stdout
@@ -179,7 +186,7 @@ def test_tune(case, run):
 @pytest.mark.parametrize("case", CASES)
 def test_calibrate(case, run):
     out = Path(f"calibrated {case}.toml")
-    result = run("calibrate", *on(case), *limit(case), "--cache", "encodings", "-o", out)
+    result = run("calibrate", *on(case), *limit(case), "-o", out)
     fine(result)
     count = _COUNT.get(case, 8) // 2
     assert f"on {count} pictures that had no say" in result.stdout
@@ -190,7 +197,7 @@ def test_calibrate(case, run):
 @pytest.mark.parametrize("case", CASES)
 def test_bench_clicks(case, run):
     out = Path(f"clicks {case}")
-    fine(run("bench", "clicks", *on(case), "--limit", 1, "--cap", 1, "--cache", "encodings", "-o", out))
+    fine(run("bench", "clicks", *on(case), "--limit", 1, "--cap", 1, "-o", out))
     (place,) = out.iterdir()
     assert (place / "table.md").is_file()
 
@@ -220,7 +227,7 @@ def test_datasets_list_prepare_and_names(name, run):
         refused(run("datasets", "prepare", name, "--root", name), "nothing is downloaded")
     checked = run("names", "check", name, "--json")
     if name == "folder":
-        refused(checked, "names.txt")
+        refused(checked, "a folder of yours")
         fine(run("names", "check", "folder/names.txt", "--json"))
         return
     fine(checked)

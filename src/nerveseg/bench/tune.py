@@ -152,11 +152,12 @@ class _Bench:
         told = None if self.said is None else (lambda done, count: self.said and self.said(name, done, count))
         runs.run(plan, Worker(given), place, workers=self.workers, said=told)
         tallies: dict[str, dict[str, Tally]] = {}
-        for line in results.read(place):
-            for variant, entry in line["variants"].items():
-                for rule, counts in entry["rules"].items():
-                    kept = tallies.setdefault(variant, {}).setdefault(rule, Tally(self.data.classes))
-                    kept.add(np.array(counts, np.int64).reshape(-1, 3))
+        with results.understood(place):
+            for line in results.read(place):
+                for variant, entry in line["variants"].items():
+                    for rule, counts in entry["rules"].items():
+                        kept = tallies.setdefault(variant, {}).setdefault(rule, Tally(self.data.classes))
+                        kept.add(np.array(counts, np.int64).reshape(-1, 3))
         return {variant: {rule: kept.done() for rule, kept in rules.items()} for variant, rules in tallies.items()}
 
 

@@ -44,7 +44,7 @@ def calibrate(
     are the fewest.
     """
     from nerveseg.bench import temperature
-    from nerveseg.bench.parting import halves
+    from nerveseg.bench.parting import few, halves
     from nerveseg.cli._console import still
 
     _check(out, ".toml", "-o", overwrite=overwrite)
@@ -67,9 +67,11 @@ def calibrate(
         workers=1,
     )
     seen, unseen = halves(job.open(), job.limit)
-    with counting({"fit": len(seen), "check": len(unseen)}) as said:
-        found = temperature.calibrate(job, out, cache=cache, said=said)
+    with counting({"fit": len(seen), "check": len(unseen)}) as told:
+        found = temperature.calibrate(job, out, cache=cache, said=told)
     _tell(found)
+    if said := few(found.pictures[1]):
+        note(said)
     if plot is not None:
         _draw(found, plot, f"{job.compose().name} on {job.data}")
         typer.echo(plot)

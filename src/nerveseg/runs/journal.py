@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from nerveseg import parse
 from nerveseg.errors import OutputError, RunError
 from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Outcome
@@ -156,8 +157,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = json.loads(line)
+        entry = parse.from_json(line)
     except ValueError:
         return None
-    complete = isinstance(entry, Mapping) and isinstance(entry.get("item"), str) and ("result" in entry) != ("error" in entry)
-    return dict(entry) if complete else None
+    if not isinstance(entry, dict) or not isinstance(entry.get("item"), str) or ("result" in entry) == ("error" in entry):
+        return None
+    said = entry.get("error", {"type": "", "message": ""})
+    failed = isinstance(said, dict) and all(isinstance(said.get(key), str) for key in ("type", "message"))
+    whole = failed and isinstance(entry.get("result", {}), dict) and isinstance(entry.get("seconds", {}), dict)
+    return {"seconds": {}, **entry} if whole else None

@@ -54,6 +54,11 @@ def outcome(folder: str | Path) -> Outcome:
     made = plan.read(folder)
     if made.identity.get("kind") != KIND:
         raise RunError(f"Got {folder}, the folder of another kind of job. Accepted is one of `nerveseg bench clicks`. Choose it.")
+    with results.understood(folder):
+        return _outcome(folder, made)
+
+
+def _outcome(folder: str | Path, made: plan.Plan) -> Outcome:
     lines = list(results.read(folder))
     cap = int(made.identity["cap"])
     firsts = [line["first"] for line in lines if line["first"][0] is not None]
