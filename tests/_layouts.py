@@ -18,8 +18,10 @@ def stems(count: int, split: str = "val") -> tuple[str, ...]:
 
 def ids(count: int, split: str = "val") -> tuple[str, ...]:
     """Names as COCO's."""
-    listed = ("000000000139", "000000000285", "000000000632", "000000000724", "000000000776", "000000000785", "000000000802", "000000000872")
-    return listed[:count] if split == "val" else tuple(f"{900 + number:012d}" for number in range(count))
+    listed = (139, 285, 632, 724, 776, 785, 802, 872)
+    return (
+        tuple(f"{number:012d}" for number in listed[:count]) if split == "val" else tuple(f"{900 + number:012d}" for number in range(count))
+    )
 
 
 def write_pair(picture: Path, mask: Path, values, *, size=(24, 30), palette=False, seed=0) -> None:

@@ -17,8 +17,8 @@ from nerveseg.backbones import capture
 from nerveseg.backbones._prompts import averaged, cut
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
-from nerveseg.weights import config
 from nerveseg.transition.host import sent
+from nerveseg.weights import config
 
 __all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
 

@@ -78,7 +78,8 @@ def reading(folder: Path, what: str) -> Iterator[None]:
         if ran_out(error):
             raise
         raise WeightsError(
-            f"Got {folder}, which cannot be read as {what}: {_short(error)} Accepted is a folder as from_pretrained reads it. Fetch it again."
+            f"Got {folder}, which cannot be read as {what}: {_short(error)} Accepted is a folder as from_pretrained reads "
+            "it. Fetch it again."
         ) from error
 
 

@@ -16,10 +16,10 @@ from nerveseg.backbones import capture, text_tower
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.backbones.text_tower import TextTower
 from nerveseg.errors import OptionError, ShapeError, WeightsError
-from nerveseg.weights import check, config
 from nerveseg.picture import geometry
 from nerveseg.picture.load import Picture
 from nerveseg.transition.host import sent
+from nerveseg.weights import check, config
 
 __all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
 

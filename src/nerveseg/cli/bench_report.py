@@ -22,7 +22,8 @@ def report(
     ],
     *,
     format_: Annotated[
-        str | None, typer.Option("--format", "-f", help="md, csv, json, html or png. Left out: by the ending of -o, else md.", show_default=False)
+        str | None,
+        typer.Option("--format", "-f", help="md, csv, json, html, png. Left out: by the ending of -o, else md.", show_default=False),
     ] = None,
     against: Annotated[
         list[Path] | None,

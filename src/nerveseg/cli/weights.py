@@ -164,16 +164,16 @@ def _checkpoints(name: str) -> list[str]:
 
 def _here(name: str) -> Folder | None:
     """What no download can bring: a folder that a recipe names, or the embedded pair."""
-    from nerveseg.weights.locate import locate, on_hub
+    from nerveseg.weights.locate import is_path, locate
 
-    return locate(name, offline=True) if name.startswith("embedded:") or Path(name).exists() or not on_hub(name) else None
+    return locate(name, offline=True) if name.startswith("embedded:") or Path(name).exists() or is_path(name) else None
 
 
 def _planned(plan: Callable[..., Plan], name: str, *, revision: str | None, half: bool) -> Plan:
     from nerveseg.weights import catalogue
-    from nerveseg.weights.catalogue import find
+    from nerveseg.weights.locate import on_hub
 
-    if find(name) is None and name.count("/") != 1:
+    if not on_hub(name):
         known = ", ".join(catalogue())
         raise WeightsNotFound(f"Got the weights {name!r}. Accepted are a recipe, a hub id owner/name, or one of {known}. Check the name.")
     with waiting(f"asking for {name}"):

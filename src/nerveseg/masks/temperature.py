@@ -8,7 +8,6 @@ not grow with their number: a first pass finds the largest share and the sum at 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 

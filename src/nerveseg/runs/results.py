@@ -66,6 +66,6 @@ def understood(folder: str | Path) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RunError(
-            f"Got {folder}, whose run.json or {NAME} does not say what a job of its kind writes ({type(error).__name__}: {error}). Accepted "
-            "is the folder as it was written. Copy it again, or start the job again in a new folder."
+            f"Got {folder}, whose run.json or {NAME} does not say what a job of its kind writes ({type(error).__name__}: {error}). "
+            "Accepted is the folder as it was written. Copy it again, or start the job again in a new folder."
         ) from error

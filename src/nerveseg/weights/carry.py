@@ -8,7 +8,6 @@ FOLDER/SHA256SUMS         as ``sha256sum -c`` and `nerveseg weights verify FOLDE
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -102,7 +101,7 @@ def _copied(source: Path, target: Path) -> str:
         if not target.is_file() or target.stat().st_size != source.stat().st_size:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, draft)
-            os.replace(draft, target)
+            draft.replace(target)
         total = hashlib.sha256()
         with target.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
@@ -116,5 +115,6 @@ def _copied(source: Path, target: Path) -> str:
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"Got {path}, which cannot be written ({error.strerror or error}). Accepted is a folder with room. Make room, or name another with --to."
+        f"Got {path}, which cannot be written ({error.strerror or error}). Accepted is a folder with room. Make room, or "
+        "name another with --to."
     )

@@ -16,7 +16,7 @@ from nerveseg.registry import near, shown
 from nerveseg.weights import check
 from nerveseg.weights.catalogue import GENERIC, Row, catalogue, find, missing, of_tensors
 
-__all__ = ["Folder", "locate", "locate_all", "on_hub"]
+__all__ = ["Folder", "is_path", "locate", "locate_all", "on_hub"]
 
 _LOG = logging.getLogger(__name__)
 _DIGESTED = {".json", ".txt", ".safetensors"}
@@ -87,6 +87,11 @@ def on_hub(ref: str) -> bool:
     return find(ref) is not None or (len(ref) <= _LONGEST_ID and _HUB_ID.fullmatch(ref) is not None)
 
 
+def is_path(ref: str) -> bool:
+    """Whether a reference has the form of a path, which no name and no hub id has: ``/x``, ``./x``, ``~``, ``C:\\x``, ``a/../b``."""
+    return find(ref) is None and _A_PATH.match(ref) is not None
+
+
 def locate_all(
     refs: Mapping[str, str | Path], *, offline: bool, revision: str | None = None, asked: str | None = None
 ) -> dict[str, Folder]:
@@ -139,8 +144,8 @@ def _way_out(asked: str, *, offline: bool) -> str:
     if offline:
         return f"Fetch all with: nerveseg weights fetch {asked} – without --offline, on a machine with network; {_CARRY}. {mini}"
     return (
-        f"If this machine has a network, check it and HF_ENDPOINT, then give: nerveseg weights fetch {asked}. If it has none, fetch them on one "
-        f"that has with: nerveseg weights fetch {asked} --to FOLDER, and carry FOLDER here; {_CARRY}. {mini}"
+        f"If this machine has a network, check it and HF_ENDPOINT, then give: nerveseg weights fetch {asked}. If it has none, "
+        f"fetch them on one that has with: nerveseg weights fetch {asked} --to FOLDER, and carry FOLDER here; {_CARRY}. {mini}"
     )
 
 
@@ -154,7 +159,7 @@ def _on_disk(text: str) -> tuple[Path, str]:
 
 
 def _nowhere(text: str, place: Path) -> str:
-    if text and _A_PATH.match(text):
+    if is_path(text):
         there = next((parent for parent in place.parents if _on_disk(str(parent))[1] == "folder"), None)
         hint = f"Its part {there} is there, what follows is not" if there is not None and there != Path() else "Check the path"
         return (
