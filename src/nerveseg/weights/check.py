@@ -115,7 +115,9 @@ def tensors(path: Path) -> Mapping[str, tuple[int, ...]]:
         raise WeightsError(f"Got {path}, which is {said}")
     try:
         rows = {name: row for name, row in parse.from_json(head).items() if name != "__metadata__"}
-        spans = sorted((*row["data_offsets"], name) for name, row in rows.items())
+        if len(rows) > _MOST_TENSORS:
+            raise _too_many(path, len(rows))
+        spans = sorted((first, last, name) for name, row in rows.items() for first, last in [row["data_offsets"]])
         end = 8 + length + max((span[1] for span in spans), default=0)
         shapes = {name: tuple(row["shape"]) for name, row in rows.items()}
         kinds = {name: str(row["dtype"]) for name, row in rows.items()}
@@ -132,13 +134,15 @@ def tensors(path: Path) -> Mapping[str, tuple[int, ...]]:
         raise WeightsError(
             f"Got {path} of {size} bytes where its head states {end}: half a download. Accepted is a whole file. Fetch it again."
         )
-    if len(rows) > _MOST_TENSORS:
-        raise WeightsError(
-            f"Got {path} with {len(rows):,} tensors. Accepted are {_MOST_TENSORS:,} at most, many more than any network here has. "
-            "Take the published file."
-        )
     _check_spans(path, spans, shapes, kinds)
     return shapes
+
+
+def _too_many(path: Path, count: int) -> WeightsError:
+    return WeightsError(
+        f"Got {path} with {count:,} tensors. Accepted are {_MOST_TENSORS:,} at most, many more than any network here has. "
+        "Take the published file."
+    )
 
 
 def _check_spans(

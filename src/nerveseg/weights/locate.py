@@ -88,7 +88,7 @@ def on_hub(ref: str) -> bool:
 
 
 def is_path(ref: str) -> bool:
-    """Whether a reference has the form of a path, which no name and no hub id has: ``/x``, ``./x``, ``~``, ``C:\\x``, ``a/../b``."""
+    """Whether a reference has the form of a path, which no name and no hub id has: ``/x``, ``./x``, ``~``, ``C:/x``, ``a/../b``."""
     return find(ref) is None and _A_PATH.match(ref) is not None
 
 

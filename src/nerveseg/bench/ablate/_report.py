@@ -190,7 +190,7 @@ def _bars(axes: Any, given: Outcome) -> None:
 
 def _whiskers(rows: Sequence[Row]) -> list[list[float]]:
     known = [row.gain or Interval(0.0, 0.0, 0.0) for row in rows]
-    return [[gain.value - gain.low for gain in known], [gain.high - gain.value for gain in known]]
+    return [[max(0.0, gain.value - gain.low) for gain in known], [max(0.0, gain.high - gain.value) for gain in known]]  # few pictures
 
 
 def _collect(folder: str | Path, classes: int) -> tuple[dict[str, dict[str, _Collected]], dict[str, dict[str, Any]], dict[str, int]]:

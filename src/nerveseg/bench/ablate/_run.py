@@ -91,7 +91,15 @@ class Ablation:
                     f"--choose-split {data.split}, which chooses on a part of what would be scored, and --choose 0, which keeps the "
                     "recipe's rule. Complete that split, or give one of these."
                 ) from error
-            return Parts(scored, dataclasses.replace(other, items=other.items[: self.choose]))
+            # Splits may share pictures: VOC's train_aug has those of train, a folder's "all" those of its folders.
+            seen = {(item.picture, item.box) if item.picture is not None else item.id for item in scored.items}
+            apart = [item for item in other.items if ((item.picture, item.box) if item.picture is not None else item.id) not in seen]
+            if not apart:
+                raise OptionError(
+                    f"Got the split {split!r} of {data.name} to choose rules on, all of whose pictures are scored. Accepted are others. "
+                    f"Give --choose-split {data.split}, which parts what would be scored, or another split."
+                )
+            return Parts(scored, dataclasses.replace(other, items=tuple(apart[: self.choose])))
         if len(scored) < 2:
             raise OptionError(
                 f"Got {len(scored)} picture of {data.name} {data.split} to choose rules on and to score. Accepted are two and more. "
@@ -211,7 +219,8 @@ class Worker:
 
 def _other(data: DataSet, root: str | None) -> str:
     """The split to choose on where none is named: val or train, whichever is not scored; the scored one where there is no other."""
-    others = [split for split in splits_of(data.name, root) if split != data.split]
+    known = splits_of(data.name, root)
+    others = [split for split in known if split != data.split] if data.split in known else []  # all of a folder leaves no other
     return next((split for split in ("val", "train") if split in others), others[0] if others else data.split)
 
 
