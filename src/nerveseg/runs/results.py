@@ -42,7 +42,7 @@ def read(folder: str | Path) -> Iterator[dict[str, Any]]:
     path = Path(folder) / NAME
     if not path.is_file():
         raise RunError(f"Got {folder} without {NAME}. Accepted is the folder of a finished job. Start the job again to finish it.")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 entry = parse.from_json(line)
