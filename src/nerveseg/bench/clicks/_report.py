@@ -41,7 +41,7 @@ class Outcome:
     before: Float64[np.ndarray, " p"]
     after: Mapping[str, Float64[np.ndarray, " p"]]
     things: Mapping[str, Float64[np.ndarray, "t c"]]
-    new: Float64[np.ndarray, "t c"]
+    new: Float64[np.ndarray, "l n"]
     cap: int
 
 
