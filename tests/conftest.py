@@ -88,6 +88,12 @@ def checkpoints():
 
 
 @pytest.fixture(scope="session")
+def miniature():
+    """The helper module that writes data sets in miniature: ``LAYOUTS``, ``write``, ``write_pair``."""
+    return _helper("_layouts")
+
+
+@pytest.fixture(scope="session")
 def errands():
     """The helper module with workers for long jobs, which other processes import as well."""
     with pytest.MonkeyPatch.context() as patch:

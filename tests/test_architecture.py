@@ -17,7 +17,7 @@ _SOURCE = _ROOT / "src" / "nerveseg"
 # From the bottom up. A module imports its own package and packages of lower rows, never its own row or a higher one.
 _ROWS = (
     ("errors",),
-    ("registry", "outputs", "showing", "texts"),
+    ("registry", "outputs", "parse", "showing", "texts"),
     ("words", "picture", "weights", "transition"),
     ("walk",),
     ("backbones",),

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from nerveseg import recipe, registry
-from nerveseg.errors import OptionError, RecipeError, RegistryError
+from nerveseg.errors import NerveSegError, OptionError, RecipeError, RegistryError
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -139,6 +139,98 @@ def test_recipes_that_are_not_there(tmp_path):
         recipe.load(tmp_path / "none.toml")
     with pytest.raises(RecipeError, match="cannot be read"):
         recipe.load(tmp_path)
+
+
+_INF = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"masks.rule": _INF}, "Got inf for rules"),
+        ({"labels.source": 3.5}, "Got 3.5 for labels"),
+        ({"walk.solver": 1}, "Got 1 for walks"),
+        ({"calibration.name": {}}, "Got {} for calibrations"),
+        ({"refiner.name": True}, "Got True for refiners"),
+        ({"graph.source": None}, "Got None for graphs"),
+        ({"transition.kernel": ["exp"]}, "Accepted is a str"),
+        ({"words.templatez": "plain"}, "Did you mean 'templates'"),
+        ({"words.templates": "nope"}, "Got the templates 'nope'"),
+        ({"words.templates": ["a {}"]}, "Accepted is the name of a set"),
+        ({"weights.clipp": "x"}, "Did you mean 'clip'"),
+        ({"weights.clip": 3}, "Give it as a text"),
+        ({"weights.clip": " "}, "Give it as a text"),
+        ({"lables.scale": 1.0}, "Did you mean 'labels'"),
+        ({3: 4}, "Got the setting 3"),
+        ({"walk.alpha": 10**400}, "Accepted is a float"),
+        ({"walk.alpha": 10**5001}, "too large to be written"),
+        ({"walk.alpha": "x" * 10**6}, "Accepted is a float"),
+        ({"masks.min_area": 10**30}, "Accepted is a whole number"),
+        ({"masks.temperature": 10**400}, "Accepted is a number"),
+        ({"labels.scale": _INF}, "Choose a value in that range"),
+        ({"walk.tolerance": float("nan")}, "Choose a value in that range"),
+        ({"graph.layers": [1e400]}, "Accepted is a tuple"),
+        ({"graph.layers": [[[[1]]]]}, "Accepted is a tuple"),
+        ({"graph.layers": [{"a": 1}]}, "Accepted is a tuple"),
+        ({"masks.upsample": [1]}, "Accepted are 'probabilities'"),
+    ],
+)
+def test_settings_of_any_kind_are_refused_in_our_words(settings, word):
+    with pytest.raises(NerveSegError, match=word) as caught:
+        recipe.load("mini", settings)
+    assert len(str(caught.value)) < 600
+
+
+def test_an_infinite_peakedness_is_a_choice():
+    assert recipe.load("mini", {"transition.peakedness": _INF}).transition.peakedness == _INF
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[labels]\nx = " + "[" * 2000 + "]" * 2000, "brackets inside one another"),
+        ("[labels]\nsource = " + "[" * 200 + "]" * 200, "for labels"),
+        ("[walk]\nalpha = " + "9" * 5001, "thousands of digits"),
+        ("[benchmarks]\nvoc21 = inf\n", r"Write \[benchmarks.voc21\]"),
+        ("[benchmarks.foo]\n", r"Got \[benchmarks.foo\]"),
+        ('[benchmarks.coco_object]\n"labels.scale" = 3.0\n', "Did you mean 'coco-object'"),
+        ('[benchmarks.voc21]\n"labels.scalee" = 3.0\n', r"\[benchmarks.voc21\].*Did you mean 'scale'"),
+        ("[benchmarks.voc21.labels]\nscale = 3.0\n", "Got the setting 'labels'"),
+        ("benchmarks = 3\n", r"Write it as \[benchmarks\]"),
+        ("labels = 3\n", r"Write it as \[labels\]"),
+        ("title = 1979-05-27\n", "Put it in quotes"),
+        ("format = true\n", "format True"),
+        ("[[labels]]\nsource = 'clip'\n", "Got 'labels'"),
+        (b"title = 'caf\xe9'", "no UTF-8"),
+        (b"#" * (2 << 20), "more than 1,048,576 bytes"),
+        (b"title = 'a'\x00", "cannot be read"),
+    ],
+)
+def test_files_of_any_kind_are_refused_in_our_words(tmp_path, text, word):
+    path = tmp_path / "own.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(NerveSegError, match=word) as caught:
+        recipe.load(path, {"walk.alpha": 0.5})
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("given", ["a\0b", "x" * 5000, "x" * 300 + ".toml", None, 3, b"mini"])
+def test_what_is_no_path_is_refused_in_our_words(given):
+    with pytest.raises(RecipeError, match="Got the recipe"):
+        recipe.load(given)
+
+
+def test_a_recipe_that_is_carried_has_all_of_it_but_where_its_weights_lie(tmp_path):
+    chosen = recipe.load("cliper")
+    (tmp_path / "recipe.toml").write_text(recipe.placed_at(chosen, {"clip": "./a", "diffusion": "./b"}), "utf-8")
+    carried = recipe.load(tmp_path)
+    assert dict(carried.weights) == {**chosen.weights, "clip": "./a", "diffusion": "./b"}
+    assert carried.benchmarks == chosen.benchmarks
+    for name in chosen.benchmarks:
+        assert (
+            carried.for_benchmark(name).changed({f"weights.{k}": v for k, v in chosen.weights.items()}).digest
+            == chosen.for_benchmark(name).digest
+        )
 
 
 def test_a_folder_with_a_recipe_has_the_folders_name(tmp_path):

@@ -16,10 +16,8 @@ file of a later one is refused.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,9 +25,11 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from nerveseg import registry
-from nerveseg.errors import OptionError, RecipeError, RegistryError
+from nerveseg import parse, registry
+from nerveseg.backbones import KINDS
+from nerveseg.errors import NerveSegError, OptionError, RecipeError, RegistryError
 from nerveseg.showing import brief
+from nerveseg.words.prompts import template_set
 
 __all__ = ["BENCHMARKS", "Recipe", "Stage", "at_home", "beside", "load", "names", "raw"]
 
@@ -51,6 +51,7 @@ _MAY_BE_NONE = frozenset({"graph", "walk"})
 _TABLES = frozenset({*_STAGES, "weights", "words", "kernel"})
 _HEAD = ("title", "description", "source", "format")
 _FORMAT = 1
+_LONGEST = 1 << 20  # bytes of a recipe's file
 _MASKS = {"upsample": ("probabilities", "logits"), "background": ("rest", "best")}
 """Choices of [masks] that belong to no rule; the first is the default."""
 _OWN = ("min_area", "temperature", *_MASKS)
@@ -126,6 +127,12 @@ class Recipe:
         return tuple(dict.fromkeys(backbone for stage in self.stages for backbone in stage))
 
     @property
+    def fetched_as(self) -> str | None:
+        """What ``nerveseg weights fetch`` is given for its weights: its name, where the recipe of that name that ships has the same."""
+        ships = self.name in names() and raw(self.name)[1].get("weights", {}) == dict(self.weights)
+        return self.name if ships else None
+
+    @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
         """The backbones that each stage reads: those of the label source, then those of the graph."""
         return tuple(tuple(stage.module.needs) for stage in (self.labels, self.graph) if stage)
@@ -185,8 +192,10 @@ def raw(recipe: str | Path) -> tuple[str, dict[str, Any]]:
     Raises:
         RecipeError: no such recipe, or a file that is not TOML.
     """
+    if not isinstance(recipe, (str, Path)) or "\0" in str(recipe):
+        raise RecipeError(f"Got the recipe {registry.shown(recipe)}. Accepted is a name, a .toml file or a folder. Give one as a string.")
     path = Path(recipe)
-    if path.is_dir():
+    if _is_folder(path):
         path /= "recipe.toml"
     if path.suffix == ".toml":
         name, text = path.stem if path.stem != "recipe" else path.parent.resolve().name, _read(path)
@@ -194,11 +203,13 @@ def raw(recipe: str | Path) -> tuple[str, dict[str, Any]]:
         name, text = str(recipe), (files("nerveseg") / "recipes" / f"{recipe}.toml").read_text("utf-8")
     else:
         hint = registry.meant(str(recipe).replace("_", "-"), names(), "List them with: nerveseg recipes list.")
-        raise RecipeError(f"Got the recipe {str(recipe)!r}. Accepted are {', '.join(names())}, a .toml file, or a folder with one. {hint}")
+        raise RecipeError(
+            f"Got the recipe {registry.shown(str(recipe))}. Accepted are {', '.join(names())}, a .toml file, or a folder with one. {hint}"
+        )
     try:
-        return name, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"Got the recipe {recipe} with {error}. Accepted is TOML. Mend that line.") from error
+        return name, parse.from_toml(text)
+    except ValueError as error:
+        raise RecipeError(f"Got the recipe {recipe}, which cannot be read: {error}. Accepted is TOML. Mend it there.") from error
 
 
 def load(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -214,13 +225,22 @@ def load(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None = None)
     if isinstance(recipe, Recipe):
         return recipe.changed(settings or {})
     name, table = raw(recipe)
+    _check_keys(name, table)
+    _check_benchmarks(name, table)
     return _compose(name, _merged(table, settings or {}))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name longer than any
+        return False
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return parse.text_of(path, most=_LONGEST)
+    except (OSError, ValueError) as error:
         raise RecipeError(
             f"Got the recipe file {path}, which cannot be read ({error}). Accepted is a TOML file. Check the path."
         ) from error
@@ -229,9 +249,12 @@ def _read(path: Path) -> str:
 def _merged(table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     for dotted in settings:
-        part, _, knob = dotted.partition(".")
+        part, _, knob = dotted.partition(".") if isinstance(dotted, str) else ("", "", "")
         if part not in _TABLES or not knob or "." in knob:
-            raise OptionError(f"Got the setting {dotted!r}. Accepted are TABLE.KNOB with {', '.join(sorted(_TABLES))}. Name one of them.")
+            hint = registry.near(part, _TABLES) or "Name one of them."
+            raise OptionError(
+                f"Got the setting {registry.shown(dotted)}. Accepted are TABLE.KNOB with {', '.join(sorted(_TABLES))}. {hint}"
+            )
     for dotted, value in settings.items():
         part, _, knob = dotted.partition(".")
         inner = merged.setdefault(part, {})
@@ -270,7 +293,7 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
     shown = {key: _one_of(masks.pop(key, choices[0]), choices, f"masks.{key}") for key, choices in _MASKS.items()}
     transition = registry.options(TransitionOptions, _listed(table.get("transition", {})), "transition")
     kernel = registry.load("kernels", transition.kernel)
-    graph, walk = _stage(table, "graph"), _stage(table, "walk")
+    labels, graph, walk = _some(_stage(table, "labels")), _stage(table, "graph"), _stage(table, "walk")
     if shown["upsample"] == "logits" and graph is not None and walk is not None:
         raise OptionError(
             f"Got masks.upsample = 'logits' in the recipe {name!r}, in which something walks. Accepted is 'probabilities' there. "
@@ -279,9 +302,9 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
     return Recipe(
         name=name,
         table=MappingProxyType({key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}),
-        weights=MappingProxyType({key: str(value) for key, value in table.get("weights", {}).items()}),
-        templates=str(table.get("words", {}).get("templates", "plain")),
-        labels=_some(_stage(table, "labels")),
+        weights=MappingProxyType(_weights(table.get("weights", {}), [*labels.module.needs, *(graph.module.needs if graph else ())])),
+        templates=_templates(table.get("words", {})),
+        labels=labels,
         calibration=_some(_stage(table, "calibration")),
         graph=graph,
         transition=transition,
@@ -297,23 +320,74 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
 
 
 def _check_keys(name: str, table: Mapping[str, Any]) -> None:
-    if table.get("format", _FORMAT) != _FORMAT:
+    if (stated := table.get("format", _FORMAT)) != _FORMAT or type(stated) is not int:
         raise RecipeError(
-            f"Got the recipe {name!r} of format {table['format']!r}. Accepted is {_FORMAT}. Upgrade nerveseg, or use an older recipe."
+            f"Got the recipe {name!r} of format {registry.shown(stated)}. Accepted is {_FORMAT}. Upgrade nerveseg, or use an older recipe."
         )
     known = {*_TABLES, *_HEAD, "benchmarks"}
     for key, value in table.items():
         if key in known and (key in _HEAD) != isinstance(value, Mapping):
             continue
-        near = difflib.get_close_matches(key, sorted(known), n=1)
-        hint = f"Did you mean {near[0]!r}?" if near and near[0] != key else f"Take it out, or write it as [{key}]."
-        raise RecipeError(f"Got {key!r} in the recipe {name!r}. Accepted are {', '.join(sorted(known))}. {hint}")
+        hint = "" if key in known else registry.near(key, known)
+        ending = hint or (f"Write it as [{key}]." if key in known and key not in _HEAD else "Take it out, or mend it.")
+        raise RecipeError(f"Got {registry.shown(key)} in the recipe {name!r}. Accepted are {', '.join(sorted(known))}. {ending}")
+    for key in _HEAD:
+        if key != "format" and not isinstance(table.get(key, ""), str):
+            raise RecipeError(f"Got {key} = {registry.shown(table[key])} in the recipe {name!r}. Accepted is a text. Put it in quotes.")
+
+
+def _check_benchmarks(name: str, table: Mapping[str, Any]) -> None:
+    """Compose the recipe for every benchmark that it has settings for: a slip in them is told now, not on the day of that run."""
+    known = dict.fromkeys((*BENCHMARKS, *(data.replace("_", "-") for data in registry.names("datasets"))))
+    rest = {key: value for key, value in table.items() if key != "benchmarks"}
+    for benchmark, settings in table.get("benchmarks", {}).items():
+        if benchmark not in known:
+            hint = registry.near(benchmark, known) or "Take it out."
+            raise RecipeError(f"Got [benchmarks.{benchmark}] in the recipe {name!r}. Accepted are {', '.join(known)}. {hint}")
+        if not isinstance(settings, Mapping):
+            raise RecipeError(
+                f"Got benchmarks.{benchmark} = {registry.shown(settings)} in the recipe {name!r}. Accepted is a table of settings. "
+                f'Write [benchmarks.{benchmark}], and below it "labels.scale" = 65.0.'
+            )
+        try:
+            _compose(name, _merged(rest, settings))
+        except NerveSegError as error:
+            raise RecipeError(f"Got [benchmarks.{benchmark}] in the recipe {name!r} with a setting that does not fit: {error}") from error
+
+
+def _weights(table: Mapping[str, Any], needs: list[str]) -> dict[str, str]:
+    known = dict.fromkeys((*KINDS, *needs))
+    for kind, reference in table.items():
+        if kind not in known:
+            raise OptionError(
+                f"Got weights.{kind}. Accepted are {', '.join(f'weights.{one}' for one in known)}. "
+                f"{registry.near(kind, known) or 'Take it out.'}"
+            )
+        if not isinstance(reference, (str, Path)) or not str(reference).strip():
+            raise OptionError(
+                f"Got weights.{kind} = {registry.shown(reference)}. Accepted is a folder, a hub id owner/name or a name of the catalogue. "
+                "Give it as a text."
+            )
+    return {kind: str(reference) for kind, reference in table.items()}
+
+
+def _templates(table: Mapping[str, Any]) -> str:
+    for knob in table:
+        if knob != "templates":
+            raise OptionError(f"Got words.{knob}. Accepted is words.templates. {registry.near(knob, ['templates']) or 'Take it out.'}")
+    given = table.get("templates", "plain")
+    if not isinstance(given, str):
+        raise OptionError(
+            f"Got words.templates = {registry.shown(given)}. Accepted is the name of a set, or a sentence with {{}}. Give one."
+        )
+    template_set(given)
+    return given
 
 
 def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
     chooser, kind, default = _STAGES[part]
     inner = _listed(table.get(part, {}))
-    name = str(inner.pop(chooser, default))
+    name = inner.pop(chooser, default)
     if name == "none" and part in _MAY_BE_NONE:
         return None
     module = registry.load(kind, name)
@@ -327,8 +401,7 @@ def _check_masks(rule: str, inner: Mapping[str, Any], fields: set[str]) -> None:
     own = ("rule", *_OWN)
     for key in inner:
         if key not in fields:
-            near = difflib.get_close_matches(key, sorted({*fields, *own}), n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
+            hint = registry.near(key, {*fields, *own}) or "Leave it out."
             raise OptionError(f"Got masks.{key} with the rule {rule!r}. Accepted are {', '.join(sorted({*fields, *own}))}. {hint}")
 
 
@@ -336,6 +409,20 @@ def at_home(recipe: str | Path, chosen: Recipe) -> Recipe:
     """The recipe that was read from ``recipe`` with the weights that lie beside that file named by full paths: it can go anywhere."""
     found = {kind: beside(recipe, reference) for kind, reference in chosen.weights.items()}
     return chosen.changed({f"weights.{kind}": str(Path(path).resolve()) for kind, path in found.items() if path != chosen.weights[kind]})
+
+
+def placed_at(chosen: Recipe, weights: Mapping[str, str]) -> str:
+    """A recipe's text with weights that lie elsewhere, its settings for benchmarks included.
+
+    Args:
+        chosen: the recipe.
+        weights: kind → reference, such as ``"./clip-b16"`` for a folder beside the file.
+    """
+    tables = [
+        "\n".join([f"[benchmarks.{name}]", *(f"{json.dumps(knob)} = {_value(value)}" for knob, value in settings.items())]) + "\n"
+        for name, settings in chosen.table.get("benchmarks", {}).items()
+    ]
+    return "\n".join([chosen.changed({f"weights.{kind}": place for kind, place in weights.items()}).to_toml(), *tables])
 
 
 def beside(recipe: str | Path | Recipe, reference: str) -> str:
@@ -360,13 +447,13 @@ def _listed(inner: Mapping[str, Any]) -> dict[str, Any]:
 
 def _one_of(value: Any, choices: tuple[str, ...], name: str) -> str:
     if value not in choices:
-        raise OptionError(f"Got {name} = {value!r}. Accepted are {', '.join(map(repr, choices))}. Choose one of them.")
+        raise OptionError(f"Got {name} = {registry.shown(value)}. Accepted are {', '.join(map(repr, choices))}. Choose one of them.")
     return str(value)
 
 
 def _whole(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise OptionError(f"Got {name} = {value!r}. Accepted is a whole number of at least 0. Give pixels.")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise OptionError(f"Got {name} = {registry.shown(value)}. Accepted is a whole number of at least 0. Give pixels.")
     return value
 
 

@@ -13,6 +13,7 @@ import difflib
 import importlib
 import math
 import pkgutil
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -23,7 +24,7 @@ from typing import Any
 
 from nerveseg.errors import OptionError, RegistryError
 
-__all__ = ["KINDS", "check", "knob", "knobs", "load", "meant", "names", "options"]
+__all__ = ["KINDS", "check", "knob", "knobs", "load", "meant", "names", "near", "options", "shown"]
 
 KINDS: Mapping[str, str] = {
     "labels": "nerveseg.labels",
@@ -39,6 +40,9 @@ KINDS: Mapping[str, str] = {
     "ablations": "nerveseg.bench.ablate",
 }
 """Kind → the package whose module files are its names (files that start with ``_``, packages, and ``base`` are not names)."""
+
+_LINE = 80  # letters of a value that a message shows
+_HUGE = 1 << 63  # no tensor counts so far
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -57,20 +61,22 @@ def names(kind: str) -> tuple[str, ...]:
 def load(kind: str, name: str) -> ModuleType:
     """Import the one module that answers to ``name``; raises `RegistryError` with the accepted names."""
     accepted = names(kind)
-    if name not in accepted:
-        raise RegistryError(f"Got {name!r} for {kind}. Accepted are {', '.join(accepted) or 'none yet'}. {meant(name, accepted)}")
+    if not isinstance(name, str) or name not in accepted:
+        raise RegistryError(f"Got {shown(name)} for {kind}. Accepted are {', '.join(accepted) or 'none yet'}. {meant(name, accepted)}")
     point = _joined(kind).get(name)
     return importlib.import_module(f"{_package(kind)}.{name}") if point is None else point.load()
 
 
-def meant(given: str, accepted: Iterable[str], otherwise: str = "Choose one of them.") -> str:
+def meant(given: Any, accepted: Iterable[str], otherwise: str = "Choose one of them.") -> str:
     """The last sentence of a message about a name: the accepted one that it is nearest to, whatever its case, dashes and spaces.
 
     >>> meant("COCO", ["coco", "voc"])
     "Did you mean 'coco'?"
     """
+    if not isinstance(given, str) or not _plain(given):
+        return otherwise
     plain = {_plain(name): name for name in reversed(list(accepted))}
-    word = _plain(str(given))
+    word = _plain(given)
     near = [word] if word in plain else difflib.get_close_matches(word, plain, n=1)
     if not near:  # COCO JSON, png8: a name inside what was given, or the other way round
         near = [name for name in plain if len(name) > 2 and name in word] or [name for name in plain if len(word) > 2 and word in name]
@@ -110,7 +116,7 @@ def knob(
         default: the value when nothing is said.
         doc: what it does and in which direction ("larger: ...").
         low: smallest accepted value.
-        high: largest accepted value.
+        high: largest accepted value; ``math.inf`` accepts infinity too, which is refused otherwise.
         below: accepted values lie below it.
         above: accepted values lie above it.
         choices: the accepted values, for a named choice.
@@ -138,9 +144,9 @@ def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
     fields = {field.name for field in dataclasses.fields(cls)}
     for name in given:
         if name not in fields:
-            hint = meant(name, sorted(fields), "Leave it out.")
             place = f" for {where}" if where else ""
-            raise OptionError(f"Got the option {name!r}{place}. Accepted are {', '.join(sorted(fields)) or 'none'}. {hint}")
+            hint = near(name, fields) or "Leave it out."
+            raise OptionError(f"Got the option {shown(name)}{place}. Accepted are {', '.join(sorted(fields)) or 'none'}. {hint}")
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if field.name in given:  # before the class is made, so that a wrong type is told in our words whoever else checks types
@@ -148,27 +154,77 @@ def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
     return cls(**given)
 
 
+def near(given: Any, accepted: Iterable[str]) -> str:
+    """Ask whether the accepted name that is nearest was meant; empty where none is near. As `meant`.
+
+    >>> near("templatez", ["templates", "alpha"])
+    "Did you mean 'templates'?"
+    """
+    return meant(given, sorted(accepted), "")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, of any kind and never longer than a line.
+
+    >>> shown("cat"), len(shown("x" * 9_999))
+    ("'cat'", 80)
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or brackets without end
+        text = f"a {type(value).__name__} that is too large to be written"
+    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
+
+
 def _check_one(value: Any, hint: Any, rule: Mapping[str, Any], name: str) -> None:
-    kinds = typing.get_args(hint) or (hint,)
-    if value is None and type(None) in kinds:
+    accepted = _accepted(_plain(hint), rule)
+    if value is None and type(None) in _kinds(hint):
         return
-    plain = tuple(typing.get_origin(kind) or kind for kind in kinds if kind is not type(None))
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    fits = (number and float in plain) or (isinstance(value, plain) and not (isinstance(value, bool) and bool not in plain))
-    accepted = _accepted(plain, rule)
-    if not fits:
-        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Give a value of that type.")
-    if number and not _in_range(value, rule):
-        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. Choose a value in that range.")
+    if not _fits(value, hint):
+        raise OptionError(f"Got {name} = {shown(value)}. Accepted is {accepted}. Give a value of that type.")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_range(value, rule):
+        raise OptionError(f"Got {name} = {shown(value)}. Accepted is {accepted}. Choose a value in that range.")
     if rule.get("choices") and value not in rule["choices"]:
-        hint = meant(str(value), map(str, rule["choices"]))
-        raise OptionError(f"Got {name} = {value!r}. Accepted is {accepted}. {hint}")
+        raise OptionError(f"Got {name} = {shown(value)}. Accepted is {accepted}. {meant(value, map(str, rule['choices']))}")
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a hint."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _plain(hint: Any) -> tuple[type, ...]:
+    return tuple(typing.get_origin(kind) or kind for kind in _kinds(hint) if kind is not type(None))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has a type that is meant, that of a tuple's entries included; a whole number is a float, and True is no number."""
+    return any(_is_one(value, kind) for kind in _kinds(hint))
+
+
+def _is_one(value: Any, kind: Any) -> bool:
+    plain = typing.get_origin(kind) or kind
+    if plain is typing.Any:
+        return True
+    if plain in (int, float):
+        number = isinstance(value, int) or (plain is float and isinstance(value, float))
+        return number and not isinstance(value, bool) and (isinstance(value, float) or abs(value) < _HUGE)
+    if plain is tuple:  # of plain values, as TOML's lists are read
+        return isinstance(value, tuple) and all(_is_entry(entry) for entry in value)
+    return isinstance(value, plain)
+
+
+def _is_entry(value: Any, lists: int = 2) -> bool:
+    """Whether a value may stand in a list: a text, a finite number, or, so many levels deep, a list of them."""
+    if isinstance(value, (list, tuple)):
+        return lists > 0 and all(_is_entry(entry, lists - 1) for entry in value)
+    return isinstance(value, (str, bool)) or (_is_one(value, float) and math.isfinite(value))
 
 
 def _in_range(value: Any, rule: Mapping[str, Any]) -> bool:
-    if math.isnan(value):
-        return False
     low, high, above, below = (rule.get(edge) for edge in ("low", "high", "above", "below"))
+    if math.isnan(value) or (math.isinf(value) and high != math.inf):
+        return False
     return (
         (low is None or value >= low)
         and (high is None or value <= high)
@@ -181,6 +237,8 @@ def _accepted(plain: tuple[type, ...], rule: Mapping[str, Any]) -> str:
     if rule.get("choices"):
         return "one of " + ", ".join(repr(choice) for choice in rule["choices"])
     words = " or ".join(kind.__name__ for kind in plain)
+    if rule.get("high") == math.inf:
+        words, rule = f"{words} or inf", {**rule, "high": None}
     edges = [("at least", "low"), ("above", "above"), ("at most", "high"), ("below", "below")]
     limits = [f"{text} {rule[edge]:g}" for text, edge in edges if rule.get(edge) is not None]
     return f"a {words} {' and '.join(limits)}".rstrip()

@@ -39,7 +39,7 @@ from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation
 from nerveseg.showing import brief
 from nerveseg.transition import Heads, TiledHeads, Transition
-from nerveseg.weights.locate import Folder, locate
+from nerveseg.weights.locate import Folder, locate_all
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
 __all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord"]
@@ -124,10 +124,8 @@ class Segmenter:
         if lacking:
             needed = ", ".join(chosen.needs)
             raise RecipeError(f"Got the recipe {chosen.name!r} without weights for {lacking[0]}. Needed are {needed}. Add it to [weights].")
-        folders = {
-            name: locate(recipes.beside(recipe, chosen.weights[name]), offline=offline, revision=revision, kind=name)
-            for name in chosen.needs
-        }
+        refs = {name: recipes.beside(recipe, chosen.weights[name]) for name in chosen.needs}
+        folders = locate_all(refs, offline=offline, revision=revision, asked=chosen.fetched_as)
         lower = "Use low_memory, dtype = 'float16', or a recipe of smaller networks."
         with enough("these networks", lower), torch.random.fork_rng(devices=[]):  # from_pretrained draws weights, then reads them
             home = torch.device("cpu") if low_memory else place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -138,9 +139,35 @@ def test_of_a_group_the_best_is_shown_by_the_pictures_that_are_not_scored():
     assert shown == [("one of us", "x"), ("x", "x"), ("y", "y"), ("z", "z")]
 
 
-def test_splits_that_are_one_are_refused(data):
+def test_a_split_that_is_its_own_is_parted_and_no_picture_is_in_both():
+    parts = _run.Ablation("steps", dataclasses.replace(JOB, limit=8), choose=3, choose_split="test").parts()
+    chosen, scored = ({item.id for item in part.items} for part in (parts.choosing, parts.scored))
+    assert (len(chosen), len(scored)) == (3, 5)
+    assert not chosen & scored
+    many = _run.Ablation("steps", dataclasses.replace(JOB, limit=8), choose=60, choose_split="test").parts()
+    assert (len(many.choosing), len(many.scored)) == (4, 4)  # never more than half
     with pytest.raises(OptionError, match="choose on 0 pictures"):
-        _run.Ablation("steps", JOB, choose_split="test").choosing(data)
+        _run.Ablation("steps", dataclasses.replace(JOB, limit=1), choose_split="test").parts()
+
+
+def test_splits_that_share_pictures_leave_those_out(tmp_path, miniature):
+    for part in ("val", "train"):
+        miniature.write("folder", tmp_path / part)
+        for what in ("images", "masks"):
+            (tmp_path / what).mkdir(exist_ok=True)
+            (tmp_path / part / what).rename(tmp_path / what / part)
+    (tmp_path / "val" / "names.txt").rename(tmp_path / "names.txt")
+    job = Job("mini", "folder", root=str(tmp_path), split="all")
+    own = _run.Ablation("steps", job).parts()
+    assert not {item.picture for item in own.choosing.items} & {item.picture for item in own.scored.items}
+    with pytest.raises(OptionError, match="all of whose pictures are scored"):
+        _run.Ablation("steps", job, choose_split="val").parts()
+
+
+def test_a_split_that_is_not_there_is_told_with_what_else_can_be_done(tmp_path, miniature):
+    miniature.write("ade20k", tmp_path)
+    with pytest.raises(OptionError, match=r"Got the split 'train' of ade20k.*--choose-split val.*--choose 0"):
+        _run.Ablation("steps", Job("mini", "ade20k", root=str(tmp_path))).parts()
 
 
 def test_another_job_s_folder_is_refused(ran, tmp_path):

@@ -10,7 +10,7 @@ from nerveseg import datasets
 from nerveseg.datasets import IGNORE
 from nerveseg.datasets._prepare import prepare
 from nerveseg.datasets._verify import verify
-from nerveseg.errors import DataError
+from nerveseg.errors import DataError, OptionError
 
 
 @pytest.fixture
@@ -52,12 +52,22 @@ def test_a_split_is_a_folder_of_both(root):
         datasets.open("folder", root, split="test")
 
 
-def test_folders_are_offered_where_there_are_no_files(root):
+def test_folders_are_splits_where_there_are_no_files(root):
     for what in ("images", "masks"):
         for path in (root / what).iterdir():
             if path.is_file():
                 path.unlink()
-    with pytest.raises(DataError, match=r"Choose one of its folders as the split \(--split\): val"):
+    assert datasets.open("folder", root).split == "val"  # the only one
+    assert datasets.splits_of("folder", root) == ("val",)
+    for what in ("images", "masks"):
+        (root / what / "test").mkdir()
+    add(root, "a", part="test")
+    assert datasets.open("folder", root).split == "val"  # of several the one that is scored
+    assert [item.id for item in datasets.open("folder", root, split="all").items] == ["test/a", "val/a", "val/b"]
+    for what in ("images", "masks"):
+        (root / what / "val").rename(root / what / "day")
+        (root / what / "test").rename(root / what / "night")
+    with pytest.raises(DataError, match=r"folders day, night and no split.*Name it with --split day"):
         datasets.open("folder", root)
 
 
@@ -108,7 +118,7 @@ def test_bad_folders_are_refused(root, spoil, said):
 
 
 def test_there_is_nothing_to_prepare(root):
-    with pytest.raises(DataError, match="of which nothing is downloaded"):
+    with pytest.raises(OptionError, match="of which nothing is downloaded"):
         prepare("folder", root)
     with pytest.raises(DataError, match="Got no folder"):
         datasets.open("folder")

@@ -20,7 +20,7 @@ from nerveseg.datasets import _archives, _prepare
 from nerveseg.datasets._archives import Archive, check, download
 from nerveseg.datasets._prepare import Job, below, write_mask
 from nerveseg.datasets._unpack import unpack
-from nerveseg.errors import DataError, OutputError
+from nerveseg.errors import DataError, OptionError, OutputError
 
 CONTENT = bytes(range(256)) * 40
 
@@ -306,7 +306,7 @@ def test_archives_that_are_missing_are_all_named(tmp_path):
         _prepare.prepare("cityscapes", tmp_path, archives_from=tmp_path / "nowhere")
     with pytest.raises(DataError, match="split 'test' of cityscapes"):
         _prepare.needed("cityscapes", "test")
-    with pytest.raises(DataError, match="embedded, of which nothing is downloaded"):
+    with pytest.raises(OptionError, match="embedded, of which nothing is downloaded"):
         _prepare.needed("embedded")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
 from nerveseg.showing import brief
 from nerveseg.transition.host import sent
+from nerveseg.weights import config
 
 __all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
 
@@ -306,8 +306,16 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
             "Accepted are a model and a tokenizer that agree. Set text_config.eos_token_id in config.json."
         )
     words = folder / "words.json"
-    trained = frozenset(str(word).strip().lower() for word in json.loads(words.read_text("utf-8"))) if words.is_file() else None
+    trained = _trained(words) if words.is_file() else None
     return Clip(model.eval().requires_grad_(requires_grad=False).to(device), tokenizer, trained)
+
+
+def _trained(path: Path) -> frozenset[str]:
+    """The words that a folder says it was trained on."""
+    held = config.read(path)
+    if not isinstance(held, list) or not all(isinstance(word, str) for word in held):
+        raise WeightsError(f'Got {path}, which is no list of words. Accepted is JSON such as ["cat", "dog"]. Mend it, or take it away.')
+    return frozenset(word.strip().lower() for word in held)
 
 
 def resize_positions(weight: Float[Tensor, "m D"], grid: tuple[int, int], mode: str) -> Float[Tensor, "m2 D"]:

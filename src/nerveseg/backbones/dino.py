@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from nerveseg.backbones.clip import POSITIONS, resize_positions
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.errors import OptionError, ShapeError, WeightsError
 from nerveseg.showing import brief
+from nerveseg.weights import config
 
 __all__ = ["MEAN", "PARTS", "POSITIONS", "STD", "Dino", "load"]
 
@@ -170,7 +170,8 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
         WeightsError: the folder cannot be read as one of these.
     """
     with reading(folder, "a DINO or DINOv2"):
-        kind = str(json.loads((folder / "config.json").read_text("utf-8")).get("model_type"))
+        told = config.read(folder / "config.json")
+        kind = str(told.get("model_type")) if isinstance(told, dict) else "nothing"
         cls, given = _class(kind, folder)
         model = complete(cls, folder, dtype=dtype, **given)
     return Dino(model.eval().requires_grad_(requires_grad=False).to(device))

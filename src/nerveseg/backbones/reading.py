@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nerveseg.backbones.memory import ran_out
 from nerveseg.backbones.silence import without_bars
-from nerveseg.errors import WeightsError
-from nerveseg.weights import check
+from nerveseg.errors import NerveSegError, WeightsError
+from nerveseg.weights import check, config
 from nerveseg.weights.catalogue import missing
 
-__all__ = ["complete", "holds", "reading", "variant"]
+__all__ = ["complete", "holds", "reading"]
 
-_STEMS = ("model", "diffusion_pytorch_model")
+_LINE = 500  # letters of what a library says
 _NAMES = ("model_type", "_class_name")  # of the architecture in config.json, as transformers and diffusers write it
 
 
@@ -33,12 +32,12 @@ def complete(cls: Any, folder: Path, **given: Any) -> Any:
             another shape; names the file, the weight, and the shape expected and found.
     """
     folder = Path(folder)
-    files = _files(folder)
-    _same_architecture(cls, folder)
+    files, form = _files(cls, folder)
+    _same_architecture(cls, folder, {key: shape for shapes in files.values() for key, shape in shapes.items()})
     try:
         with without_bars():
             model, info = cls.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, use_safetensors=True, **{"variant": variant(folder), **given}
+                folder, local_files_only=True, output_loading_info=True, use_safetensors=True, **{"variant": form, **given}
             )
     except (OSError, ValueError, RuntimeError) as error:
         if misfit := _misfit(cls, folder, files):
@@ -53,14 +52,6 @@ def complete(cls: Any, folder: Path, **given: Any) -> Any:
             "Accepted is a whole checkpoint. Fetch it again."
         )
     return model
-
-
-def variant(folder: Path) -> str | None:
-    """``"fp16"`` where a folder holds the float16 form alone, else None: the full one."""
-    names = check.contents(folder)
-    full = any(name in names for stem in _STEMS for name in (f"{stem}.safetensors", f"{stem}.safetensors.index.json"))
-    short = any(name in names for stem in _STEMS for name in (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json"))
-    return "fp16" if short and not full else None
 
 
 def holds(folder: Path, *needed: str) -> None:
@@ -83,38 +74,47 @@ def reading(folder: Path, what: str) -> Iterator[None]:
     """Turn whatever a library says of a broken folder into `WeightsError`."""
     try:
         yield
-    except WeightsError:
+    except NerveSegError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:  # what the libraries make of a broken folder has no one root
         if ran_out(error):
             raise
         raise WeightsError(
-            f"Got {folder}, which cannot be read as {what}: {error} Accepted is a folder as from_pretrained reads it. Fetch it again."
+            f"Got {folder}, which cannot be read as {what}: {_short(error)} Accepted is a folder as from_pretrained reads "
+            "it. Fetch it again."
         ) from error
 
 
-def _files(folder: Path) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
-    """File → weight → shape, of the files that will be read; refuses pickles, lost shards and half files."""
-    names = check.contents(folder)
-    if lost := check.lacking(folder, ()):
+def _short(error: Exception) -> str:
+    """A library's words, in bounds: some of them list every weight."""
+    text = " ".join(f"{error}".split()) or type(error).__name__
+    return text if len(text) <= _LINE else f"{text[:_LINE]}…"
+
+
+def _files(cls: Any, folder: Path) -> tuple[Mapping[str, Mapping[str, tuple[int, ...]]], str | None]:
+    """File → weight → shape, of the files that will be read and no other, and their variant; refuses pickles, lost shards, half files.
+
+    The variant is ``"fp16"`` where a folder holds the float16 form alone, else None: the full one.
+    """
+    stem = "diffusion_pytorch_model" if hasattr(cls, "load_config") else "model"  # as diffusers and as transformers name it
+    read, lost = check.used(folder, [f"{stem}.safetensors"])
+    if read and lost:
         raise WeightsError(f"Got {folder} without {', '.join(lost)}, which its index lists. Accepted are all shards. Fetch it again.")
-    half = variant(folder) is not None
-    read = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name and name.startswith(_STEMS))
-    found = check.pickles(name for name in names if "/" not in name)
+    found = check.pickles(name for name in check.contents(folder) if "/" not in name)
     if found and not read:
         raise WeightsError(check.refused(folder, found))
-    return {name: check.tensors(folder / name) for name in read if (".fp16" in name) == half}
+    half = any(".fp16." in name for name in read[:1])
+    return {name: check.tensors(folder / name) for name in read if name.endswith(".safetensors")}, "fp16" if half else None
 
 
-def _same_architecture(cls: Any, folder: Path) -> None:
+def _same_architecture(cls: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):  # the library says it better
+    if not path.is_file():  # the library says it better
         return
+    told = config.buildable(path, shapes)
     own = getattr(getattr(cls, "config_class", None), "model_type", None)
     expected = {own, *([own.removesuffix("_text_model").removesuffix("_vision_model")] if own else []), cls.__name__} - {None, ""}
-    said = next((str(config[name]) for name in _NAMES if config.get(name)), None) if isinstance(config, dict) else None
+    said = next((str(told[name]) for name in _NAMES if told.get(name)), None)
     if said is not None and said not in expected:
         raise WeightsError(
             f"Got {path}, which names the architecture {said!r}. Accepted is {own or cls.__name__!r}, for {cls.__name__}. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from nerveseg.picture import geometry
 from nerveseg.picture.load import Picture
 from nerveseg.showing import brief
 from nerveseg.transition.host import sent
+from nerveseg.weights import check, config
 
 __all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
 
@@ -417,6 +417,7 @@ def _empty_prompt(folder: Path) -> Float[Tensor, "1 L D"]:
     if ready.is_file():
         from safetensors.torch import load_file
 
+        check.tensors(ready)
         return load_file(ready)["prompt"].float()
     tower = text_tower.load(folder)
     return tower.embed([tower.framed(())])
@@ -425,10 +426,10 @@ def _empty_prompt(folder: Path) -> Float[Tensor, "1 L D"]:
 def _alphas(path: Path) -> Float[Tensor, " T"]:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-    config = json.loads(path.read_text("utf-8"))
+    held = config.read(path)
     # Every scheduler of a checkpoint shares its betas; only they are read, whichever class the file names.
     names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
-    return DDPMScheduler(**{name: config[name] for name in names if name in config}).alphas_cumprod.float()
+    return DDPMScheduler(**{name: held[name] for name in names if name in held}).alphas_cumprod.float()
 
 
 def _resolve(layer: int | str, known: tuple[str, ...], kind: str) -> str:

@@ -24,7 +24,7 @@ from nerveseg.recipe import Recipe, at_home
 from nerveseg.runs.plan import canonical
 from nerveseg.segmenter import Segmenter
 from nerveseg.showing import brief
-from nerveseg.weights.locate import locate
+from nerveseg.weights.locate import locate_all
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 from nerveseg.writers import base
 
@@ -127,7 +127,8 @@ def identity(job: Job) -> dict[str, Any]:
     """What must be equal for masks to belong in one folder; reads the weights for their digests (seconds a gigabyte)."""
     recipe = job.compose()
     placed = at_home(job.recipe, recipe)
-    folders = {kind: locate(placed.weights[kind], offline=job.offline, kind=kind) for kind in recipe.needs if kind in recipe.weights}
+    refs = {kind: placed.weights[kind] for kind in recipe.needs if kind in recipe.weights}
+    folders = locate_all(refs, offline=job.offline, asked=recipe.fetched_as)
     background = Background.parse(job.background, job.vocabulary)
     labels: Sequence[Any] = job.vocabulary.labels
     found = {

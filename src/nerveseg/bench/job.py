@@ -22,7 +22,7 @@ from nerveseg.datasets import DataSet
 from nerveseg.recipe import Recipe, at_home
 from nerveseg.segmenter import Segmenter
 from nerveseg.showing import brief
-from nerveseg.weights.locate import locate
+from nerveseg.weights.locate import locate_all
 
 __all__ = ["KIND", "Job", "about", "identity"]
 
@@ -112,7 +112,8 @@ class Job:
 def identity(job: Job, data: DataSet) -> dict[str, Any]:
     """What must be equal for results to belong together; reads the weights for their digests (seconds a gigabyte)."""
     recipe, placed = job.compose(), job.placed()
-    folders = {kind: locate(placed.weights[kind], offline=job.offline, kind=kind) for kind in recipe.needs if kind in recipe.weights}
+    refs = {kind: placed.weights[kind] for kind in recipe.needs if kind in recipe.weights}
+    folders = locate_all(refs, offline=job.offline, asked=recipe.fetched_as)
     return {
         "kind": KIND,
         "recipe": {"name": recipe.name, "knobs": _knobs(recipe), "digest": recipe.digest, "toml": recipe.to_toml()},

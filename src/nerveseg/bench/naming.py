@@ -123,6 +123,8 @@ def names_of(given: str) -> ClassNames:
     """
     data, _, origin = given.partition(":")
     if data in registry.names("datasets") and not Path(given).exists():
+        if not datasets.splits_of(data):
+            raise OptionError(f"Got {data}, whose names are in a folder of yours. Accepted is their file. Give it, such as ROOT/names.txt.")
         if not classes.lists(data):  # drawn ones hold their own names
             return datasets.open(data, class_names=origin or "official").names
         module = registry.load("datasets", data)

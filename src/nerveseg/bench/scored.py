@@ -9,7 +9,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from jaxtyping import Int64
 
 from nerveseg.bench import calibration
 from nerveseg.bench.calibration import Calibration
+from nerveseg.bench.cells import cell
 from nerveseg.bench.confusion import AVERAGES, Confusion, Metrics, metrics
 from nerveseg.bench.job import KIND
 from nerveseg.bench.protocol import protocol
@@ -80,6 +81,11 @@ def read(folder: str | Path) -> Scored:
         RunError: a run that is not finished, or a folder of something else.
     """
     identity = _identity(folder)
+    with results.understood(folder):
+        return _summed(folder, identity)
+
+
+def _summed(folder: str | Path, identity: Mapping[str, Any]) -> Scored:
     names = tuple(identity["names"]["classes"])
     table = np.zeros((len(names), len(names) + 1), np.int64)
     seen = 0
@@ -105,21 +111,23 @@ def finish(folder: str | Path) -> dict[str, Any]:
     scored = read(place)
     identity = _identity(place)
     asked = len(plan.read(place).mine)
-    said = {
-        "recipe": identity["recipe"]["name"],
-        "data": identity["data"]["name"],
-        "split": identity["data"]["split"],
-        "protocol": identity["data"]["protocol"],
-        "names": identity["names"]["origin"],
-        "pictures": scored.pictures,
-        "missing": asked - scored.pictures,
-        **_summary(scored),
-    }
+    with results.understood(place):
+        said = {
+            "recipe": identity["recipe"]["name"],
+            "data": identity["data"]["name"],
+            "split": identity["data"]["split"],
+            "protocol": identity["data"]["protocol"],
+            "names": identity["names"]["origin"],
+            "pictures": scored.pictures,
+            "missing": asked - scored.pictures,
+            **_summary(scored),
+        }
     _write(place / "metrics.json", said)
     with writing(place / "confusion.csv") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["truth \\ guess", *scored.names, "none"])
-        table.writerows([name, *row] for name, row in zip(scored.names, scored.confusion.table.tolist(), strict=True))
+        named = [cell(name) for name in scored.names]
+        table.writerow(["truth \\ guess", *named, "none"])
+        table.writerows([name, *row] for name, row in zip(named, scored.confusion.table.tolist(), strict=True))
     _write(place / "seconds.json", seconds(place))
     return said
 
@@ -127,6 +135,11 @@ def finish(folder: str | Path) -> dict[str, Any]:
 def seconds(folder: str | Path) -> dict[str, Any]:
     """How long the stages took, from the journal: sum, median and 95th percentile a stage, over the pictures that were scored."""
     last: dict[str, dict[str, float]] = {entry["item"]: entry["seconds"] for entry in journal.read(folder) if "result" in entry}
+    with results.understood(folder):
+        return _paces(last)
+
+
+def _paces(last: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     stages = dict.fromkeys(stage for taken in last.values() for stage in taken)
     found = {stage: sorted(taken[stage] for taken in last.values() if stage in taken) for stage in stages}
     return {

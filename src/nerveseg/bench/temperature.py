@@ -1,6 +1,6 @@
 """One temperature from a few labelled pictures, and a check on pictures that had no say in it.
 
-Pictures are parted in two as `nerveseg.bench.tune` parts them. On one half T is where the mean of −ln p_y(T) over pixels is least, p_y the
+Pictures are parted in two as `nerveseg.bench.parting` does. On one half T is where the mean of −ln p_y(T) over pixels is least, p_y the
 score of the true label; that mean is convex in 1/T (Guo et al., 2017), so there is one such T. The other half is looked at once, with the
 recipe as it was and with T. Only where the paired interval of what it gains leaves 0 out is the temperature kept.
 """
@@ -23,8 +23,8 @@ from nerveseg.bench import calibration
 from nerveseg.bench.cache import Kept
 from nerveseg.bench.calibration import Calibration
 from nerveseg.bench.job import Job
+from nerveseg.bench.parting import halves
 from nerveseg.bench.report.bootstrap import Interval, ratio
-from nerveseg.bench.tune import halves
 from nerveseg.bench.words import Asked, ask
 from nerveseg.datasets import DataSet
 from nerveseg.datasets.base import Mask

@@ -6,7 +6,6 @@ recipe as it was and as it became. Only where the paired interval over those pic
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +19,16 @@ from nerveseg import registry, runs
 from nerveseg.bench.ablate._run import SCORE, Ablation, Worker
 from nerveseg.bench.ablate.base import RULES, Variant
 from nerveseg.bench.job import Job, about, identity
+from nerveseg.bench.parting import halves
 from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.datasets import DataSet
-from nerveseg.errors import DataError
 from nerveseg.recipe import Recipe
 from nerveseg.runs import results
 from nerveseg.runs.whole import writing
 from nerveseg.showing import brief
 
-__all__ = ["ROUNDS", "Tuned", "halves", "tune"]
+__all__ = ["ROUNDS", "Tuned", "tune"]
 
 ROUNDS: tuple[Mapping[str, tuple[Any, ...]], ...] = (
     {"transition.neighbours": (0.003, 0.01, 0.03), "transition.peakedness": (0.0, 30.0, 100.0, 300.0)},
@@ -37,8 +36,6 @@ ROUNDS: tuple[Mapping[str, tuple[Any, ...]], ...] = (
     {"transition.kernel": ("exp", "power", "anchor", "elu")},
 )
 """Grids, one after the other; what a round finds is kept in those that follow. Decision rules are chosen anew in each."""
-
-_FEWEST = 4  # pictures in each half, below which an interval says nothing
 
 
 @dataclass(frozen=True)
@@ -69,26 +66,6 @@ class Tuned:
     def real(self) -> bool:
         """Whether the gain is one: its interval lies above 0."""
         return self.gain.low > 0
-
-
-def halves(data: DataSet, limit: int | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Part the pictures in two: the same halves whatever the order of the list.
-
-    Args:
-        data: the labelled pictures.
-        limit: the first so many of them.
-
-    Raises:
-        DataError: too few.
-    """
-    names = sorted((item.id for item in data.items[:limit]), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    middle = (len(names) + 1) // 2
-    if len(names) - middle < _FEWEST:
-        raise DataError(
-            f"Got {len(names)} labelled pictures of {data.name}. Accepted are {2 * _FEWEST} and more, as half are kept for the check. "
-            "Label more."
-        )
-    return tuple(names[:middle]), tuple(names[middle:])
 
 
 def tune(
@@ -169,7 +146,8 @@ class _Bench:
         self, name: str, variants: Sequence[Variant], items: Sequence[str], *, own_rule: bool = False
     ) -> dict[str, dict[str, Tallies]]:
         """Pixels by variant and rule; with ``own_rule`` each by its recipe's rule alone."""
-        given = Ablation("tune", self.job, 0 if own_rule else 1, cache=self.cache, variants=tuple(variants))
+        rules = () if own_rule else RULES
+        given = Ablation("tune", self.job, choose=0, rules=rules, cache=self.cache, variants=tuple(variants))
         mine = {"kind": "nerveseg-tune-1", "round": name, "variants": [[one.name, dict(one.settings)] for one in variants]}
         names = tuple(f"{SCORE}/{item}" for item in items)
         plan = runs.Plan(names, {**identity(self.job, self.data), **mine}, about(self.job, command=self.command))
@@ -177,11 +155,12 @@ class _Bench:
         told = None if self.said is None else (lambda done, count: self.said and self.said(name, done, count))
         runs.run(plan, Worker(given), place, workers=self.workers, said=told)
         tallies: dict[str, dict[str, Tally]] = {}
-        for line in results.read(place):
-            for variant, entry in line["variants"].items():
-                for rule, counts in entry["rules"].items():
-                    kept = tallies.setdefault(variant, {}).setdefault(rule, Tally(self.data.classes))
-                    kept.add(np.array(counts, np.int64).reshape(-1, 3))
+        with results.understood(place):
+            for line in results.read(place):
+                for variant, entry in line["variants"].items():
+                    for rule, counts in entry["rules"].items():
+                        kept = tallies.setdefault(variant, {}).setdefault(rule, Tally(self.data.classes))
+                        kept.add(np.array(counts, np.int64).reshape(-1, 3))
         return {variant: {rule: kept.done() for rule, kept in rules.items()} for variant, rules in tallies.items()}
 
 

@@ -364,6 +364,14 @@ def finish(folder: str | Path) -> dict[str, Any]:
     said = found.identity
     if said.get("kind") != KIND:
         raise RunError(f"Got {folder}, the folder of another kind of job. Accepted is one of `nerveseg bench wsss`. Choose it.")
+    with results.understood(place):
+        content = _content(place, found, said)
+    with writing(place / "metrics.json") as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return content
+
+
+def _content(place: Path, found: Plan, said: Mapping[str, Any]) -> dict[str, Any]:
     sums = _Sums(int(said["data"]["classes"]))
     for line in results.read(place):
         sums.add(line)
@@ -382,8 +390,6 @@ def finish(folder: str | Path) -> dict[str, Any]:
     }
     if sums.scored:
         content |= _scores(sums, said)
-    with writing(place / "metrics.json") as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return content
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nerveseg import parse
 from nerveseg.errors import LabelError, OptionError
 from nerveseg.texts import address, local
 from nerveseg.words.line import looks_like_file, strings
@@ -94,8 +94,8 @@ def _value(text: str) -> Any:
     if text == "null":
         return None
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse.from_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 

@@ -28,9 +28,11 @@ def ablate(
     split: Annotated[str | None, typer.Option(help="That is scored. Left out: the one that scores are published on.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures of it. Left out: all.")] = None,
     choose: Annotated[
-        int, typer.Option(min=0, help="Pictures of another split that each variant's rule is chosen on; 0: the recipe's.")
+        int, typer.Option(min=0, help="Pictures, none of them scored, that each variant's rule is chosen on; 0: the recipe's.")
     ] = 60,
-    choose_split: Annotated[str | None, typer.Option(help="That split. Left out: val or train, whichever is not scored.")] = None,
+    choose_split: Annotated[
+        str | None, typer.Option(help="Their split. Left out: val or train, whichever is not scored, else a part of the scored one.")
+    ] = None,
     synonyms: Annotated[Path | None, typer.Option(help="Other words for the classes, for KIND names: one class a line.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of encodings: networks are passed once, whatever is ablated later.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Keep encodings in float16.")] = False,

@@ -14,7 +14,7 @@ from nerveseg.outputs import Inputs
 
 __all__ = ["report"]
 
-_FORMATS = ("md", "csv", "html", "png")
+_FORMATS = ("md", "csv", "json", "html", "png")
 
 
 @guarded
@@ -24,7 +24,8 @@ def report(
     ],
     *,
     format_: Annotated[
-        str | None, typer.Option("--format", "-f", help="md, csv, html or png. Left out: by the ending of -o, else md.", show_default=False)
+        str | None,
+        typer.Option("--format", "-f", help="md, csv, json, html, png. Left out: by the ending of -o, else md.", show_default=False),
     ] = None,
     against: Annotated[
         list[Path] | None,
@@ -49,7 +50,7 @@ def report(
     read = inputs(*runs, *(against or ()))
     _check(chosen, out, read, overwrite=overwrite)
     with waiting("reading"):
-        from nerveseg.bench.report import build, to_csv, to_html, to_markdown
+        from nerveseg.bench.report import build, to_csv, to_html, to_json, to_markdown
     total = len({place.resolve() for place in (*runs, *(against or ()))})
     with counting({"reading": total, "intervals": total}) as said:
         made = build(
@@ -67,7 +68,7 @@ def report(
 
             content = plots.one_figure(made) if chosen == "png" else to_html(made, plots.every(made)).encode()
     else:
-        content = (to_csv(made) if chosen == "csv" else to_markdown(made)).encode()
+        content = {"csv": to_csv, "json": to_json, "md": to_markdown}[chosen](made).encode()
     if out is None:
         say(content.decode(), lines=True, end="")
         return

@@ -46,6 +46,7 @@ def calibrate(
     """
     from nerveseg import outputs
     from nerveseg.bench import temperature
+    from nerveseg.bench.parting import few, halves
     from nerveseg.cli._console import still
 
     own = () if root is None else (root / "names.txt", root / "images", root / "masks")
@@ -69,10 +70,12 @@ def calibrate(
         low_memory=low_memory,
         workers=1,
     )
-    seen, unseen = temperature.halves(opened(job), job.limit)
-    with counting({"fit": len(seen), "check": len(unseen)}) as said, outputs.keeping(read, overwrite=overwrite):
-        found = temperature.calibrate(job, out, cache=cache, said=said)
+    seen, unseen = halves(opened(job), job.limit)
+    with counting({"fit": len(seen), "check": len(unseen)}) as told, outputs.keeping(read, overwrite=overwrite):
+        found = temperature.calibrate(job, out, cache=cache, said=told)
     _tell(found)
+    if said := few(found.pictures[1]):
+        note(said)
     if plot is not None:
         with outputs.keeping(read, overwrite=overwrite):
             _draw(found, plot, f"{job.compose().name} on {job.data}")

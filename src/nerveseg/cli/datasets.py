@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nerveseg.cli._console import SOME_FAILED, console, fail, guarded, json_line, note, say, talk
-from nerveseg.errors import DataError
+from nerveseg.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from nerveseg.datasets._verify import Report
@@ -105,6 +105,11 @@ def verify(
     from nerveseg.datasets._verify import verify as read
 
     data = datasets.open(name, root, split=split, protocol=protocol, class_names=names)
+    if data.draw is not None:
+        raise OptionError(
+            f"Got {name}, whose pictures are drawn: there is no file that could be wrong. Accepted are data sets on disk. "
+            "Use it as it is, such as in nerveseg bench run."
+        )
     if data.left_out:
         note(data.left_out)
     with _stages() as said:

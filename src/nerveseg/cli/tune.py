@@ -45,6 +45,7 @@ def tune(
 
     OUT/recipe.toml is written only where the gain on the pictures that were not looked at is clear of 0.
     """
+    from nerveseg.bench.parting import few
     from nerveseg.bench.tune import tune as tuned
     from nerveseg.cli._console import still
 
@@ -71,6 +72,8 @@ def tune(
     say(f"{found.pictures[1]} pictures not looked at: {said}")
     for name, value in found.settings.items():
         say(f"{name} = {value}")
+    if warning := few(found.pictures[1]):
+        note(warning)
     if found.real:
         say(out / "recipe.toml")
     else:

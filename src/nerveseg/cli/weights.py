@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,8 +51,14 @@ def fetch(
     *,
     revision: Annotated[str | None, typer.Option(help="Hub revision. Left out: the catalogue's.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Prefer float16 files, where a mirror has them: half the bytes.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also put them into plain folders, to carry to a machine without network.")
+    ] = None,
 ) -> None:
-    """Download checkpoints into the hub's cache: says how many bytes under which licence first, and goes on where it was cut off."""
+    """Download checkpoints into the hub's cache: says how many bytes under which licence first, and goes on where it was cut off.
+
+    With --to and one recipe, FOLDER is a recipe of its own: nerveseg segment PICTURE --recipe FOLDER needs no network.
+    """
     from nerveseg.weights import plan, present
 
     asked = list(dict.fromkeys(part for given in names for part in _checkpoints(given)))
@@ -67,9 +73,13 @@ def fetch(
     if plans:
         note(f"{_bytes(sum(found.bytes_left for found in plans.values()))} in all", style="cyan", lead="fetching")
     with _arriving(list(plans.values())) as said:
-        for name in asked:
-            folder = here.get(name) or plans[name].carry_out(said=said(name))
+        found = {name: here.get(name) or plans[name].carry_out(said=said(name)) for name in asked}
+    if to is None:
+        for name, folder in found.items():
             say(f"{name}\t{folder.path}")
+        return
+    with waiting(f"copying to {to}"):
+        _carry(names, found, to)
 
 
 @app.command()
@@ -96,6 +106,28 @@ def verify(
         bad += not _sound(name, folder)
     if bad:
         raise typer.Exit(FAILED)
+
+
+def _carry(names: Sequence[str], found: Mapping[str, Folder], to: Path) -> None:
+    """Copy checkpoints to FOLDER; beside those of one recipe goes the recipe itself."""
+    from nerveseg import recipe
+    from nerveseg.weights import carry, catalogue
+
+    to = to.expanduser()
+    placed = carry.carry(found, to)
+    for name, folder in placed.items():
+        say(f"{name}\t{folder}")
+    if len(names) != 1 or names[0] in catalogue() or names[0] in found:
+        return
+    chosen = recipe.load(names[0])
+    kinds = dict(zip(chosen.weights, _checkpoints(names[0]), strict=True))
+    from nerveseg.runs.whole import writing
+
+    with writing(to / "recipe.toml") as file:
+        file.write(recipe.placed_at(chosen, {kind: f"./{placed[name].name}" for kind, name in kinds.items()}))
+    say(f"{names[0]}\t{to / 'recipe.toml'}")
+    note(f"carry {to} to the other machine, then: nerveseg weights verify {to.name} && nerveseg segment PICTURE --recipe {to.name}",
+         style="cyan", lead="next")  # fmt: skip
 
 
 def where(name: str) -> tuple[Folder | None, str]:
@@ -132,16 +164,16 @@ def _checkpoints(name: str) -> list[str]:
 
 def _here(name: str) -> Folder | None:
     """What no download can bring: a folder that a recipe names, or the embedded pair."""
-    from nerveseg.weights import locate
+    from nerveseg.weights.locate import is_path, locate
 
-    return locate(name, offline=True) if name.startswith("embedded:") or Path(name).exists() else None
+    return locate(name, offline=True) if name.startswith("embedded:") or Path(name).exists() or is_path(name) else None
 
 
 def _planned(plan: Callable[..., Plan], name: str, *, revision: str | None, half: bool) -> Plan:
     from nerveseg.weights import catalogue
-    from nerveseg.weights.catalogue import find
+    from nerveseg.weights.locate import on_hub
 
-    if find(name) is None and name.count("/") != 1:
+    if not on_hub(name):
         known = ", ".join(catalogue())
         raise WeightsNotFound(f"Got the weights {name!r}. Accepted are a recipe, a hub id owner/name, or one of {known}. Check the name.")
     with waiting(f"asking for {name}"):
@@ -162,13 +194,15 @@ def _arriving(plans: Sequence[Plan]) -> Iterator[Callable[[str], Callable[[int],
 
 def _sound(name: str, folder: Folder) -> bool:
     from nerveseg import backbones
-    from nerveseg.weights import check
+    from nerveseg.weights import carry, check
+    from nerveseg.weights.catalogue import GENERIC
 
     still()
     kind = folder.row.kind if folder.row else check.kind_of(folder.path)
     try:
         with waiting(f"reading {name}"):
-            wrong = check.broken(folder.path, folder.row.digests if folder.row else {})
+            needed = folder.row.files if folder.row else GENERIC.get(kind or "", ())
+            wrong = check.broken(folder.path, {**carry.stated(folder.path), **(folder.row.digests if folder.row else {})}, needed)
             if not wrong and kind is not None and kind in backbones.KINDS:
                 backbones.load(kind, folder.path)
             digest = folder.digest

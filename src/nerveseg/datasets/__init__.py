@@ -4,8 +4,8 @@ A data set file holds
 
 - ``title``, ``url``, ``licence``: for people;
 - ``background``: whether class 0 is what no other class is; ``count``: classes;
-- ``splits``: names, the one that scores are published on first (none: any, for ``opened`` to judge); ``protocols``: those in which it
-  differs, "sclip" first;
+- ``splits``: names, the one that scores are published on first (none: any, for ``opened`` to judge, and
+  ``folders(root) -> tuple[str, ...]`` says which there are); ``protocols``: those in which it differs, "sclip" first;
 - ``find(root, split, protocol) -> tuple[Item, ...]``: the items of a split, with the paths where its files lie (those that users of
   mmseg have on disk); raises `DataError` where the list or the folders are missing, and says what `datasets prepare` would do;
 - ``values(protocol) -> dict[int, int]``: stored mask value → id or `IGNORE`;
@@ -28,12 +28,18 @@ from nerveseg.datasets import classes
 from nerveseg.datasets.base import IGNORE, PROTOCOLS, UNKNOWN, DataSet, Item, table
 from nerveseg.errors import DataError
 
-__all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "names", "open"]
+__all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "names", "open", "splits_of"]
 
 
 def names() -> tuple[str, ...]:
     """Every data set."""
     return registry.names("datasets")
+
+
+def splits_of(name: str, root: str | Path | None = None) -> tuple[str, ...]:
+    """The splits of a data set, the one that scores are published on first; where they are folders, those that are below the root."""
+    module = registry.load("datasets", name)
+    return module.splits or module.folders(None if root is None else Path(root).expanduser())
 
 
 def open(

@@ -29,7 +29,7 @@ from nerveseg.datasets import open as open_data
 from nerveseg.datasets._archives import Archive, Said, check, download
 from nerveseg.datasets._unpack import Where, below, unpack, whole
 from nerveseg.datasets.base import DataSet
-from nerveseg.errors import DataError
+from nerveseg.errors import DataError, OptionError
 from nerveseg.showing import brief
 
 __all__ = ["Archive", "Job", "Said", "Where", "below", "needed", "prepare", "write_mask"]
@@ -132,7 +132,7 @@ def needed(name: str, split: str | None = None) -> tuple[Archive, ...]:
     """The archives of a split of a data set.
 
     Raises:
-        RegistryError: no such data set. DataError: no such split, or a data set of which nothing is downloaded.
+        RegistryError: no such data set. DataError: no such split. OptionError: a data set of which nothing is downloaded.
     """
     module, split = _module(name, split)
     return tuple(archive for archive in module.archives if archive.serves(split))
@@ -181,7 +181,7 @@ def prepare(
 def _module(name: str, split: str | None) -> tuple[ModuleType, str]:
     module = registry.load("datasets", name)
     if not module.archives:
-        raise DataError(
+        raise OptionError(
             f"Got {name}, of which nothing is downloaded. Accepted are data sets that have archives. Use it as it is; "
             "`nerveseg datasets list` says which have."
         )

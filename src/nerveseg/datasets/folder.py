@@ -1,8 +1,10 @@
 """Any pictures with masks, and a file of names: ``ROOT/images``, ``ROOT/masks``, ``ROOT/names.txt``.
 
 A mask has the stem of its picture. It holds the number of a class, counted from 0 in the order of the names, in grey or as the place in
-a palette; 255 (65535 in masks of 16 bits) is not counted. Where the first name is ``background``, class 0 is what no other class is. A
-split is a folder of both ``images`` and ``masks``.
+a palette; 255 (65535 in masks of 16 bits) is not counted. Where the first name is ``background``, class 0 is what no other class is.
+
+A split is a folder of both ``images`` and ``masks``. Where no picture lies in ``images`` itself, the split that is scored is ``val`` (or
+``valid``, ``validation``, ``test``), else the only one, and ``all`` is every one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from nerveseg.picture.endings import HEIC, READ, endings, left_out, told
 from nerveseg.picture.opening import opened as opened_file
 from nerveseg.words.vocabulary import BACKGROUND
 
-__all__ = ["archives", "background", "opened", "protocols", "splits"]
+__all__ = ["archives", "background", "folders", "opened", "protocols", "splits"]
 
 title = "Any pictures and masks"
 url = ""
@@ -27,7 +29,9 @@ protocols = ("sclip",)
 archives = ()
 
 WHOLE = "all"
-"""What the split is called where pictures lie in ``images`` itself."""
+"""What the split is called that is everything: the pictures in ``images`` itself, or, where there are none, those of all its folders."""
+
+_SCORED = ("val", "valid", "validation", "test")  # names of folders that scores are made on, by preference
 
 _PICTURES = READ
 _MASKS = frozenset({".png", ".bmp", ".tif", ".tiff"})
@@ -39,38 +43,83 @@ def opened(root: Path | None, split: str | None, protocol: str, class_names: str
 
     Args:
         root: the folder.
-        split: name of a folder in ``images`` and in ``masks``; None or "all" takes the files in ``images`` itself.
+        split: name of a folder in ``images`` and in ``masks``; "all" takes everything, None that or the folder that is scored.
         protocol: both are the same here.
         class_names: "official" for ``names.txt``, or the path of another file.
 
     Raises:
-        DataError: no such folder, no names, two files with one stem, masks in a format that loses values, or more names than masks can
-        hold.
+        DataError: no such folder, no names, two files with one stem, masks in a format that loses values, more names than masks can
+        hold, or several folders of which none is the one to score.
     """
     if root is None:
         raise DataError("Got no folder for the data set folder. Accepted is one with images, masks and names.txt. Give root, or --root.")
-    part = "" if split in (None, WHOLE) else str(split)
-    wanted = _PICTURES | (HEIC if endings() >= HEIC else set())
-    pictures = _files(root, "images", part, wanted)
-    masks = _files(root, "masks", part, _MASKS)
+    chosen = _chosen(root) if split is None else split
+    parts = (chosen,) if chosen != WHOLE else ("",) if _has_pictures(root / "images") else folders(root) or ("",)
+    items = tuple(item for part in parts for item in _items(root, part, below=chosen == WHOLE))
     names = _names(root, class_names)
     with_background = names.names[0].casefold() == BACKGROUND
-    deep = _is_deep(next(iter(masks.values())))
+    deep = _is_deep(next((item.mask for item in items if item.mask is not None and item.mask.is_file()), None))
     limit = IGNORE if deep else 255
     if len(names) > limit:
         raise DataError(
             f"Got {len(names)} names and masks of {16 if deep else 8} bits in {root}. Accepted are at most {limit}, since the "
             f"last value is not counted. {'Take names away' if deep else 'Write the masks with 16 bits'}."
         )
-    items = tuple(
-        Item(stem, pictures.get(stem, root / "images" / part / f"{stem}.jpg"), masks.get(stem, root / "masks" / part / f"{stem}.png"))
+    values = table({**{index: index for index in range(len(names))}, limit: IGNORE}, entries=limit + 1)
+    where = "masks" if chosen == WHOLE else (Path("masks") / chosen).as_posix()
+    others = told(left_out((path.name for part in parts for path in (root / "images" / part).iterdir()), _pictures()))
+    return DataSet("folder", chosen, protocol, names, with_background, items, values, root, about={"masks": where}, left_out=others)
+
+
+def folders(root: Path | None) -> tuple[str, ...]:
+    """The splits of a folder: what lies in ``images`` and in ``masks``, and holds pictures; none where ``images`` holds them itself."""
+    place = None if root is None else root / "images"
+    if root is None or place is None or not place.is_dir() or _has_pictures(place):
+        return ()
+    inside = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return tuple(path.name for path in inside if (root / "masks" / path.name).is_dir() and _has_pictures(path))
+
+
+def _chosen(root: Path) -> str:
+    """The split where none is named."""
+    found = folders(root)
+    if len(found) < 2:
+        return found[0] if found else WHOLE
+    scored = next((name for name in _SCORED if name in found), None)
+    if scored is None:
+        raise DataError(
+            f"Got {root / 'images'} with the folders {', '.join(found)} and no split. Accepted is one of them, or {WHOLE} for all. "
+            f"Name it with --split {found[0]}."
+        )
+    return scored
+
+
+def _has_pictures(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_one(path) for path in folder.iterdir())
+
+
+def _pictures() -> frozenset[str]:
+    """Endings of pictures, those of HEIC where its reader is installed."""
+    return _PICTURES | (HEIC if endings() >= HEIC else frozenset())
+
+
+def _is_one(path: Path) -> bool:
+    return path.suffix.lower() in _pictures() and not path.name.startswith(".") and path.is_file()
+
+
+def _items(root: Path, part: str, *, below: bool) -> tuple[Item, ...]:
+    """The items of a folder; with ``below`` their names begin with it, since another folder may have the same stems."""
+    pictures = _files(root, "images", part, _pictures())
+    masks = _files(root, "masks", part, _MASKS)
+    lead = f"{part}/" if below and part else ""
+    return tuple(
+        Item(
+            f"{lead}{stem}",
+            pictures.get(stem, root / "images" / part / f"{stem}.jpg"),
+            masks.get(stem, root / "masks" / part / f"{stem}.png"),
+        )
         for stem in sorted(pictures.keys() | masks.keys())
     )
-    values = table({**{index: index for index in range(len(names))}, limit: IGNORE}, entries=limit + 1)
-    where = (Path("masks") / part).as_posix()
-    others = told(left_out((path.name for path in (root / "images" / part).iterdir()), wanted))
-    about = {"masks": where}
-    return DataSet("folder", part or WHOLE, protocol, names, with_background, items, values, root, about=about, left_out=others)
 
 
 def _names(root: Path, class_names: str | Path) -> classes.ClassNames:
@@ -116,8 +165,10 @@ def _files(root: Path, what: str, part: str, wanted: frozenset[str]) -> dict[str
     return found
 
 
-def _is_deep(path: Path) -> bool:
+def _is_deep(path: Path | None) -> bool:
     """Whether a mask has 16 bits; the first one decides for all, and another kind is found out when it is read."""
+    if path is None:
+        return False
     try:
         return opened_file(path.read_bytes(), str(path)).image.mode.startswith("I")
     except (OSError, PictureError):  # told when it is read

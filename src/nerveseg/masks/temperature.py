@@ -8,7 +8,6 @@ not grow with their number: a first pass finds the largest share and the sum at 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from nerveseg.errors import OptionError
 from nerveseg.masks.upsample import BUDGET, Blocks
+from nerveseg.registry import shown
 
 __all__ = ["LEAST", "MOST", "check", "of", "sums", "tempered"]
 
@@ -30,9 +30,9 @@ _TINY = torch.finfo(torch.float32).tiny
 def check(temperature: Any, name: str = "temperature") -> float:
     """Give the temperature as a float; raise `OptionError` where it is none."""
     number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    if not number or not math.isfinite(temperature) or not LEAST <= temperature <= MOST:
+    if not number or not LEAST <= temperature <= MOST:
         raise OptionError(
-            f"Got {name} = {temperature!r}. Accepted is a number from {LEAST:g} to {MOST:g}. Use 1 for the scores as they are; "
+            f"Got {name} = {shown(temperature)}. Accepted is a number from {LEAST:g} to {MOST:g}. Use 1 for the scores as they are; "
             "larger is less sure."
         )
     return float(temperature)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from nerveseg import outputs
+from nerveseg import outputs, parse
 from nerveseg.errors import RunError
 from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Outcome
@@ -182,8 +182,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
+        entry = parse.from_json(line)
+    except ValueError:
         return None
-    complete = isinstance(entry, Mapping) and isinstance(entry.get("item"), str) and ("result" in entry) != ("error" in entry)
-    return dict(entry) if complete else None
+    if not isinstance(entry, dict) or not isinstance(entry.get("item"), str) or ("result" in entry) == ("error" in entry):
+        return None
+    said = entry.get("error", {"type": "", "message": ""})
+    failed = isinstance(said, dict) and all(isinstance(said.get(key), str) for key in ("type", "message"))
+    whole = failed and isinstance(entry.get("result", {}), dict) and isinstance(entry.get("seconds", {}), dict)
+    return {"seconds": {}, **entry} if whole else None

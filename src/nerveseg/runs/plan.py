@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nerveseg import parse
 from nerveseg.errors import OptionError, RunError
 from nerveseg.runs.lock import NAME as LOCK
 from nerveseg.runs.whole import writing
@@ -23,6 +24,7 @@ RECORD = "run.json"
 ITEMS = "items.jsonl"
 _FORMAT = 1
 _OWN = {ITEMS, LOCK}  # what a start that was killed before it wrote the record leaves
+_TABLES = ("identity", "about", "items")  # of the record
 
 
 @dataclass(frozen=True)
@@ -152,20 +154,25 @@ def _sha256(text: str) -> str:
 
 def _items(folder: Path) -> Iterator[str]:
     with (folder / ITEMS).open(encoding="utf-8") as file:
-        yield from (json.loads(line) for line in file)
+        yield from (parse.from_json(line) for line in file)
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = parse.from_json(parse.text_of(path))
     except (OSError, ValueError) as error:
         raise RunError(f"Got {path}, which cannot be read ({error}). Accepted is the folder of a job. Check the place.") from error
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+    whole = isinstance(record, dict) and record.get("format") == _FORMAT and all(isinstance(record.get(key), dict) for key in _TABLES)
+    if not whole or not _is_shard(record.get("shard")) or not isinstance(record["items"].get("digest"), str):
         raise RunError(
             f"Got {path}, which is no record of a job in format {_FORMAT}. Accepted is the folder of one. Choose another folder."
         )
     return record
+
+
+def _is_shard(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 2 and all(isinstance(number, int) for number in given)
 
 
 def _refuse_strangers(folder: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nerveseg.errors import RunError
+from nerveseg import parse
+from nerveseg.errors import NerveSegError, RunError
 from nerveseg.runs import journal
 from nerveseg.runs.whole import writing
 
-__all__ = ["NAME", "read", "write"]
+__all__ = ["NAME", "read", "understood", "write"]
 
 NAME = "results.jsonl"
 
@@ -40,9 +42,30 @@ def read(folder: str | Path) -> Iterator[dict[str, Any]]:
     path = Path(folder) / NAME
     if not path.is_file():
         raise RunError(f"Got {folder} without {NAME}. Accepted is the folder of a finished job. Start the job again to finish it.")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
+                entry = parse.from_json(line)
             except ValueError as error:
                 raise RunError(f"Got {path} with the damaged line {number}. Accepted is JSON. Start the job again.") from error
+            if not isinstance(entry, dict) or not isinstance(entry.get("item"), str):
+                raise RunError(f"Got {path} with the line {number}, which is no result. Accepted is one an item. Start the job again.")
+            yield entry
+
+
+@contextmanager
+def understood(folder: str | Path) -> Iterator[None]:
+    """Read what a job's files say; where they lack it, or say it in another shape, they are not what the job wrote.
+
+    Raises:
+        RunError: in place of what looking for a key, or counting with a text, raises.
+    """
+    try:
+        yield
+    except NerveSegError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunError(
+            f"Got {folder}, whose run.json or {NAME} does not say what a job of its kind writes ({type(error).__name__}: {error}). "
+            "Accepted is the folder as it was written. Copy it again, or start the job again in a new folder."
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nerveseg.registry import knob
@@ -21,7 +22,7 @@ class Options:
     )
     beta: float = knob(0.5, "Share of the global graph; larger: farther tokens count more, 0 is the local graph alone.", low=0, high=1)
     peakedness: float = knob(
-        10.0, "c: larger gives certain heads more weight; 0 is the plain mean, inf the most certain head.", low=0, source="(14)"
+        10.0, "c: larger gives certain heads more weight; 0 is the plain mean, inf the surest head.", low=0, high=math.inf, source="(14)"
     )
     weights: str = knob(
         "entropy", "How heads are weighed: by (12-14), all alike, or the most certain one alone.", choices=("entropy", "mean", "best")

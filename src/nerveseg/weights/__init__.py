@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from nerveseg.weights.catalogue import Row, catalogue
 from nerveseg.weights.download import Plan, fetch, plan, present
-from nerveseg.weights.locate import Folder, locate
+from nerveseg.weights.locate import Folder, locate, locate_all
 
-__all__ = ["Folder", "Plan", "Row", "catalogue", "fetch", "locate", "plan", "present"]
+__all__ = ["Folder", "Plan", "Row", "catalogue", "fetch", "locate", "locate_all", "plan", "present"]

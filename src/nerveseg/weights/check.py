@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from nerveseg import parse
 from nerveseg.errors import WeightsError
-from nerveseg.weights.catalogue import missing
+from nerveseg.weights import config
+from nerveseg.weights.catalogue import alternatives, forms
 
-__all__ = ["broken", "contents", "kind_of", "lacking", "pickles", "refused", "tensors", "wrong"]
+__all__ = ["broken", "contents", "kind_of", "lacking", "pickles", "refused", "tensors", "used", "wrong"]
 
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 _SHA256, _SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+_SHARD = re.compile(r"[\w.() -]+\.safetensors")  # a name beside the index, and no path that leads elsewhere
 _CHUNK = 1 << 20
 _KINDS = MappingProxyType({"clip": "clip", "vit": "dino", "dinov2": "dinov2", "groupvit": "groupvit", "AutoencoderTiny": "taesd"})
-_LONGEST_HEAD = 100_000_000  # bytes; the format's own limit
+_LONGEST_HEAD, _MOST_TENSORS = 16 << 20, 100_000  # of a .safetensors; the largest published networks have some thousands of tensors
+_BYTES = MappingProxyType(
+    {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+)
 
 
 def contents(folder: Path) -> frozenset[str]:
@@ -31,10 +37,10 @@ def kind_of(folder: Path) -> str | None:
     if (folder / "unet" / "config.json").is_file():
         return "diffusion"
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        told = parse.from_json(parse.text_of(folder / "config.json"))
     except (OSError, ValueError):
         return None
-    said = [str(config.get(name)) for name in ("model_type", "_class_name")] if isinstance(config, dict) else []
+    said = [str(told.get(name)) for name in ("model_type", "_class_name")] if isinstance(told, dict) else []
     return next((_KINDS[name] for name in said if name in _KINDS), None)
 
 
@@ -52,39 +58,73 @@ def refused(place: object, names: Collection[str]) -> str:
     )
 
 
-def lacking(folder: Path, needed: Iterable[str]) -> tuple[str, ...]:
-    """What a folder lacks of the files needed, the shards that its indices list included."""
+def used(folder: Path, needed: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Find the files of a folder that are read, and no other: what else lies there may be half, or anything.
+
+    Args:
+        folder: a checkpoint.
+        needed: entries as in `nerveseg.weights.catalogue.Row.files`.
+
+    Returns:
+        The files by which the folder answers the entries, with the shards that their indices list, and what of both is not there.
+
+    Raises:
+        WeightsError: an index that is read and is none.
+    """
     present = contents(folder)
-    absent = list(missing(needed, present))
-    for name in sorted(name for name in present if ".safetensors.index." in name and name.endswith(".json")):
-        whole = name.replace(".index.fp16.json", "").replace(".index.json", "")
-        if whole not in present:  # otherwise the index is not what is read
-            home = Path(name).parent
-            absent += [shard for shard in _listed(folder / name) if (home / shard).as_posix() not in present]
-    return tuple(absent)
+    found: dict[str, None] = {}
+    absent: list[str] = []
+    for entry in needed:
+        name = next((form for name in alternatives(entry) for form in forms(name) if form in present), None)
+        if name is None:
+            absent.append(entry)
+            continue
+        shards = _listed(folder / name) if ".safetensors.index." in name else ()
+        home = Path(name).parent
+        found.update(dict.fromkeys([name, *((home / shard).as_posix() for shard in shards if (home / shard).as_posix() in present)]))
+        absent += [shard for shard in shards if (home / shard).as_posix() not in present]
+    return tuple(found), tuple(absent)
+
+
+def lacking(folder: Path, needed: Iterable[str]) -> tuple[str, ...]:
+    """What a folder lacks of the files needed, the shards that their indices list included."""
+    return used(folder, needed)[1]
 
 
 def _listed(index: Path) -> tuple[str, ...]:
-    try:
-        return tuple(sorted({str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"Got {index}, which is no index of shards ({error}). Accepted is a whole file. Fetch it again.") from error
+    held = config.read(index)
+    rows = held.get("weight_map") if isinstance(held, dict) else None
+    if not isinstance(rows, dict) or not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in rows.values()):
+        raise WeightsError(f"Got {index}, which is no index of shards. Accepted is one with a weight_map. Fetch it again.")
+    return tuple(sorted(set(rows.values())))
 
 
 def tensors(path: Path) -> Mapping[str, tuple[int, ...]]:
     """Name → shape of the tensors that a .safetensors file holds, from its head; refuses a file that ends too early.
 
     Raises:
-        WeightsError: names the file, and its size beside the one that its head states.
+        WeightsError: names the file, what lies in its place, or its size beside the one that its head states.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
+        start = stream.read(config.LEAD)
+        length = int.from_bytes(start[:8], "little")
+        stream.seek(8)
         head = stream.read(length) if size >= 8 and length <= min(size, _LONGEST_HEAD) else b""
+    if said := config.stand_in(start):
+        raise WeightsError(f"Got {path}, which is {said}")
     try:
-        rows = {name: row for name, row in json.loads(head).items() if name != "__metadata__"}
-        end = 8 + length + max((row["data_offsets"][1] for row in rows.values()), default=0)
+        rows = {name: row for name, row in parse.from_json(head).items() if name != "__metadata__"}
+        if len(rows) > _MOST_TENSORS:
+            raise _too_many(path, len(rows))
+        spans = sorted((first, last, name) for name, row in rows.items() for first, last in [row["data_offsets"]])
+        end = 8 + length + max((span[1] for span in spans), default=0)
         shapes = {name: tuple(row["shape"]) for name, row in rows.items()}
+        kinds = {name: str(row["dtype"]) for name, row in rows.items()}
+        if not all(
+            isinstance(number, int) and number >= 0 for shape in (*shapes.values(), *(span[:2] for span in spans)) for number in shape
+        ):
+            raise ValueError("a size below 0")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise WeightsError(
             f"Got {path} of {size} bytes, whose head cannot be read: half a download, or no safetensors file. "
@@ -94,7 +134,31 @@ def tensors(path: Path) -> Mapping[str, tuple[int, ...]]:
         raise WeightsError(
             f"Got {path} of {size} bytes where its head states {end}: half a download. Accepted is a whole file. Fetch it again."
         )
+    _check_spans(path, spans, shapes, kinds)
     return shapes
+
+
+def _too_many(path: Path, count: int) -> WeightsError:
+    return WeightsError(
+        f"Got {path} with {count:,} tensors. Accepted are {_MOST_TENSORS:,} at most, many more than any network here has. "
+        "Take the published file."
+    )
+
+
+def _check_spans(
+    path: Path, spans: Iterable[tuple[int, int, str]], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, str]
+) -> None:
+    """Tensors lie one after the other without a gap, as the format says, and are as long as their shapes."""
+    at = 0
+    for first, last, name in spans:
+        each = _BYTES.get(kinds[name])
+        long = last - first if each is None else each * math.prod(shapes[name])
+        if first != at or last - first != long:
+            raise WeightsError(
+                f"Got {path}, whose tensor {name!r} is said to lie at bytes {first} to {last}, where {at} to {at + long} is its place. "
+                "Accepted are tensors one after the other. The file is damaged or made to mislead: take the published one."
+            )
+        at = last
 
 
 def wrong(path: Path, digest: str) -> str | None:
@@ -112,15 +176,16 @@ def wrong(path: Path, digest: str) -> str | None:
     return None if total.hexdigest() == digest else total.hexdigest()
 
 
-def broken(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
-    """Read a folder whole: one sentence for every file that is not what it should be, with the path to delete.
+def broken(folder: Path, digests: Mapping[str, str], needed: Iterable[str] = ()) -> tuple[str, ...]:
+    """Read a folder whole: one sentence for every file that is read of it and is not what it should be, with the path to delete.
 
     Args:
         folder: a checkpoint.
         digests: file → sha256, where they are known. Files of the hub's cache are held to the digest that the cache names them by, too.
+        needed: what is read of it, see `used`; none: everything that lies there.
     """
     said: list[str] = []
-    for name in sorted(contents(folder)):
+    for name in sorted(used(folder, needed)[0] if needed else contents(folder)):
         path = folder / name
         expected = [digests[name]] if name in digests else []
         blob = path.resolve().name

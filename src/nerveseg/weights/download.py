@@ -122,7 +122,7 @@ def plan(name: str, *, revision: str | None = None, half: bool = False, kind: st
             continue
         total = sum(found.files[file].bytes for file in files)
         return Plan(name, row, found, files, total, total - sum(hub.partial(found, file) for file in files))
-    raise WeightsNotFound(not_found(name, row, [hub_id for hub_id, _ in ids], tried="the hub's cache and the hub", reasons=reasons))
+    raise WeightsNotFound(not_found(name, row, [hub_id for hub_id, _ in ids], offline=False, reasons=reasons))
 
 
 def _ids_of(name: str, row: Row | None, revision: str | None) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from nerveseg import registry
 from nerveseg.bench.ablate._run import CHOOSE, SCORE
+from nerveseg.bench.parting import few
 from nerveseg.bench.protocol import protocol
 from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
@@ -91,9 +92,14 @@ def outcome(folder: str | Path) -> Outcome:
         RunError: not finished, or another kind of job.
     """
     made = plan.read(folder)
-    identity = made.identity
-    if identity.get("kind") != _KIND:
+    if made.identity.get("kind") != _KIND:
         raise RunError(f"Got {folder}, the folder of another kind of job. Accepted is one of `nerveseg ablate`. Choose it.")
+    with results.understood(folder):
+        return _outcome(folder, made)
+
+
+def _outcome(folder: str | Path, made: plan.Plan) -> Outcome:
+    identity = made.identity
     average = protocol(identity["data"]["protocol"]).average
     found, about, pictures = _collect(folder, int(identity["data"]["classes"]))
     if SCORE not in pictures:
@@ -132,6 +138,8 @@ def table(given: Outcome) -> str:
     under = f"{data['protocol']} protocol, names {names['origin']} {names['digest']}"
     how = f"recipe `{given.identity['recipe']['name']}` on {where} ({under}), rules chosen on {given.chosen} others; weights {weights}"
     lines += ["", f"The paper: {module.claim} Here: {how}."]
+    if said := few(given.scored):
+        lines += ["", f"Only {said}."]
     if given.command:
         lines += ["", f"`{given.command}`"]
     return "\n".join(lines) + "\n"
@@ -185,7 +193,7 @@ def _bars(axes: Any, given: Outcome) -> None:
 
 def _whiskers(rows: Sequence[Row]) -> list[list[float]]:
     known = [row.gain or Interval(0.0, 0.0, 0.0) for row in rows]
-    return [[gain.value - gain.low for gain in known], [gain.high - gain.value for gain in known]]
+    return [[max(0.0, gain.value - gain.low) for gain in known], [max(0.0, gain.high - gain.value) for gain in known]]  # few pictures
 
 
 def _collect(folder: str | Path, classes: int) -> tuple[dict[str, dict[str, _Collected]], dict[str, dict[str, Any]], dict[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +15,11 @@ from nerveseg.bench.ablate.base import RULES, Rule, Setting, Variant
 from nerveseg.bench.cache import Kept
 from nerveseg.bench.confusion import count
 from nerveseg.bench.job import Job, about, identity
+from nerveseg.bench.parting import parted
 from nerveseg.bench.words import Asked, ask
-from nerveseg.datasets import DataSet, Item
+from nerveseg.datasets import DataSet, Item, splits_of
 from nerveseg.datasets.classes import has_synonyms, read
-from nerveseg.errors import OptionError
+from nerveseg.errors import DataError, OptionError
 from nerveseg.masks.decide import decide
 from nerveseg.masks.upsample import resample
 from nerveseg.picture import Picture
@@ -28,7 +29,7 @@ from nerveseg.runs.worker import Record
 from nerveseg.segmenter import Encoding, Segmenter
 from nerveseg.showing import brief
 
-__all__ = ["CHOOSE", "SCORE", "Ablation", "Worker", "plan"]
+__all__ = ["CHOOSE", "SCORE", "Ablation", "Parts", "Worker", "plan"]
 
 CHOOSE, SCORE = "choose", "score"
 """The two parts of the items: ``choose/NAME`` and ``score/NAME``."""
@@ -41,12 +42,14 @@ class Ablation:
     Attributes:
         kind: registry name.
         job: the recipe, the data set and the split that is scored.
-        choose: how many pictures of another split rules are chosen on; 0: every variant keeps the recipe's rule.
-        choose_split: that split; None: the first other one that the data set has.
+        choose: how many pictures, at most, rules are chosen on, none of which is scored; 0: every variant keeps the recipe's rule.
+        choose_split: split that those are of; None: the first other one that the data set has. Where it is the one that is scored, or
+            there is no other, its pictures are parted (`nerveseg.bench.parting`): at most half are chosen on, and the rest are scored.
         synonyms: file of other words for the classes, for ablations of names.
         cache: folder of encodings; None: networks are passed once a picture, and again in the next ablation.
         half: keep encodings in float16.
         variants: in place of those of the ablation's file.
+        rules: that each variant is measured by, () for its recipe's own; None: `RULES` where pictures to choose on are, else its own.
     """
 
     kind: str
@@ -57,6 +60,12 @@ class Ablation:
     cache: str | None = None
     half: bool = False
     variants: tuple[Variant, ...] | None = None
+    rules: tuple[Rule, ...] | None = None
+
+    @property
+    def measured_by(self) -> tuple[Rule, ...]:
+        """The rules of every variant; none: its recipe's own."""
+        return self.rules if self.rules is not None else RULES if self.choose else ()
 
     __repr__ = brief
 
@@ -65,32 +74,71 @@ class Ablation:
         """The ablation's file."""
         return registry.load("ablations", self.kind)
 
-    def choosing(self, data: DataSet) -> Job | None:
-        """The job of the pictures that rules are chosen on, none of which is scored."""
+    def parts(self) -> Parts:
+        """Open the pictures that are scored, and those that rules are chosen on.
+
+        Raises:
+            OptionError: a single picture for both, or a split to choose on that is not there. What opening raises.
+        """
+        data = self.job.open()
+        scored = dataclasses.replace(data, items=data.items[: self.job.limit])
         if self.choose == 0:
-            return None
-        others = [split for split in registry.load("datasets", data.name).splits if split != data.split]
-        split = self.choose_split or next(
-            iter(sorted(others, key=("val", "train").index) if set(others) <= {"val", "train"} else others), None
-        )
-        if split is None or split == data.split:
+            return Parts(scored, None)
+        split = self.choose_split or _other(data, self.job.root)
+        if split != data.split:
+            try:
+                other = dataclasses.replace(self.job, split=split, limit=None).open()
+            except DataError as error:
+                raise OptionError(
+                    f"Got the split {split!r} of {data.name} to choose rules on, which cannot be opened: {error} Accepted are also "
+                    f"--choose-split {data.split}, which chooses on a part of what would be scored, and --choose 0, which keeps the "
+                    "recipe's rule. Complete that split, or give one of these."
+                ) from error
+            # Splits may share pictures: VOC's train_aug has those of train, a folder's "all" those of its folders.
+            seen = {(item.picture, item.box) if item.picture is not None else item.id for item in scored.items}
+            apart = [item for item in other.items if ((item.picture, item.box) if item.picture is not None else item.id) not in seen]
+            if not apart:
+                raise OptionError(
+                    f"Got the split {split!r} of {data.name} to choose rules on, all of whose pictures are scored. Accepted are others. "
+                    f"Give --choose-split {data.split}, which parts what would be scored, or another split."
+                )
+            return Parts(scored, dataclasses.replace(other, items=tuple(apart[: self.choose])))
+        if len(scored) < 2:
             raise OptionError(
-                f"Got the split {split!r} of {data.name} to choose rules on, and {data.split!r} to score. Accepted are two splits. "
-                "Name another split, or choose on 0 pictures, which keeps the recipe's rule."
+                f"Got {len(scored)} picture of {data.name} {data.split} to choose rules on and to score. Accepted are two and more. "
+                "Take more, or choose on 0 pictures (--choose 0), which keeps the recipe's rule."
             )
-        return dataclasses.replace(self.job, split=split, limit=self.choose)
+        choosing, rest = parted(scored.items, self.choose)
+        return Parts(dataclasses.replace(scored, items=rest), dataclasses.replace(scored, items=choosing))
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The pictures of an ablation; no picture is in both parts.
+
+    Attributes:
+        scored: those that are scored.
+        choosing: those that rules are chosen on; None: every variant has one rule.
+    """
+
+    scored: DataSet
+    choosing: DataSet | None
+
+    @property
+    def items(self) -> dict[str, tuple[DataSet, Item]]:
+        """Name in the plan → data set and item, in the order of the plan."""
+        named = ((CHOOSE, self.choosing), (SCORE, self.scored))
+        return {f"{part}/{item.id}": (data, item) for part, data in named if data is not None for item in data.items}
 
 
 def plan(given: Ablation, *, command: str = "", shard: tuple[int, int] = (0, 1)) -> Plan:
     """Fix items and identity; reads the weights for their digests."""
-    data = given.job.open()
-    choosing = given.choosing(data)
-    items = [f"{SCORE}/{item.id}" for item in data.items[: given.job.limit]]
-    if choosing is not None:
-        items = [f"{CHOOSE}/{item.id}" for item in choosing.open().items[: choosing.limit]] + items
+    parts = given.parts()
     rules = [rule.label for rule in RULES]
     mine = {"ablation": given.kind, "choose": given.choose, "rules": rules, "half": given.half, "synonyms": _digest(given)}
-    return Plan(tuple(items), {**identity(given.job, data), **mine, "kind": "nerveseg-ablate-1"}, about(given.job, command=command), shard)
+    where = None if parts.choosing is None else parts.choosing.split
+    told = about(given.job, command=command, choose_split=where)
+    return Plan(tuple(parts.items), {**identity(given.job, parts.scored), **mine, "kind": "nerveseg-ablate-1"}, told, shard)
 
 
 @dataclass(eq=False)
@@ -112,16 +160,14 @@ class Worker:
     def start(self) -> None:
         """Open the data, load the networks, compose every variant's recipe."""
         job = self.given.job
-        data = job.open()
-        choosing = self.given.choosing(data)
-        parts = {SCORE: data} if choosing is None else {SCORE: data, CHOOSE: choosing.open()}
+        parts = self.given.parts()
+        data = parts.scored
         segmenter = job.load()
         first = self._kept(segmenter).encode(data.read(data.items[0])[0])
         setting = Setting(segmenter.recipe, segmenter.networks, first.heads.count if first.heads else 0, data, _path(self.given.synonyms))
         self._state = {
             "segmenter": segmenter,
-            "data": parts,
-            "items": {f"{part}/{item.id}": (of, item) for part, of in parts.items() for item in of.items},
+            "items": parts.items,
             "variants": _solve.prepare(
                 segmenter.recipe, self.given.module.variants(setting) if self.given.variants is None else self.given.variants
             ),
@@ -168,12 +214,19 @@ class Worker:
     def _decided(self, solved: _solve.Solved, asked: Asked, picture: Picture, recipe: Recipe) -> Iterator[tuple[str, Any]]:
         maps = [columns.T.unflatten(1, solved.grid) for columns in (solved.P, solved.G)]
         background = asked.background is not None
-        for label, rule, options in _rules(recipe, choose=self.given.choose > 0):
+        for label, rule, options in _rules(recipe, self.given.measured_by):
             through = getattr(options, "through", 0)
             P = resample(maps[0], (through, through)) if through else maps[0]
             G = solved.own if solved.own is not None and rule == recipe.rule.name else maps[1]
             ids = decide(P, G, picture.size, background=background, rule=rule, options=options, scale=solved.scale)
             yield label, ids.cpu().numpy()
+
+
+def _other(data: DataSet, root: str | None) -> str:
+    """The split to choose on where none is named: val or train, whichever is not scored; the scored one where there is no other."""
+    known = splits_of(data.name, root)
+    others = [split for split in known if split != data.split] if data.split in known else []  # all of a folder leaves no other
+    return next((split for split in ("val", "train") if split in others), others[0] if others else data.split)
 
 
 def _digest(given: Ablation) -> str | None:
@@ -189,11 +242,10 @@ def _about(variant: Variant) -> dict[str, Any]:
     return {name: value for name, value in about.items() if value is not None and value is not False}
 
 
-def _rules(recipe: Recipe, *, choose: bool) -> Iterator[tuple[str, str, Any]]:
-    if not choose:
+def _rules(recipe: Recipe, measured_by: Sequence[Rule]) -> Iterator[tuple[str, str, Any]]:
+    if not measured_by:
         yield recipe.rule.name, recipe.rule.name, recipe.rule.options
-        return
-    for rule in RULES:
+    for rule in measured_by:
         yield rule.label, rule.name, _options(rule, recipe)
 
 

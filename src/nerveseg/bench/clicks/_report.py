@@ -42,7 +42,7 @@ class Outcome:
     before: Float64[np.ndarray, " p"]
     after: Mapping[str, Float64[np.ndarray, " p"]]
     things: Mapping[str, Float64[np.ndarray, "t c"]]
-    new: Float64[np.ndarray, "t c"]
+    new: Float64[np.ndarray, "l n"]
     cap: int
 
     __repr__ = brief
@@ -57,6 +57,11 @@ def outcome(folder: str | Path) -> Outcome:
     made = plan.read(folder)
     if made.identity.get("kind") != KIND:
         raise RunError(f"Got {folder}, the folder of another kind of job. Accepted is one of `nerveseg bench clicks`. Choose it.")
+    with results.understood(folder):
+        return _outcome(folder, made)
+
+
+def _outcome(folder: str | Path, made: plan.Plan) -> Outcome:
     lines = list(results.read(folder))
     cap = int(made.identity["cap"])
     firsts = [line["first"] for line in lines if line["first"][0] is not None]
@@ -67,8 +72,8 @@ def outcome(folder: str | Path) -> Outcome:
         made.identity,
         str(made.about.get("command", "")),
         len(lines),
-        np.array([first[2] for first in firsts]),
-        {name: np.array([first[3][name] for first in firsts]) for name in VARIANTS},
+        np.array([first[2] for first in firsts], np.float64),
+        {name: np.array([first[3][name] for first in firsts], np.float64) for name in VARIANTS},
         {name: _filled([thing[name] for thing in things], cap) for name in VARIANTS},
         _filled([marks for line in lines for marks in line["new"].values()], NEW),
         cap,

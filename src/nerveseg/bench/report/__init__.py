@@ -13,7 +13,7 @@ from nerveseg.bench.report.bootstrap import Interval, difference, interval
 from nerveseg.bench.report.compare import Paired, compare
 from nerveseg.bench.report.fields import Field, Report, build
 from nerveseg.bench.report.folder import Run, load
-from nerveseg.bench.report.formats import to_csv, to_html, to_markdown
+from nerveseg.bench.report.formats import to_csv, to_html, to_json, to_markdown
 
 __all__ = [
     "Field",
@@ -28,5 +28,6 @@ __all__ = [
     "load",
     "to_csv",
     "to_html",
+    "to_json",
     "to_markdown",
 ]

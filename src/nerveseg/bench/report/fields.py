@@ -189,7 +189,7 @@ def _said(value: object) -> str:
 
 def _usual_split(data: str) -> str | None:
     try:
-        return registry.load("datasets", data).splits[0]
+        return next(iter(registry.load("datasets", data).splits), None)  # none: they are folders of one's own
     except RegistryError:  # a data set of a distribution that is not installed here
         return None
 

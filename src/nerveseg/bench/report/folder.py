@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from nerveseg import parse
 from nerveseg.bench import calibration, scored
 from nerveseg.bench.calibration import Calibration
 from nerveseg.bench.confusion import Confusion, Metrics, metrics, total
@@ -154,6 +155,8 @@ def load(folder: str | Path) -> Run:
     made = plan.read(place)
     if made.identity.get("kind") != KIND:
         raise RunError(f"Got {place}, the folder of another kind of job. Accepted is one of `nerveseg bench run`. Choose it.")
+    with results.understood(place):
+        _check(made.identity)
     classes = len(made.identity["names"]["classes"])
     tally, items, pictures = Tally(classes), [], []
 
@@ -181,6 +184,16 @@ def load(folder: str | Path) -> Run:
         calibration=calibrated,
         seconds=pace,
     )
+
+
+def _check(identity: Mapping[str, Any]) -> None:
+    """Look at all that a report reads of a run's identity, so that a record of other kinds is told at once."""
+    recipe, data, names, weights = (identity[part] for part in ("recipe", "data", "names", "weights"))
+    texts = [recipe["name"], recipe["digest"], recipe["toml"], *(data[key] for key in ("name", "split", "protocol")), names["origin"]]
+    if not all(isinstance(text, str) for text in (*texts, names["digest"], *names["classes"])) or not isinstance(weights, Mapping):
+        raise TypeError("a text was meant")
+    protocol(data["protocol"])
+    parse.from_toml(recipe["toml"])
 
 
 def _text(entry: Mapping[str, Any], key: str, place: Path) -> str:

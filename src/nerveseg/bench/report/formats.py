@@ -1,4 +1,4 @@
-"""A report as Markdown, as CSV with one number a line, or as one HTML file that needs nothing else."""
+"""A report as Markdown, as CSV or JSON with one number a line, or as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import base64
 import csv
 import html
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 
+from nerveseg.bench.cells import cell
 from nerveseg.bench.report.bootstrap import Interval
 from nerveseg.bench.report.fields import Report, told
 from nerveseg.bench.report.folder import Run
 from nerveseg.bench.report.table import Cell, Table
 from nerveseg.bench.report.tables import tables
 
-__all__ = ["COLUMNS", "to_csv", "to_html", "to_markdown"]
+__all__ = ["COLUMNS", "to_csv", "to_html", "to_json", "to_markdown"]
 
 COLUMNS: tuple[str, ...] = (
     "kind", "system", "networks", "embedded", "post", "data", "split", "protocol", "names", "class", "measure", "value", "low", "high",
@@ -61,12 +63,18 @@ def to_html(report: Report, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """One number a line, with all that belongs to it, ours and published; for programs."""
+    """One number a line, with all that belongs to it, ours and published; for programs. Texts are as `nerveseg.bench.cells` writes them."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_numbers(report))
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in _numbers(report))
     return out.getvalue()
+
+
+def to_json(report: Report) -> str:
+    """The same numbers as the CSV, for programs: a list of objects, one a number; what there is none of is left out."""
+    rows = [{name: value for name, value in row.items() if value != ""} for row in _numbers(report)]
+    return json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def _markdown(table: Table) -> str:
