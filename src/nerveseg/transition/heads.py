@@ -25,7 +25,8 @@ class Heads:
         grid: (height, width) in tokens; height · width = n.
 
     Raises:
-        ShapeError: axes that do not fit each other or the grid, an integer dtype, or a value that is not finite or too large; the message names tensor and token.
+        ShapeError: axes that do not fit each other or the grid, an integer dtype, or a value that is not finite or too large; the message
+            names tensor and token.
 
     >>> heads = Heads(torch.ones(2, 6, 4), torch.ones(2, 6, 4), (2, 3))
     >>> heads.n, heads.count, heads.width

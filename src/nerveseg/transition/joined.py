@@ -23,6 +23,7 @@ from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
 from nerveseg.transition.operators import Folded, Gathered
 from nerveseg.transition.options import Options
+from nerveseg.transition.rows import label_rows
 from nerveseg.transition.stencil import columns
 from nerveseg.transition.wide import by_blocks, wide
 
@@ -276,16 +277,12 @@ def joined(
         S over the joined grid; ``weights``, ``entropies`` and ``sharpness`` are means over the tiles. One tile alone is as it is.
 
     Raises:
-        ShapeError: G does not fit the joined grid.
+        ShapeError: G does not fit the joined grid. StochasticError: rows of G that are no probabilities.
     """
     places = heads.places
     if places.count == 1:
         return build(heads.tiles[0], G, options)
-    if G.ndim != 2 or G.shape[0] != heads.n or G.shape[1] < 1:
-        raise ShapeError(
-            f"Got G of shape {tuple(G.shape)}. Accepted is ({heads.n}, k), one row a token of the joined grid {heads.grid}. "
-            "Resample G to the heads' grid first."
-        )
+    label_rows(G, heads.n)
     m = heads.tiles[0].n
     room = options.memory * 2**20
     whole = places.count * m * m * 4 <= room
