@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg import recipe as recipes
+from nerveseg.backbones.held import Held
 from nerveseg.errors import OptionError, RecipeError, ShapeError
 from nerveseg.labels import saved
 from nerveseg.labels.base import Features, Words
@@ -198,9 +199,8 @@ def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
             f"Got networks of {segmenter.recipe.name!r} for a graph that needs {', '.join(recipe.needs) or 'none'} of other weights. "
             "Accepted are knobs that leave the networks as they are. Load them anew with nerveseg.refinement.walker."
         )
-    networks, folders = (
-        MappingProxyType({name: held[name] for name in recipe.needs if name in held}) for held in (segmenter.networks, segmenter.folders)
-    )
+    networks = Held({name: segmenter.networks[name] for name in recipe.needs}, segmenter.turn)
+    folders = MappingProxyType({name: segmenter.folders[name] for name in recipe.needs if name in segmenter.folders})
     return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
 
 
