@@ -218,5 +218,9 @@ def _features(given: Any, recipe: Recipe) -> Features:
         raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Bring the classes to the front.")
     values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())
     if not bool(values.isfinite().all()):
-        raise ShapeError(f"{came} and values that are not finite. Accepted are finite numbers. Mend the model that made them.")
+        at = tuple(int(place) for place in (~values.isfinite()).nonzero()[0])
+        raise ShapeError(
+            f"{came} with {float(values[at])} in map {at[0]}, row {at[1]}, column {at[2]}, which is not finite. Accepted are finite numbers. "
+            "Mend the model that made them."
+        )
     return saved.held(values, origin="probabilities")

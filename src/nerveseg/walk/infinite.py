@@ -115,14 +115,15 @@ def _walk(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
     if bound <= options.tolerance:
         outcome = Outcome.FELL_BACK if stalled else Outcome.CONVERGED
     else:
-        outcome = Outcome.SPENT if len(history) > options.max_steps else Outcome.STALLED
+        out_of_reach = proven.floor + grown > options.tolerance  # by any number of steps
+        outcome = Outcome.SPENT if len(history) > options.max_steps and not out_of_reach else Outcome.STALLED
     return Walk(found, len(history) - 1, bound, outcome, tuple(history))
 
 
 def _aim(options: Options, floor: float) -> float:
-    """What α·size is to fall below: a little less than the tolerance leaves beside round-off, and not nothing where it leaves nothing."""
+    """What α·size is to fall below: a little less than the tolerance leaves beside round-off; where it leaves nothing, a tenth of that."""
     goal = 0.95 * options.tolerance
-    return max(goal - floor, 0.05 * goal)
+    return max(goal - floor, 0.05 * goal) if floor < goal else 0.1 * floor
 
 
 def _proven(S: StepMatrix, G: Float[Tensor, "n k"], P: Float[Tensor, "n k"], options: Options, history: list[float]) -> Certificate:
