@@ -220,7 +220,7 @@ def _features(given: Any, recipe: Recipe) -> Features:
     if not bool(values.isfinite().all()):
         at = tuple(int(place) for place in (~values.isfinite()).nonzero()[0])
         raise ShapeError(
-            f"{came} with {float(values[at])} in map {at[0]}, row {at[1]}, column {at[2]}, which is not finite. Accepted are finite numbers. "
-            "Mend the model that made them."
+            f"{came} with {float(values[at])} in map {at[0]}, row {at[1]}, column {at[2]}, which is not finite. "
+            "Accepted are finite numbers. Mend the model that made them."
         )
     return saved.held(values, origin="probabilities")

@@ -90,17 +90,17 @@ def _walk(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
     history = [geometric(alpha, 0)]
     P, proven = wide(G if start is None else start), None
     if start is None and options.max_steps > 1:
-        R, size = residual(S, G, G, alpha)
+        missing, size = residual(S, G, G, alpha)
     else:
         proven = certified(S, G, P, alpha)
-        R, size = proven.residual.to(G), proven.size
+        missing, size = proven.residual.to(G), proven.size
     history.append(size if proven is None else proven.bound)
     aim, stalled = _aim(options, 0.0 if proven is None else proven.floor), False
     while alpha * size > aim and len(history) < options.max_steps and not stalled:
         before, begun = size, len(history)
-        P.add_(_cycle(S, R, options, aim, history).to(P))
+        P.add_(_cycle(S, missing, options, aim, history).to(P))
         proven = _proven(S, G, P, options, history)
-        R, size, aim = proven.residual.to(G), proven.size, _aim(options, proven.floor)
+        missing, size, aim = proven.residual.to(G), proven.size, _aim(options, proven.floor)
         # Plain iteration is sure to shrink the error by α a step; a cycle that does worse has lost its footing.
         stalled = not size < before * alpha ** (len(history) - begun)
     if proven is None:
