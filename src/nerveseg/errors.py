@@ -6,7 +6,7 @@
     ├── OptionError       (ValueError)   a knob out of its range, or a knob that does not exist
     ├── RecipeError       (ValueError)   a recipe that cannot be found, read or composed
     ├── ShapeError        (ValueError)   a tensor whose axes do not fit
-    ├── StochasticError   (ValueError)   a transition whose rows cannot be made to sum to 1
+    ├── StochasticError   (ValueError)   rows of S or G that are not, or cannot be made, ≥ 0 with sum 1
     ├── RegistryError     (LookupError)  a stage name that nothing answers to
     ├── SavedError        (OSError)      a file of saved scores or heads that cannot be read
     ├── WeightsNotFound   (OSError)      weights that are not on this machine
@@ -68,7 +68,7 @@ class ShapeError(NerveSegError, ValueError):
 
 
 class StochasticError(NerveSegError, ValueError):
-    """A transition whose rows cannot be made non-negative with sum 1."""
+    """Rows that have to be non-negative with sum 1 and are not: of label probabilities, or of a transition that cannot be made so."""
 
 
 class RegistryError(NerveSegError, LookupError):

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg import recipe as recipes
+from nerveseg.backbones.held import Held
 from nerveseg.errors import OptionError, RecipeError, ShapeError
 from nerveseg.labels import saved
 from nerveseg.labels.base import Features, Words
@@ -209,9 +210,8 @@ def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
             f"Got networks of {segmenter.recipe.name!r} for a graph that needs {', '.join(recipe.needs) or 'none'} of other weights. "
             "Accepted are knobs that leave the networks as they are. Load them anew with nerveseg.refinement.walker."
         )
-    networks, folders = (
-        MappingProxyType({name: held[name] for name in recipe.needs if name in held}) for held in (segmenter.networks, segmenter.folders)
-    )
+    networks = Held({name: segmenter.networks[name] for name in recipe.needs}, segmenter.turn)
+    folders = MappingProxyType({name: segmenter.folders[name] for name in recipe.needs if name in segmenter.folders})
     return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
 
 
@@ -239,5 +239,9 @@ def _features(given: Any, recipe: Recipe, size: tuple[int, int] | None, count: i
         raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Give one picture's maps.")
     values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())
     if not bool(values.isfinite().all()):
-        raise ShapeError(f"{came} and values that are not finite. Accepted are finite numbers. Mend the model that made them.")
+        at = tuple(int(place) for place in (~values.isfinite()).nonzero()[0])
+        raise ShapeError(
+            f"{came} with {float(values[at])} in map {at[0]}, row {at[1]}, column {at[2]}, which is not finite. "
+            "Accepted are finite numbers. Mend the model that made them."
+        )
     return saved.held(arrays.classes_first(values, size, count, came), origin="probabilities")

@@ -7,6 +7,7 @@ decode:  words → scores → G → S → P → label map                       
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from nerveseg import backbones, clicks, transition
 from nerveseg import recipe as recipes
+from nerveseg.backbones.held import Held, turn
 from nerveseg.backbones.memory import enough
 from nerveseg.backbones.place import device_and_dtype
 from nerveseg.backbones.together import answered, foreseen
@@ -81,6 +83,8 @@ class Segmenter:
         folders: backbone → where its weights came from.
         device: where the networks and the walk run.
         dtype: of the networks; G, S and P are float32.
+
+    Any number of threads may call one: its networks serve one of them at a time, and so do segmenters that share networks.
     """
 
     recipe: Recipe
@@ -89,6 +93,12 @@ class Segmenter:
     device: torch.device
     dtype: torch.dtype
     _texts: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+    _lock: AbstractContextManager[Any] = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]:
+        """What whoever uses the networks holds, ``with segmenter.turn:``; a thread that holds it may call the segmenter."""
+        return turn(self.networks, self._lock)
 
     __repr__ = brief
 
@@ -130,7 +140,7 @@ class Segmenter:
         with enough("these networks", lower), torch.random.fork_rng(devices=[]):  # from_pretrained draws weights, then reads them
             home = torch.device("cpu") if low_memory else place
             networks = {name: backbones.load(name, folder.path, device=home, dtype=kind) for name, folder in folders.items()}
-        held = MappingProxyType(networks) if home == place else InTurns(networks, chosen.stages, place)
+        held = Held(networks) if home == place else InTurns(networks, chosen.stages, place)
         return cls(chosen, held, folders, place, kind)
 
     def __call__(self, pictures: Any, labels: Any, *, background: Any = None, batch: int = 1) -> Any:
@@ -200,7 +210,7 @@ class Segmenter:
                 looks["label network"] = partial(self._features, seed=seed, noise=noise)
             if self.recipe.graph is not None and self.recipe.graph.module.needs:
                 looks["graph network"] = partial(self._heads, seed=seed, noise=noise)
-            with enough(), torch.inference_mode():
+            with self.turn, enough(), torch.inference_mode():
                 loaded, found = _tiles.seen(loaded, tile, overlap, looks, self.networks, self.recipe.needs_twice, watch)
         shared = backbones.shared(self.networks, self.recipe.needs_twice)
         return self._encode(loaded, watch, shared, seed, noise, found.get("label network", features), found.get("graph network"))
@@ -225,7 +235,7 @@ class Segmenter:
         if len(read) < 2 or isinstance(self.networks, InTurns):
             ready = [backbones.shared(self.networks, self.recipe.needs_twice) for _ in read]
         else:
-            with enough(), torch.inference_mode():
+            with self.turn, enough(), torch.inference_mode():
                 ready = answered(
                     self.networks,
                     list(zip(seen, own, strict=True)),
@@ -257,7 +267,7 @@ class Segmenter:
         heads: Heads | TiledHeads | None,
     ) -> Encoding:
         seen = loaded.keeping() if loaded.made is None else loaded
-        with enough(), torch.inference_mode():
+        with self.turn, enough(), torch.inference_mode():
             with watch("label network"), self._ahead(seen, shared, alone=not seen.made and features is None and heads is None):
                 kept = self._features(seen, shared, seed, noise) if features is None else features
             with watch("graph network"):
@@ -416,7 +426,9 @@ class Segmenter:
     def _scored(self, encoding: Encoding, words: Words, recipe: Recipe, labels: int) -> Labelling:
         """G and what else there is before a walk; labels past those that have words get columns of zeros."""
         source, early = recipe.labels, recipe.upsample == "logits"
-        scores = _tiles.score(source.module, encoding.features, words, self.networks, source.options, logits=early)
+        asks = source.module.words_in_network or isinstance(self.networks, InTurns)  # to look at one of those brings it to the device
+        with self.turn if asks else nullcontext():
+            scores = _tiles.score(source.module, encoding.features, words, self.networks, source.options, logits=early)
         heads = encoding.heads or scores.heads
         grid = heads.grid if heads else scores.grid
         rows = recipe.calibration.module.calibrate(scores.to_G(grid).to(self.device), recipe.calibration.options, rest=True)
@@ -453,7 +465,7 @@ class Segmenter:
         return heads if heads.queries.device.type == self.device.type else heads.to(self.device)
 
     def _words(self, vocabulary: Vocabulary, background: Background | None, recipe: Recipe) -> Words:
-        texts = Texts(self.networks, self.folders, self.device, self.dtype, self._texts)
+        texts = Texts(self.networks, self.folders, self.device, self.dtype, self._texts, self.turn)
         return texts.words(vocabulary, background, Ask(recipe.labels.module.embeds, recipe.templates, recipe.name))
 
     def _for_decode(self, encoding: Encoding, settings: Mapping[str, Any] | None) -> Recipe:

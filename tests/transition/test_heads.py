@@ -42,10 +42,20 @@ def test_dtypes_that_do_not_fit_are_refused():
 def test_values_that_are_not_finite_are_refused(bad, side):
     tensors = {"queries": torch.zeros(2, 4, 2), "keys": torch.zeros(2, 4, 2)}
     tensors[side][1, 2, 0] = bad
-    with pytest.raises(ShapeError, match=f"{side} with values"):
+    with pytest.raises(ShapeError, match=f"{side} with {bad} at head 1, token 2, column 0"):
         Heads(**tensors, grid=(2, 2))
 
 
-def test_large_finite_values_are_accepted():
-    big = torch.full((2, 4, 2), 3e38)
+def test_large_finite_values_are_accepted_as_far_as_float32_holds_their_products():
+    big = torch.full((2, 4, 2), 1e15)
     assert Heads(big, -big, (2, 2)).n == 4
+    big[0, 3, 1] = 1e18
+    with pytest.raises(ShapeError, match=r"keys with 1e\+18 at head 0, token 3, column 1.*1e\+15"):
+        Heads(-torch.ones_like(big), big, (2, 2))
+
+
+def test_float16_that_overflowed_is_refused_by_token():
+    queries = torch.ones(1, 4, 2).half()
+    queries[0, 2] *= 60000
+    with pytest.raises(ShapeError, match="queries with inf at head 0, token 2"):
+        Heads(queries * 2, queries, (2, 2))

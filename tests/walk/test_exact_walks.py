@@ -58,7 +58,8 @@ def test_a_raw_cosine_is_walked_without_a_bound():
     generator = torch.Generator().manual_seed(0)
     keys = torch.randn(2, 42, 8, generator=generator) + 1.0
     G = torch.rand(42, 3, generator=generator)
-    S = build(Heads(keys, keys, (6, 7)), G / G.sum(dim=1, keepdim=True), kernel="cosine_raw")
+    G = G / G.sum(dim=1, keepdim=True)
+    S = build(Heads(keys, keys, (6, 7)), G, kernel="cosine_raw")
     assert not S.stochastic
     results = [getattr(walk, name)(S, G, 0.5) for name in ("direct", "woodbury", "infinite")]
     assert all(result.bound == float("inf") for result in results)

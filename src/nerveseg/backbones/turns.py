@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class InTurns(Mapping[str, Any]):
         self._stages = [frozenset(stage) for stage in stages]
         self._device = device
         self._there: frozenset[str] = frozenset()
+        self.turn = threading.RLock()  # of whoever passes through them, as in `nerveseg.backbones.held.Held`
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._there:

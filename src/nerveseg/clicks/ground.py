@@ -21,7 +21,7 @@ from nerveseg.picture import Picture
 from nerveseg.showing import brief
 from nerveseg.transition.base import Transition
 from nerveseg.transition.resolvent import Resolvent, resolvent
-from nerveseg.walk import Walk
+from nerveseg.walk import Outcome, Walk
 from nerveseg.words.vocabulary import Background, Vocabulary
 
 __all__ = ["Ground", "Reach", "Solved", "prepare"]
@@ -109,6 +109,7 @@ class Reach:
         labels: the columns of P that have seeds.
         H: a column for each of them, then that of walks that stop elsewhere; rows sum to 1.
         bound: largest L1 error of a row of H.
+        outcome: how the walk to the seeds ended.
         steps: applications of S.
         columns: token → its column of (I − αS)⁻¹, of all tokens that were seeds so far; empty without a resolvent.
     """
@@ -116,6 +117,7 @@ class Reach:
     labels: tuple[int, ...]
     H: Float[Tensor, "n l"]
     bound: float = 0.0
+    outcome: Outcome = Outcome.EXACT
     steps: int = 0
     columns: Mapping[int, Float[Tensor, " n"]] = field(default_factory=dict)
 

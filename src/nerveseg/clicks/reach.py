@@ -46,7 +46,7 @@ def reached(ground: Ground[Any], index: Int64[Tensor, " b"], ids: Int64[Tensor, 
     start = torch.zeros(S.n, Y.shape[1], device=Y.device)
     start[:, -1] = 1
     walk = infinite(absorbing(S, index, near=near), sown(start, index, Y), ground.alpha, ground.options.tolerance)
-    return Reach(names, walk.probabilities, walk.bound, walk.steps, known)
+    return Reach(names, walk.probabilities, walk.bound, walk.outcome, walk.steps, known)
 
 
 def _by_columns(

@@ -119,12 +119,15 @@ def _free(ground: Ground[Any], inside: Any, count: int, before: Solved | None) -
 def _joined(
     free: Float[Tensor, "n k"], walk: Walk | None, reach: Reach, index: Int64[Tensor, " b"], Y: Float[Tensor, "b k"]
 ) -> tuple[Float[Tensor, "n k"], Walk]:
-    """P' = H + (1 − h)P, and the bound of both."""
+    """P' = H + (1 − h)P, the bound of both, and how the worse of them ended."""
     P = free * reach.elsewhere
     P[:, list(reach.labels)] += reach.H[:, :-1]
     P[index] = Y
     ended = walk if walk is not None else Walk(P, 0, 0.0, Outcome.EXACT)
-    return P, dataclasses.replace(ended, probabilities=P, steps=ended.steps + reach.steps, bound=ended.bound + reach.bound, history=())
+    outcome = ended.outcome if reach.outcome.reached else reach.outcome
+    # The error of H, whose last column takes its share of P with it, that of P, and two roundings.
+    bound = ended.bound + reach.bound + 2 * torch.finfo(P.dtype).eps
+    return P, Walk(P, ended.steps + reach.steps, bound, outcome)
 
 
 def _scored(ground: Ground[Any], seeds: Sequence[Seed], found: Sequence[int], count: int, reach: Reach | None) -> Any:

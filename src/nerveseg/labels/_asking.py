@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,7 @@ class Texts:
         device: where vectors go.
         dtype: of the networks.
         kept: vectors by tower, templates and strings; shared by all that answer from the same networks.
+        turn: held while a text tower is asked.
     """
 
     networks: Mapping[str, Any]
@@ -60,6 +62,7 @@ class Texts:
     device: torch.device
     dtype: torch.dtype
     kept: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+    turn: AbstractContextManager[Any] = field(default_factory=nullcontext, repr=False)
 
     __repr__ = brief
 
@@ -76,13 +79,15 @@ class Texts:
         if tower is None:
             return torch.zeros(len(strings) + len(others), 0, device=self.device)
         key = (tower, ask.templates, *strings, "\0", *others)
-        if key not in self.kept:
+        if (found := self.kept.get(key)) is not None:  # in one step: another thread may let it go
+            return found
+        with self.turn:
             templates = prompts.template_set(ask.templates)
             _say(self.networks[tower], strings, templates, ask.recipe)
             while len(self.kept) >= _VOCABULARIES_KEPT:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[key] = self._embedded(tower, [*strings, *others], templates)
-        return self.kept[key]
+            self.kept[key] = found = self._embedded(tower, [*strings, *others], templates)
+        return found
 
     def _embedded(self, tower: str, strings: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "s E"]:
         network = self.networks[tower]

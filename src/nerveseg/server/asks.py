@@ -47,12 +47,13 @@ class Ask:
     def notes(self, segmenter: Segmenter) -> tuple[str, ...]:
         """One sentence a word that the text tower does not know or cuts: the same whoever asked before."""
         recipe = segmenter.recipe
-        tower = segmenter.networks.get(recipe.labels.module.embeds) if recipe.labels.module.embeds else None
-        if tower is None:
-            return ()
         strings = self.vocabulary.strings
-        unknown = [f"{word!r} is a word that the recipe's text tower was not trained on." for word in tower.unknown(strings)]
-        cut = tower.truncated(strings, prompts.template_set(recipe.templates))
+        with segmenter.turn:  # a tokenizer is not for several threads
+            tower = segmenter.networks.get(recipe.labels.module.embeds) if recipe.labels.module.embeds else None
+            if tower is None:
+                return ()
+            unknown = [f"{word!r} is a word that the recipe's text tower was not trained on." for word in tower.unknown(strings)]
+            cut = tower.truncated(strings, prompts.template_set(recipe.templates))
         return (*unknown, *(f"{word!r} is longer than the text tower reads; its end was cut." for word in cut))
 
 

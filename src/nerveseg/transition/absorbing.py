@@ -56,9 +56,17 @@ class Absorbing:
 
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Take one step: one of S, and seeds stay. Cost O(b·k) more than S."""
-        out = self.S @ X
+        return self._stayed(self.S @ X, X)
+
+    def _stayed(self, out: Float[Tensor, "n k"], X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         out[self.seeds] = X[self.seeds].to(out)
         return out
+
+    @property
+    def exact(self) -> Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]] | None:
+        """Take one step in float64, where S can."""
+        own: Callable[[Tensor], Tensor] | None = getattr(self.S, "exact", None)
+        return None if own is None else lambda X: self._stayed(own(X), X)
 
     def precondition(self, X: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
         """Guess at (I − αS')⁻¹X by the local graph alone, for columns that are 0 at the seeds, as residuals of the walk are."""

@@ -25,6 +25,9 @@ __all__ = ["Affinity", "groups", "paired", "prepared", "solved"]
 # Rows that the spread is estimated on, and how near (in log) it has to come.
 _ROWS, _NEAR, _TRIES = 128, 0.005, 60
 
+# Row sums of features that are zero: of those with signs, as a share of what was added up; of others, where float32 loses its digits.
+_CANCELLED, _UNDERFLOWN = 2e-5, 1e-30
+
 
 @dataclass(frozen=True, eq=False)
 class Affinity:
@@ -85,10 +88,10 @@ class Affinity:
             V.copy_(right)
         total = right.sum(dim=0)
         sums = left @ total
-        stuck = sums == 0
-        if self.kernel.stochastic:
-            # A sum below its own round-off is a sum of zero: compare it with the size of what was added up.
-            stuck = sums <= lengths(left) * (lengths(total) * 1e-6)
+        # A sum below its own round-off is a sum of zero: compare it with the size of what was added up. Without signs nothing cancels out.
+        signed = torch.stack([left.min(), right.min()]).min() < 0
+        least = torch.where(signed, lengths(left) * (lengths(total) * _CANCELLED), _UNDERFLOWN)
+        stuck = sums <= least if self.kernel.stochastic else sums == 0
         if not bool(stuck.any()):
             return dataclasses.replace(self, left=torch.div(left, sums[:, None], out=U)[None], right=V[None], ready=True)
         torch.div(left, sums.masked_fill(stuck, 1.0)[:, None], out=U).masked_fill_(stuck[:, None], 0.0)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg import registry
-from nerveseg.errors import OptionError, ShapeError
+from nerveseg.errors import OptionError
 from nerveseg.transition import spread, weigh
 from nerveseg.transition.affinity import Affinity, groups, prepared, solved
 from nerveseg.transition.base import Operator, Transition
@@ -21,6 +21,7 @@ from nerveseg.transition.heads import Heads
 from nerveseg.transition.host import numbers
 from nerveseg.transition.joined import TiledHeads, joined
 from nerveseg.transition.options import Options
+from nerveseg.transition.rows import label_rows
 from nerveseg.transition.stencil import stencil
 
 __all__ = ["build"]
@@ -40,7 +41,8 @@ def build(
     Args:
         heads: queries and keys (H, n, d) over the token grid, any float dtype; computed in float32. Those of tiles give one S over the
             joined grid, and ``memory`` is for all of them together (see `nerveseg.transition.joined.joined`).
-        G: (n, k) label probabilities on the same grid, rows sum to 1; read only where the heads are weighed by entropy.
+        G: (n, k) label probabilities on the same grid, rows ≥ 0 that sum to 1 (to 1/256); read only where the heads are weighed by entropy,
+            and checked always.
         options: every knob at once; those named in ``knobs`` are changed in it.
         kernel_options: the kernel's own knobs (temperature, tau, power, landmarks …), as a mapping or as its Options.
         weights: "entropy" (12-14), "mean", "best" (the most certain head), or (H,) numbers ≥ 0 of your own.
@@ -55,8 +57,8 @@ def build(
 
     Raises:
         OptionError: a knob that does not exist, is out of range, or does not fit the kernel.
-        ShapeError: G does not fit the heads.
-        StochasticError: row sums vanish under the kernel 'cosine_raw'.
+        ShapeError: G does not fit the heads, or is not finite.
+        StochasticError: rows of G that are no probabilities; row sums that vanish under the kernel 'cosine_raw'.
 
     >>> heads = Heads(torch.ones(1, 4, 2), torch.ones(1, 4, 2), (2, 2))
     >>> S = build(heads, torch.full((4, 2), 0.5), beta=1.0)
@@ -174,11 +176,7 @@ def _kernel_options(kernel: ModuleType, name: str, given: Any) -> Any:
 
 
 def _check(heads: Heads, G: Tensor, options: Options, kernel: ModuleType) -> None:
-    if G.ndim != 2 or G.shape[0] != heads.n or G.shape[1] < 1:
-        raise ShapeError(
-            f"Got G of shape {tuple(G.shape)}. Accepted is ({heads.n}, k), one row a token of the grid {heads.grid}. "
-            "Resample G to the heads' grid first."
-        )
+    label_rows(G, heads.n)
     if options.neighbours is not None and kernel.sharpness is None:
         sharp = ", ".join(name for name in registry.names("kernels") if registry.load("kernels", name).sharpness)
         raise OptionError(

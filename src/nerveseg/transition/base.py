@@ -33,6 +33,10 @@ class Operator(Protocol):
         """Multiply n × k columns."""
         ...
 
+    def exact(self, X: Float[Tensor, "n k"], /) -> Float[Tensor, "n k"]:
+        """Multiply float64 columns in float64 by the same entries."""
+        ...
+
     @property
     def bytes(self) -> int:
         """Bytes held."""
@@ -97,6 +101,20 @@ class Transition:
                 part = self.spread if self.stencil is None else self.stencil
                 return columns.clone() if part is None else part @ columns
             return (self.stencil @ columns).lerp_(self.spread @ columns, self.beta)
+
+    def exact(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Take one step in float64, by the entries as they are held: what certifies a walk.
+
+        Args:
+            X: (n, k) float64 columns, on the device of S (on the CPU, where that one knows no float64).
+
+        Cost: half as long again as ``S @ X``, on a CPU.
+        """
+        with torch.no_grad():
+            if self.spread is None or self.stencil is None:
+                part = self.spread if self.stencil is None else self.stencil
+                return X.clone() if part is None else part.exact(X)
+            return self.stencil.exact(X).lerp_(self.spread.exact(X), self.beta)
 
     def precondition(self, X: Float[Tensor, "n k"], alpha: float) -> Float[Tensor, "n k"]:
         """Guess at (I − αS)⁻¹X by the local graph alone: Σ_{t≤6} (α(1 − β)S_local)ᵗ X, nearly free beside a global step.

@@ -13,18 +13,21 @@ from nerveseg.showing import brief
 
 __all__ = ["Heads"]
 
+_LARGEST = 1e15  # products of two, summed over any width, stay in float32, and so do their sums over any number of tokens
+
 
 @dataclass(frozen=True, eq=False)
 class Heads:
     """Queries and keys of H attention heads over one grid of tokens.
 
     Args:
-        queries: (H, n, d), any float dtype, finite; row i is token i, counted along the grid's rows.
-        keys: (H, n, d), same dtype and device as ``queries``.
+        queries: (H, n, d), any float dtype, finite and at most 1e15 in size; row i is token i, counted along the grid's rows.
+        keys: (H, n, d), same dtype and device as ``queries``. Rows of zeros are tokens that look like none: their cosines are 0.
         grid: (height, width) in tokens; height · width = n.
 
     Raises:
-        ShapeError: axes that do not fit each other or the grid, an integer dtype, or a value that is not finite.
+        ShapeError: axes that do not fit each other or the grid, an integer dtype, or a value that is not finite or too large; the message
+            names tensor and token.
 
     >>> heads = Heads(torch.ones(2, 6, 4), torch.ones(2, 6, 4), (2, 3))
     >>> heads.n, heads.count, heads.width
@@ -56,12 +59,15 @@ class Heads:
                 f"Got queries in {queries.dtype} on {queries.device} and keys in {keys.dtype} on {keys.device}. "
                 "Accepted is one float dtype on one device. Convert them with .to()."
             )
-        if _finite(queries, keys):
+        if _moderate(queries, keys):
             return
         for name, tensor in (("queries", queries), ("keys", keys)):
-            if not bool(torch.isfinite(tensor).all()):
+            wrong = ~(tensor.float().abs() <= _LARGEST)
+            if bool(wrong.any()):
+                head, token, place = (int(at) for at in wrong.nonzero()[0])
                 raise ShapeError(
-                    f"Got {name} with values that are not finite. Accepted are finite numbers. "
+                    f"Got {name} with {float(tensor[head, token, place]):g} at head {head}, token {token}, column {place}. "
+                    f"Accepted are finite numbers of size up to {_LARGEST:g}, whose products float32 holds. "
                     "Run the backbone in float32 or bfloat16: float16 overflows at 65504."
                 )
 
@@ -94,6 +100,7 @@ class Heads:
         return self.to(torch.float16)
 
 
-def _finite(queries: Tensor, keys: Tensor) -> bool:
-    # A finite sum proves finite terms without a mask of n · H · d; a sum that overflows proves nothing, and one for both waits once.
-    return bool(torch.isfinite(queries.sum(dtype=torch.float32) + keys.sum(dtype=torch.float32)))
+def _moderate(queries: Tensor, keys: Tensor) -> bool:
+    # Smallest and largest entries need no mask of n · H · d, hand NaN on, and come with one wait for the device.
+    ends = torch.stack([end.float() for side in (queries, keys) for end in torch.aminmax(side)])
+    return bool((ends.abs() <= _LARGEST).all())

@@ -24,7 +24,9 @@ from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
 from nerveseg.transition.operators import Folded, Gathered
 from nerveseg.transition.options import Options
+from nerveseg.transition.rows import label_rows
 from nerveseg.transition.stencil import columns
+from nerveseg.transition.wide import by_blocks, wide
 
 __all__ = ["Halved", "Joined", "Places", "TiledHeads", "joined"]
 
@@ -89,12 +91,12 @@ class Places:
         return X.view(*self.grid, X.shape[1])[self.area(tile)].reshape(-1, X.shape[1])
 
     def paste(self, parts: Iterator[Float[Tensor, "m k"]] | Sequence[Float[Tensor, "m k"]]) -> Float[Tensor, "n k"]:
-        """Σ_t Π_t E_t Y_t: parts of all tiles in their order, joined by their shares; float32."""
+        """Σ_t Π_t E_t Y_t: parts of all tiles in their order, joined by their shares; float32, or float64 where they are."""
         out: Tensor | None = None
         for tile, part in enumerate(parts):
             if out is None:
-                out = part.new_zeros(*self.grid, part.shape[1], dtype=torch.float32)
-            out[self.area(tile)].addcmul_(part.view(*self.side, -1), self.share(tile).to(part.device)[..., None])
+                out = part.new_zeros(*self.grid, part.shape[1], dtype=torch.promote_types(part.dtype, torch.float32))
+            out[self.area(tile)].addcmul_(part.view(*self.side, -1), self.share(tile).to(part.device, out.dtype)[..., None])
         return torch.zeros(0, 0) if out is None else out.flatten(0, 1)
 
     @cached_property
@@ -225,6 +227,13 @@ class Halved:
             torch.mm(self.matrix[block].float(), X, out=out[block])
         return out.mul_(self.scale[:, None])
 
+    def exact(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Multiply float64 columns in float64."""
+        out = torch.empty_like(X)
+        for block, rows in by_blocks(self.matrix):
+            torch.mm(rows, X, out=out[block])
+        return out.mul_(wide(self.scale)[:, None])
+
     @property
     def bytes(self) -> int:
         """Bytes held."""
@@ -248,6 +257,10 @@ class Joined:
     def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Multiply n × k columns, tile after tile: the tiles' cost, and one tile's rows of memory."""
         return self.places.paste(part @ self.places.cut(X, tile) for tile, part in enumerate(self.parts))
+
+    def exact(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Multiply float64 columns in float64."""
+        return self.places.paste(part.exact(self.places.cut(X, tile)) for tile, part in enumerate(self.parts))
 
     @property
     def bytes(self) -> int:
@@ -273,16 +286,12 @@ def joined(
         S over the joined grid; ``weights``, ``entropies`` and ``sharpness`` are means over the tiles. One tile alone is as it is.
 
     Raises:
-        ShapeError: G does not fit the joined grid.
+        ShapeError: G does not fit the joined grid. StochasticError: rows of G that are no probabilities.
     """
     places = heads.places
     if places.count == 1:
         return build(heads.tiles[0], G, options)
-    if G.ndim != 2 or G.shape[0] != heads.n or G.shape[1] < 1:
-        raise ShapeError(
-            f"Got G of shape {tuple(G.shape)}. Accepted is ({heads.n}, k), one row a token of the joined grid {heads.grid}. "
-            "Resample G to the heads' grid first."
-        )
+    label_rows(G, heads.n)
     m = heads.tiles[0].n
     room = options.memory * 2**20
     whole = places.count * m * m * 4 <= room

@@ -27,8 +27,12 @@ class Options:
     weights: str = knob(
         "entropy", "How heads are weighed: by (12-14), all alike, or the most certain one alone.", choices=("entropy", "mean", "best")
     )
-    stay: float = knob(1.0, "ε: weight of staying in place in the local graph; larger: slower walk along the grid.", above=0, source="(9)")
-    local_power: float = knob(1.0, "Exponent on the local cosines; larger: sharper edges, 1 is the paper's.", above=0, source="(9)")
+    stay: float = knob(
+        1.0, "ε: weight of staying in place in the local graph; larger: slower walk along the grid.", low=1e-6, high=1e6, source="(9)"
+    )
+    local_power: float = knob(
+        1.0, "Exponent on the local cosines; larger: sharper edges, 1 is the paper's.", low=1e-6, high=1e6, source="(9)"
+    )
     neighbours: float | None = knob(
         None,
         "ν: mean row perplexity as a fraction of n, solved per head; smaller: sharper.",

@@ -12,6 +12,7 @@ from torch import Tensor
 from nerveseg.showing import brief
 from nerveseg.transition.affinity import Affinity
 from nerveseg.transition.operators import Folded, Gathered, Thin
+from nerveseg.transition.wide import by_blocks, totals, totals_in, wide
 
 __all__ = ["Room", "Streamed", "fold", "height", "keep", "thin"]
 
@@ -38,6 +39,13 @@ class Streamed:
         out = torch.empty_like(X)
         for block, rows, _ in blocks(self.affinities, self.weights):
             torch.mm(rows, X, out=out[block])
+        return out
+
+    def exact(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Multiply float64 columns in float64; the rows are those of float32."""
+        out = torch.empty_like(X)
+        for block, rows, _ in blocks(self.affinities, self.weights):
+            torch.mm(wide(rows), X, out=out[block])
         return out
 
     @property
@@ -78,7 +86,7 @@ def blocks(
         if stayed is not None:
             total.diagonal(start).add_(stayed)
         # The round-off of H row sums, if left in, would grow by 1/(1 − α) in the walk.
-        yield block, total.div_(total.sum(dim=1, keepdim=True)), 0 if stayed is None else int((stayed > 0).sum())
+        yield block, total.div_(totals(total)), 0 if stayed is None else int((stayed > 0).sum())
 
 
 def _add(total: Float[Tensor, "b n"], rows: Float[Tensor, "H b n"], shares: Float[Tensor, " H"], *, first: bool) -> None:
@@ -106,7 +114,7 @@ def keep(affinities: Sequence[Affinity], weights: Sequence[Float[Tensor, " H"]],
     for _, rows, stayed in blocks(affinities, weights):
         top = torch.topk(rows, min(count, rows.shape[1]), dim=1, sorted=False)
         indices.append(top.indices.int())
-        values.append(top.values / top.values.sum(dim=1, keepdim=True))
+        values.append(top.values / totals(top.values))
         stuck += stayed
     return Gathered(torch.cat(indices), torch.cat(values)), stuck
 
@@ -157,4 +165,14 @@ def thin(
     scale = torch.cat(list(weights)).repeat_interleave(width)
     parts = [affinity.stuck[0] * share for affinity, share in zip(affinities, weights, strict=True) if affinity.stuck is not None]
     stay = torch.stack(parts).sum(dim=0) if parts else None
+    if affinities[0].kernel.stochastic:
+        _evened(left, wide(right.sum(dim=0, dtype=totals_in(right))) * wide(scale), stay)
     return Thin(left, right, scale, stay), 0 if stay is None else int((stay > 0).sum())
+
+
+def _evened(left: Float[Tensor, "n r"], total: Float[Tensor, " r"], stay: Float[Tensor, " n"] | None) -> None:
+    """Take the round-off of each head's row sums and of the weights out of U, in place: the walk would blow it up by 1/(1 − α)."""
+    for block, rows in by_blocks(left):
+        sums = rows @ total
+        wanted = torch.ones_like(sums) if stay is None else 1 - wide(stay[block])
+        left[block] = rows.mul_(torch.where(sums > 0, wanted / sums, 0)[:, None]).to(left)

@@ -11,8 +11,9 @@ from torch import Tensor
 from nerveseg.transition.affinity import groups, paired
 from nerveseg.transition.heads import Heads
 from nerveseg.transition.host import numbers
-from nerveseg.transition.lengths import lengths
+from nerveseg.transition.lengths import unit
 from nerveseg.transition.operators import Gathered
+from nerveseg.transition.wide import totals
 
 __all__ = ["columns", "stencil"]
 
@@ -38,37 +39,31 @@ def stencil(
     Cost: O(H·n·d).
     """
     which = [head for head, weight in enumerate(numbers(weights)) if weight > 0] if used is None else list(used)
-    local = _cosines(heads, which, pairing).clamp_(min=0)
+    local = _cosines(heads, which, pairing).clamp_(0, 1)  # above 1 is round-off, which a power would blow up
     if power != 1:
         local.pow_(power)
     local[:, 4] = stay
     shares = (weights if len(which) == len(weights) else weights[which]).view(-1, 1, 1) / local.sum(dim=1)
-    total = local.mul_(shares[:, None]).sum(dim=0)
-    return Gathered(columns(heads.grid, weights.device), total.reshape(9, -1).mT.contiguous())
+    total = local.mul_(shares[:, None]).sum(dim=0).reshape(9, -1).mT.contiguous()
+    return Gathered(columns(heads.grid, weights.device), total.div_(totals(total)))
 
 
 def _cosines(heads: Heads, used: Sequence[int], pairing: str) -> Float[Tensor, "H nine h w"]:
     """Cosine of each token with its eight neighbours, 0 beyond the edge; plane 3(dy + 1) + dx + 1 holds the neighbour (dy, dx)."""
     out = torch.zeros(len(used), 9, *heads.grid, device=heads.queries.device)
-    scales = torch.empty(2, len(used), *heads.grid, device=out.device)
     done = 0
     for which in groups(used, out.device):
         left, right = paired(heads, which, pairing)
+        same, left = left is right, unit(left)
+        right = left if same else unit(right)
         places = slice(done, done + len(which))
-        for side, scale in zip((left, right), scales[:, places], strict=True):
-            torch.reciprocal(lengths(side).view(-1, *heads.grid), out=scale)
         A, B = left.view(-1, *heads.grid, heads.width), right.view(-1, *heads.grid, heads.width)
         for dy, dx in _FORWARD:
             here, there = _overlap(heads.grid, dy, dx)
             plane = 3 * (dy + 1) + dx + 1
             out[places, plane, *here] = forth = (A[:, *here] * B[:, *there]).sum(dim=-1)
-            out[places, 8 - plane, *there] = forth if left is right else (A[:, *there] * B[:, *here]).sum(dim=-1)
+            out[places, 8 - plane, *there] = forth if same else (A[:, *there] * B[:, *here]).sum(dim=-1)
         done = places.stop
-    for dy, dx in _FORWARD:
-        here, there = _overlap(heads.grid, dy, dx)
-        plane = 3 * (dy + 1) + dx + 1
-        out[:, plane, *here] *= scales[0][:, *here] * scales[1][:, *there]
-        out[:, 8 - plane, *there] *= scales[0][:, *there] * scales[1][:, *here]
     return out
 
 

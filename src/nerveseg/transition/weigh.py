@@ -63,7 +63,8 @@ def from_entropies(entropies: Float[Tensor, " H"], peakedness: float) -> Float[T
     """
     if math.isinf(peakedness):
         return torch.nn.functional.one_hot(entropies.argmin(), entropies.numel()).float()
-    return torch.softmax(-peakedness * entropies.double(), dim=0).float()
+    above = entropies - entropies.min()  # c of any size: the most certain head's term stays 0
+    return torch.softmax(-peakedness * above.double(), dim=0).float()
 
 
 def given(weights: Tensor, count: int) -> Float[Tensor, " H"]:
@@ -71,8 +72,10 @@ def given(weights: Tensor, count: int) -> Float[Tensor, " H"]:
     if weights.shape != (count,):
         raise ShapeError(f"Got head weights of shape {tuple(weights.shape)}. Accepted is ({count},), one a head. Give one number a head.")
     each = numbers(weights)
-    if not (all(math.isfinite(x) and x >= 0 for x in each) and sum(each) > 0):
+    if not (all(math.isfinite(x) and x >= 0 for x in each) and max(each) > 0):
         raise OptionError(
             f"Got the head weights {each}. Accepted are finite numbers ≥ 0 that are not all 0. Leave heads out with weight 0."
         )
-    return torch.tensor([x / sum(each) for x in each])
+    largest = max(each)  # a sum of huge numbers is inf
+    shares = [x / largest for x in each]
+    return torch.tensor([x / sum(shares) for x in shares])

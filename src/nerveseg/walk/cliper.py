@@ -19,8 +19,9 @@ from torch import Tensor
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked_options
 from nerveseg.transition import Heads
+from nerveseg.transition.rows import label_rows
 from nerveseg.walk import _attention
-from nerveseg.walk.base import Outcome, Walk, checked
+from nerveseg.walk.base import Outcome, Walk
 
 __all__ = ["Options", "cliper", "solve"]
 
@@ -69,7 +70,7 @@ def cliper(heads: Heads, G: Float[Tensor, "n k"], attention_thr: float = 0.1) ->
 @torch.no_grad()
 def solve(heads: Heads, G: Float[Tensor, "n k"], options: Options) -> Walk:
     """Walk with the knobs of ``options``."""
-    columns = checked(G, heads.n).to(heads.queries.device)
+    columns = label_rows(G, heads.n).to(heads.queries.device)
     for h in reversed(range(heads.count)):
         columns = _attention.product(_thinned(heads.queries[h : h + 1], heads.keys[h : h + 1], options.attention_thr), columns)
     return Walk(columns, heads.count, float("inf"), Outcome.REFINED)

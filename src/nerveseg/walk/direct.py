@@ -12,7 +12,9 @@ from torch import Tensor
 from nerveseg.errors import OptionError
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
-from nerveseg.walk.base import Outcome, StepMatrix, Walk, certified, dense, is_stochastic, residual, started
+from nerveseg.transition.wide import wide
+from nerveseg.walk._certificate import certified, returned
+from nerveseg.walk.base import Outcome, StepMatrix, Walk, dense, is_stochastic, started
 
 __all__ = ["Options", "direct", "solve"]
 
@@ -35,14 +37,14 @@ def direct(S: StepMatrix, G: Float[Tensor, "n k"], alpha: float = 0.9) -> Walk:
 
     Args:
         S: the transition over n tokens.
-        G: (n, k) label probabilities on the same tokens, rows sum to 1, any float dtype.
+        G: (n, k) label probabilities on the same tokens, rows ≥ 0 that sum to 1 (to 1/256), any float dtype.
         alpha: 0 ≤ α < 1; larger: longer walks. 0 gives G back.
 
     Cost: n applications of S to one column each and O(n³ + n²·k); 16 n² bytes.
 
     Raises:
         OptionError: alpha out of range, or more tokens than ``Options.limit``.
-        ShapeError: G does not fit S.
+        ShapeError: G does not fit S, or is not finite. StochasticError: rows of G that are no probabilities.
 
     >>> from nerveseg.transition import Heads, build
     >>> S = build(Heads(torch.ones(1, 4, 2), torch.ones(1, 4, 2), (2, 2)), torch.eye(4), beta=1.0)
@@ -63,9 +65,31 @@ def solve(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
             f"Got {S.n} tokens for the direct walk. Accepted are at most {options.limit}. Use walk.infinite, which certifies its error."
         )
     with torch.no_grad():
-        matrix = dense(S, start).mul_(-alpha)
+        held = dense(S, start)
+        matrix = held * -alpha
+        if is_stochastic(S):
+            matrix.div_(held.sum(dim=1, keepdim=True))
         matrix.diagonal().add_(1.0)
         linalg: Any = torch.linalg
-        P: Tensor = linalg.solve(matrix, start.double().mul_(1 - alpha)).float()
-        bound = certified(residual(S, start, P, alpha), alpha) if is_stochastic(S) else float("inf")
-    return Walk(P, S.n, bound, Outcome.EXACT, (bound,))
+        P: Tensor = linalg.solve(matrix, wide(start).mul_(1 - alpha))
+        if not is_stochastic(S):
+            return Walk(P.to(start), S.n, float("inf"), Outcome.EXACT, (float("inf"),))
+        found, grown = returned(P, start)
+        bound = certified(_Held(held), start, P, alpha).bound + grown
+    return Walk(found, S.n, bound, Outcome.EXACT, (bound,))
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """S as a float64 matrix."""
+
+    matrix: Float[Tensor, "n n"]
+
+    @property
+    def n(self) -> int:
+        return len(self.matrix)
+
+    def __matmul__(self, X: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        return self.matrix @ X
+
+    exact = __matmul__

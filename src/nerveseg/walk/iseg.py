@@ -22,8 +22,9 @@ from nerveseg.errors import OptionError
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked_options
 from nerveseg.transition import Heads
+from nerveseg.transition.rows import finite_rows
 from nerveseg.walk import _attention
-from nerveseg.walk.base import Outcome, Walk, checked
+from nerveseg.walk.base import Outcome, Walk
 
 __all__ = ["Options", "iseg", "solve"]
 
@@ -84,7 +85,7 @@ def iseg(heads: Heads, G: Float[Tensor, "n k"], steps: int = 8, lam: float = 0.0
 @torch.no_grad()
 def solve(heads: Heads, G: Float[Tensor, "n k"], options: Options) -> Walk:
     """Walk with the knobs of ``options``."""
-    maps = _normed(checked(G, heads.n).to(heads.queries.device))
+    maps = _normed(finite_rows(G, heads.n).to(heads.queries.device))
     T = _reduced(heads, options)
     for _ in range(options.steps):
         maps = _normed(_attention.product(T, maps))

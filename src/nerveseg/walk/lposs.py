@@ -24,7 +24,8 @@ from nerveseg.registry import knob
 from nerveseg.registry import options as checked_options
 from nerveseg.showing import brief
 from nerveseg.transition import Heads
-from nerveseg.walk.base import Outcome, Walk, checked
+from nerveseg.transition.rows import label_rows
+from nerveseg.walk.base import Outcome, Walk
 
 __all__ = [
     "Affinity",
@@ -131,7 +132,7 @@ def solve(heads: Heads, G: Float[Tensor, "n k"], options: Options) -> Walk:
 
     Cost: O(n²·H·d) for the neighbours, then at most ``steps`` products of n × n (n·2k entries past 8192 tokens) with k + 1 columns.
     """
-    start = checked(G, heads.n).to(heads.queries.device)
+    start = label_rows(G, heads.n).to(heads.queries.device)
     features = heads.keys.float().transpose(0, 1).flatten(1)
     places = centres(heads.grid, options.patch, features.device)
     graph = affinity(features, places, neighbours=options.neighbours, power=options.power, sigma=options.sigma)

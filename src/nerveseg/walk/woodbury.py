@@ -22,7 +22,9 @@ from nerveseg.registry import knob
 from nerveseg.registry import options as checked
 from nerveseg.transition.base import Transition
 from nerveseg.transition.operators import Thin
-from nerveseg.walk.base import Outcome, StepMatrix, Walk, certified, residual, started
+from nerveseg.transition.wide import wide
+from nerveseg.walk._certificate import certified, returned
+from nerveseg.walk.base import Outcome, StepMatrix, Walk, started
 
 __all__ = ["Options", "solve", "woodbury"]
 
@@ -42,14 +44,14 @@ def woodbury(S: StepMatrix, G: Float[Tensor, "n k"], alpha: float = 0.9) -> Walk
 
     Args:
         S: a `Transition` whose global graph is a thin pair (kernels with a feature map), or absent (beta = 0).
-        G: (n, k) label probabilities on the same tokens, rows sum to 1, any float dtype; solved in float64.
+        G: (n, k) label probabilities on the same tokens, rows ≥ 0 that sum to 1 (to 1/256), any float dtype; solved in float64.
         alpha: 0 ≤ α < 1; larger: longer walks. 0 gives G back.
 
     Cost: r + k sparse solves and O(n·r² + r³), r the columns of the pair (H·d); 16·n·r bytes.
 
     Raises:
         OptionError: alpha out of range, or a transition without a thin pair.
-        ShapeError: G does not fit S.
+        ShapeError: G does not fit S, or is not finite. StochasticError: rows of G that are no probabilities.
     """
     return solve(S, G, checked(Options, {"alpha": alpha}, "walk"))
 
@@ -66,35 +68,41 @@ def solve(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
             "Accepted are kernels with a feature map (anchor, elu, shifted), without keep. Use walk.infinite or, for small n, walk.direct."
         )
     with torch.no_grad():
-        P = torch.from_numpy(_solution(S, start.double().cpu().numpy() * (1 - alpha), alpha)).to(start)
-        bound = certified(residual(S, start, P, alpha), alpha) if S.stochastic else float("inf")
-    return Walk(P, 0, bound, Outcome.EXACT, (bound,))
+        P = wide(torch.from_numpy(_solution(S, start.double().cpu().numpy() * (1 - alpha), alpha)).to(wide(start[:0]).device))
+        if not S.stochastic:
+            return Walk(P.to(start), 0, float("inf"), Outcome.EXACT, (float("inf"),))
+        found, grown = returned(P, start)
+        bound = certified(S, start, P, alpha).bound + grown
+    return Walk(found, 0, bound, Outcome.EXACT, (bound,))
 
 
 def _solution(S: Transition, B: Any, alpha: float) -> Any:
     """(I − αS)⁻¹B in float64, B and the result n × k arrays."""
     from scipy.sparse.linalg import splu
 
-    factor = splu(_local(S, alpha))
+    # Rows of S as it is held miss 1 by round-off, which 1/(1 − α) would blow up.
+    sums = S.exact(wide(torch.ones(S.n, 1, device=S.weights.device))).cpu().numpy() if S.stochastic else np.ones((S.n, 1))
+    factor = splu(_local(S, alpha, sums))
     X = factor.solve(B)
     if not isinstance(S.spread, Thin):
         return X
     share = alpha * (S.beta if S.stencil is not None else 1.0)
-    U = (S.spread.left * S.spread.scale).double().cpu().numpy()
+    U = (S.spread.left.double().cpu() * S.spread.scale.double().cpu()).numpy() / sums
     V = S.spread.right.double().cpu().numpy()
     Z = factor.solve(U)
     return X + share * Z @ np.linalg.solve(np.eye(U.shape[1]) - share * V.T @ Z, V.T @ X)
 
 
-def _local(S: Transition, alpha: float) -> Any:
+def _local(S: Transition, alpha: float, sums: Any) -> Any:
     """M as a sparse matrix: the identity less what the stencil and the rows that stay in place do."""
     from scipy import sparse
 
     matrix = sparse.eye_array(S.n, format="csc")
     if S.stencil is not None:
         rows = np.repeat(np.arange(S.n), S.stencil.indices.shape[1])
-        entries = (S.stencil.values.double().cpu().numpy().ravel(), (rows, S.stencil.indices.cpu().numpy().ravel()))
+        entries = ((S.stencil.values.double().cpu().numpy() / sums).ravel(), (rows, S.stencil.indices.cpu().numpy().ravel()))
         matrix = matrix - alpha * (1 - S.beta) * sparse.coo_array(entries, shape=(S.n, S.n)).tocsc()
     if isinstance(S.spread, Thin) and S.spread.stay is not None:
-        matrix = matrix - alpha * S.beta * sparse.diags_array(S.spread.stay.double().cpu().numpy(), format="csc")
+        share = S.beta if S.stencil is not None else 1.0
+        matrix = matrix - alpha * share * sparse.diags_array(S.spread.stay.double().cpu().numpy() / sums[:, 0], format="csc")
     return sparse.csc_matrix(matrix)

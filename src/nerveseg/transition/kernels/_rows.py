@@ -5,14 +5,9 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nerveseg.transition.lengths import lengths
+from nerveseg.transition.lengths import unit
 
 __all__ = ["normalised", "unit", "unit_pair"]
-
-
-def unit(X: Float[Tensor, "*H n d"]) -> Float[Tensor, "*H n d"]:
-    """Divide each row by its length; a row of zeros stays so, and has cosine 0 with everything."""
-    return X / lengths(X)[..., None]
 
 
 def unit_pair(

@@ -22,7 +22,7 @@ sharpness = "power"
 class Options:
     """Knobs of the power kernel."""
 
-    power: float = knob(8.0, "p: exponent on the clamped cosine; larger: sharper, 1 is the plain clamped cosine.", above=0, high=1e4)
+    power: float = knob(8.0, "p: exponent on the clamped cosine; larger: sharper, 1 is the plain clamped cosine.", low=1e-6, high=1e4)
 
 
 def rows(products: Float[Tensor, "*H b n"], options: Options) -> tuple[Float[Tensor, "*H b n"], Bool[Tensor, "*H b"] | None]:

@@ -22,7 +22,7 @@ class Options:
     """Knobs of the attention kernel."""
 
     temperature: float = knob(
-        1.0, "T: divides the logits; smaller: sharper, 1 is the network's own attention.", above=0, high=1e4, source="(7)"
+        1.0, "T: divides the logits; smaller: sharper, 1 is the network's own attention.", low=1e-6, high=1e4, source="(7)"
     )
 
 
