@@ -175,7 +175,9 @@ def network_picture(photo: Picture, file: Path) -> Tensor:
     return (pixels[None].float() - mean) / std
 
 
-def compare(clone: Path, rows: Rows, case: tuple[str, tuple[int, int], float, float], number: int, network: Any, clip: Any, state: Any) -> None:
+def compare(
+    clone: Path, rows: Rows, case: tuple[str, tuple[int, int], float, float], number: int, network: Any, clip: Any, state: Any
+) -> None:
     """One benchmark's settings on one picture."""
     name, sides, pd, ks = case
     recipe = recipes.load("maskclip").for_benchmark(name).changed({"labels.pd_thresh": pd, "labels.ks_thresh": ks})

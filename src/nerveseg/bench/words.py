@@ -89,7 +89,8 @@ def background_of(data: DataSet, vocabulary: Vocabulary, words: tuple[str, ...])
 
 def _without(labels: Mapping[int, Label], words: tuple[str, ...]) -> tuple[dict[int, Label], tuple[str, ...]]:
     """Labels without the background's strings, and these with each as often as it stands in the list: in a softmax over all strings the
-    background's share is that of its best one, so that no other label can win by the same."""
+    background's share is that of its best one, so that no other label can win by the same.
+    """
     taken = {folded(word) for word in words}
     again = tuple(string for label in labels.values() for string in label.strings if folded(string) in taken)
     own = {index: tuple(string for string in label.strings if folded(string) not in taken) for index, label in labels.items()}
