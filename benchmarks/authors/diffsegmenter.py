@@ -2,8 +2,8 @@
 
     python benchmarks/authors/diffsegmenter.py --clone DIR [--size small-1.5]
 
-DIR is a clone of github.com/VCG-team/DiffSegmenter at b3a8686a7f37b73a2f1a3277d143b3af2e5efded. Their script for Pascal VOC at Stable Diffusion 1.5's sizes, with captions given in the place of BLIP's. It wants the
-package compel, which wants pyparsing:
+DIR is a clone of github.com/VCG-team/DiffSegmenter at b3a8686a7f37b73a2f1a3277d143b3af2e5efded. Their script for Pascal VOC at Stable
+Diffusion 1.5's sizes, with captions given in the place of BLIP's. It wants the package compel, which wants pyparsing:
 
     pip install --no-deps --target EXTRA compel==2.0.3 pyparsing
     PYTHONPATH=EXTRA python benchmarks/authors/diffsegmenter.py --clone DIR

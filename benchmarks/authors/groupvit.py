@@ -2,9 +2,9 @@
 
     python benchmarks/authors/groupvit.py --clone DIR
 
-DIR is a clone of github.com/NVlabs/GroupViT at 13b786155a1dfffe4703f40d028c92be58e1178d. The network is transformers', with random weights of the
-published sizes, and serves both: what is compared is everything after it. OpenMMLab's sliding windows are written out here as the numbers
-need them. Rows: scores of classes and background at the picture's size, labels.
+DIR is a clone of github.com/NVlabs/GroupViT at 13b786155a1dfffe4703f40d028c92be58e1178d. The network is transformers', with random weights
+of the published sizes, and serves both: what is compared is everything after it. OpenMMLab's sliding windows are written out here as the
+numbers need them. Rows: scores of classes and background at the picture's size, labels.
 
 A pixel belongs to the group with the largest share of it, so that pixels at which two shares are equal up to round-off (1e-5) may go to
 another group with another order of summation; they are left out, and the row says how many are left.

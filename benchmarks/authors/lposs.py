@@ -3,9 +3,10 @@
     python benchmarks/authors/lposs.py --clone DIR --dino DIR
 
 The first is a clone of github.com/vladan-stojnic/LPOSS at e489a7445528922ddfe4e39631ef2fe34827c873, the second one of
-github.com/facebookresearch/dino at 7c446df5b9f45747937fb0d72314eb9f7b66930a. Nothing else is to be installed. It runs on a GPU with faiss and CuPy; here SciPy's conjugate gradients and
-torch's top-k stand in for them, in the precision that CuPy has (float64 once the matrix is built). Rows: unit features of both networks
-in all windows, logits at the picture's size (theirs have the background's strings joined before the last resizing), labels.
+github.com/facebookresearch/dino at 7c446df5b9f45747937fb0d72314eb9f7b66930a. Nothing else is to be installed. It runs on a GPU with faiss
+and CuPy; here SciPy's conjugate gradients and torch's top-k stand in for them, in the precision that CuPy has (float64 once the matrix is
+built). Rows: unit features of both networks in all windows, logits at the picture's size (theirs have the background's strings joined
+before the last resizing), labels.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     python benchmarks/authors/maskclip.py --clone DIR
 
-DIR is a clone of github.com/chongzhou96/MaskCLIP at 245d31f809be9c1938f8f30561b6bf9ed033d746. Nothing else is to be installed: of OpenMMLab's
-libraries the numbers need a few lines, which stand here. Both have one set of weights as OpenAI trained them; theirs is built with the
-settings of its own configuration files (GELU, norms that add 1e-6), and runs on pictures in the colours of these (ImageNet's). Ours is the
-recipe ``maskclip`` as it ships, on a CLIP as it is loaded. Rows: unit tokens, logits at the picture's size (one class a string), labels.
+DIR is a clone of github.com/chongzhou96/MaskCLIP at 245d31f809be9c1938f8f30561b6bf9ed033d746. Nothing else is to be installed: of
+OpenMMLab's libraries the numbers need a few lines, which stand here. Both have one set of weights as OpenAI trained them; theirs is built
+with the settings of its own configuration files (GELU, norms that add 1e-6), and runs on pictures in the colours of these (ImageNet's).
+Ours is the recipe ``maskclip`` as it ships, on a CLIP as it is loaded. Rows: unit tokens, logits at the picture's size (one class a
+string), labels.
 """
 
 from __future__ import annotations

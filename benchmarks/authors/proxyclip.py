@@ -97,7 +97,7 @@ def main() -> None:
             if case[0] not in seen:
                 seen = {case[0]: (their_clip(tensors := clip_state(case[0], given.seed)), our_clip(tensors))}
             run(given.clone, rows, case, *seen[case[0]], other, own)
-        net, clip = seen["B/16"] if "B/16" in seen else (None, None)
+        net, clip = seen.get("B/16", (None, None))
         if net is not None and clip is not None:
             with in_float64(net, clip.model, other, own.model):
                 for case in (case for case in cases if case in WIDE):

@@ -2,10 +2,10 @@
 
     python benchmarks/authors/tagclip.py --clone DIR
 
-DIR is a clone of github.com/linyq2117/TagCLIP at c32b640f3a1cf840e23e4ca8b55aa2b35d086fc5. Nothing else is to be installed: it asks OpenCV for
-the boxes around what passes a threshold, and gets them from SciPy where there is no OpenCV (the rows are the same). Its CLIP, its refined
-patch scores and its second look run in float32 on the CPU: the half precision that it gives to position embeddings even there is left out.
-Its layers are counted for B/16 alone, so that no larger CLIP is compared. Rows: text, tokens, patch scores, class scores, tags.
+DIR is a clone of github.com/linyq2117/TagCLIP at c32b640f3a1cf840e23e4ca8b55aa2b35d086fc5. Nothing else is to be installed: it asks OpenCV
+for the boxes around what passes a threshold, and gets them from SciPy where there is no OpenCV (the rows are the same). Its CLIP, its
+refined patch scores and its second look run in float32 on the CPU: the half precision that it gives to position embeddings even there is
+left out. Its layers are counted for B/16 alone, so that no larger CLIP is compared. Rows: text, tokens, patch scores, class scores, tags.
 """
 
 from __future__ import annotations
