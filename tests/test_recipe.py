@@ -60,6 +60,7 @@ def test_the_papers_own_has_its_kernel_and_its_steps():
     assert (chosen.kernel.name, chosen.transition.pairing, chosen.transition.weights) == ("cosine", "qk", "entropy")
     assert (chosen.walk.name, chosen.walk.options.steps) == ("truncated", 40)
     assert (chosen.calibration.name, chosen.rule.name) == ("none", "argmax")
+    assert chosen.transition.stay <= 0.1, "(9): a small constant"
 
 
 def test_knobs_are_changed_by_dotted_name_and_the_original_stays():

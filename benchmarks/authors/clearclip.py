@@ -2,7 +2,7 @@
 
     python benchmarks/authors/clearclip.py --clone DIR [--only NAME] [--size SIZE]
 
-DIR is a clone of github.com/mc-lan/ClearCLIP at 88a775ecf67f4bb9f72393077c48f6661bb49c49. Its OpenCLIP, its windows and its decision run in
+DIR is a clone of github.com/mc-lan/ClearCLIP at ad68a404d55d48d27330b93554eb64a234ff717f. Its OpenCLIP, its windows and its decision run in
 float32 on the CPU, on the weights and the pictures that ours runs on. Rows: tokens, logits at the picture's size, labels.
 """
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
 
-PROGRAM = "mc-lan/ClearCLIP 88a775e"
+PROGRAM = "mc-lan/ClearCLIP ad68a40"
 AT = {"labels.residual": False, "labels.ffn": False}
 KEPT = {"labels.residual": True, "labels.ffn": True}
 # What it is, our recipe and changes to it, the benchmark, their configuration, their model_type, their ignore_residual.

@@ -1,8 +1,13 @@
-"""DiffSegmenter beside its authors' program (https://github.com/VCG-team/DiffSegmenter, commits 3878b39 and 5ba3bf6), on the same weights.
+"""DiffSegmenter beside its authors' program, on the same weights.
 
-    python benchmarks/authors/diffsegmenter.py --clone DIR
+    python benchmarks/authors/diffsegmenter.py --clone DIR [--size small-1.5]
 
-Their script for Pascal VOC at Stable Diffusion 1.5's sizes, with captions given in the place of BLIP's. It wants the package compel (2.0).
+DIR is a clone of github.com/VCG-team/DiffSegmenter at b3a8686a7f37b73a2f1a3277d143b3af2e5efded. Their script for Pascal VOC at Stable
+Diffusion 1.5's sizes, with captions given in the place of BLIP's. It wants the package compel, which wants pyparsing:
+
+    pip install --no-deps --target EXTRA compel==2.0.3 pyparsing
+    PYTHONPATH=EXTRA python benchmarks/authors/diffsegmenter.py --clone DIR
+
 Their unconditional half of a pass is not kept by them, and runs by itself here (their LOW_RESOURCE): the pair takes twice the memory.
 """
 
@@ -11,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import importlib.util
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +33,7 @@ from nerveseg.masks.decide import decide
 from nerveseg.segmenter import Segmenter
 from nerveseg.words.vocabulary import Vocabulary
 
-PROGRAM = "VCG-team/DiffSegmenter, 3878b39"
+PROGRAM = "VCG-team/DiffSegmenter, b3a8686"
 CAPTIONS = {"cat": "lying on the grass", "plane": "flying over the water"}  # the second is read at "flying", too
 THRESHOLD = 0.5
 WHERE, CROSS = ("up", "mid", "down"), True
@@ -42,7 +48,11 @@ def rearrange(x: Tensor, pattern: str, h: int) -> Tensor:
 
 
 def stand_ins() -> None:
-    """What the authors import and the numbers do not need."""
+    """What the authors import and the numbers do not need; leaves where what they need is missing."""
+    if importlib.util.find_spec("compel") is None:
+        raise SystemExit(
+            "Got no compel. Accepted is 2.0.3: pip install --no-deps --target EXTRA compel==2.0.3 pyparsing. Put EXTRA on PYTHONPATH."
+        )
     stand_in("einops", rearrange=rearrange)
     stand_in("cv2", FONT_HERSHEY_SIMPLEX=0)
     stand_in("IPython.display", display=None)

@@ -2,15 +2,19 @@
 
     python benchmarks/authors/gem.py --clone DIR [--open-clip DIR]
 
-``--clone`` is a clone of github.com/WalBouss/GEM at a739251bee639c251b3344fa5e6098b28a15174d (the package gem_torch 1.0.1 holds the same
-files). It runs on OpenCLIP 2.24, whose towers put tokens first; ``--open-clip`` is the folder that holds its ``open_clip``, unless it is
-installed. Rows: tokens of its stream, cosines on the picture that CLIP sees, text.
+``--clone`` is a clone of github.com/WalBouss/GEM at 5fa677ca1dcf10d39ceceadacf3e3cff414d7c27. It runs on OpenCLIP 2.24, whose
+towers put tokens first; ``--open-clip`` is a folder that holds its ``open_clip``:
+
+    pip install --no-deps --target DIR open_clip_torch==2.24.0
+
+Rows: tokens of its stream, cosines on the picture that CLIP sees, text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,13 +28,17 @@ from nerveseg.labels import gem
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, to_tensor
 from nerveseg.words import prompts
 
-PROGRAM = "WalBouss/GEM a739251"
+PROGRAM = "WalBouss/GEM 5fa677c"
 
 
 def main() -> None:
     """Run both, print the rows."""
     given = _shared.arguments(__doc__, **{"--open-clip": "the folder that holds open_clip 2.24"})
     rows = _shared.Rows(PROGRAM)
+    if given.open_clip is None and importlib.util.find_spec("open_clip") is None:
+        raise SystemExit(
+            "Got no open_clip. Accepted is 2.24: pip install --no-deps --target DIR open_clip_torch==2.24.0. Give --open-clip DIR."
+        )
     _family.stand_ins()
     folders = [given.clone] if given.open_clip is None else [given.clone, Path(given.open_clip)]
     with contextlib.ExitStack() as stack:

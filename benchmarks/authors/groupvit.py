@@ -2,9 +2,9 @@
 
     python benchmarks/authors/groupvit.py --clone DIR
 
-DIR is a clone of github.com/NVlabs/GroupViT (its evaluation read at 506ba5f8). The network is transformers', with random weights of the
-published sizes, and serves both: what is compared is everything after it. OpenMMLab's sliding windows are written out here as the numbers
-need them. Rows: scores of classes and background at the picture's size, labels.
+DIR is a clone of github.com/NVlabs/GroupViT at 13b786155a1dfffe4703f40d028c92be58e1178d. The network is transformers', with random weights
+of the published sizes, and serves both: what is compared is everything after it. OpenMMLab's sliding windows are written out here as the
+numbers need them. Rows: scores of classes and background at the picture's size, labels.
 
 A pixel belongs to the group with the largest share of it, so that pixels at which two shares are equal up to round-off (1e-5) may go to
 another group with another order of summation; they are left out, and the row says how many are left.
@@ -31,7 +31,7 @@ from nerveseg.labels.groupvit import encode, look
 from nerveseg.masks.upsample import resample
 from nerveseg.segmenter import Segmenter
 
-PROGRAM = "NVlabs/GroupViT 506ba5f"
+PROGRAM = "NVlabs/GroupViT 13b7861"
 RUNS = (("voc21", (375, 500), 0.95), ("context60", (333, 500), 0.35), ("coco-object", (480, 640), 0.95), ("voc21", (448, 448), 0.5))
 CLASSES = 12
 

@@ -2,10 +2,11 @@
 
     python benchmarks/authors/lposs.py --clone DIR --dino DIR
 
-The first is a clone of github.com/vladan-stojnic/LPOSS (its networks read at 2a6eced5 and 47f2a6a5, its evaluation at 4d869a89), the second
-one of github.com/facebookresearch/dino (read at 04c0ad95). It runs on a GPU with faiss and CuPy; here SciPy's conjugate gradients and
-torch's top-k stand in for them, in the precision that CuPy has (float64 once the matrix is built). Rows: unit features of both networks
-in all windows, logits at the picture's size (theirs have the background's strings joined before the last resizing), labels.
+The first is a clone of github.com/vladan-stojnic/LPOSS at e489a7445528922ddfe4e39631ef2fe34827c873, the second one of
+github.com/facebookresearch/dino at 7c446df5b9f45747937fb0d72314eb9f7b66930a. Nothing else is to be installed. It runs on a GPU with faiss
+and CuPy; here SciPy's conjugate gradients and torch's top-k stand in for them, in the precision that CuPy has (float64 once the matrix is
+built). Rows: unit features of both networks in all windows, logits at the picture's size (theirs have the background's strings joined
+before the last resizing), labels.
 """
 
 from __future__ import annotations
@@ -33,8 +34,14 @@ from nerveseg.labels import _windows, lposs
 from nerveseg.masks.refiners.lposs_plus import lab
 from nerveseg.masks.upsample import resample
 
-PROGRAM = "vladan-stojnic/LPOSS 4d869a8"
-RUNS = (("lposs", (375, 500), 0), ("lposs", (480, 640), 6), ("lposs", (250, 512), 6), ("lposs-plus", (333, 500), 6))
+PROGRAM = "vladan-stojnic/LPOSS e489a74"
+RUNS = (  # recipe, picture, words of the background, DINO's patch
+    ("lposs", (375, 500), 0, 16),
+    ("lposs", (480, 640), 6, 16),
+    ("lposs", (250, 512), 6, 16),
+    ("lposs-plus", (333, 500), 6, 16),
+    ("lposs", (300, 300), 6, 8),
+)
 CONFIG = {"sigma": 0.01, "pix_dist_pow": 1.0, "k": 400, "gamma": 3.0, "alpha": 0.95, "tau": 0.01, "r": 13}  # configs/lposs.yaml
 
 
@@ -101,12 +108,15 @@ def main() -> None:
     given = arguments(__doc__, sys.argv[1:at] + sys.argv[at + 2 :])
     rows = Rows(PROGRAM)
     stand_ins(given.clone)
-    state, tensors = dino_state(16, given.seed), clip_state("B/16", given.seed)
-    other, dino = their_dino(second, state), our_dino(state)
+    tensors = clip_state("B/16", given.seed)
     open_clip, clip = OpenClip(tensors).eval(), our_clip(tensors, activation="gelu")
-    with theirs(given.clone), on_the_cpu():
-        for number, (name, sides, background) in enumerate(RUNS):
-            run(rows, (name, sides, background, number), (open_clip, other), (clip, dino))
+    seen: dict[int, Any] = {}
+    for number, (name, sides, background, patch) in enumerate(RUNS):
+        if patch not in seen:
+            state = dino_state(patch, given.seed)
+            seen = {patch: (their_dino(second, state), our_dino(state))}
+        with theirs(given.clone), on_the_cpu():
+            run(rows, (name, sides, background, number), (open_clip, seen[patch][0]), (clip, seen[patch][1]))
     rows.finish()
 
 
@@ -158,6 +168,7 @@ def on_the_cpu() -> Any:
 
 def build(open_clip: OpenClip, dino: Any, words: _family.Vocabulary, *, pixels: bool) -> tuple[Any, Any]:
     """Their model and its evaluation around these networks and words."""
+    patch = dino.patch_embed.patch_size
     masked, module = importlib.import_module("models.maskclip.maskclip"), importlib.import_module("models.lposs.lposs")
     evaluation = importlib.import_module("segmentation.evaluation.lposs_eval")
     masked.create_model_from_pretrained = lambda *_, **__: (open_clip, None)
@@ -174,8 +185,8 @@ def build(open_clip: OpenClip, dino: Any, words: _family.Vocabulary, *, pixels: 
         mock.patch.object(nn.Module, "cuda", lambda self: self),
         mock.patch.object(torch.hub, "load", hub(lambda _: dino)),
     ):
-        model = module.LPOSS("maskclip", names, vit_arch="vit_base", vit_patch_size=16, enc_type_feats="v")
-    config = SimpleNamespace(**CONFIG, pixel_refine=pixels, model=SimpleNamespace(vit_patch_size=16))
+        model = module.LPOSS("maskclip", names, vit_arch="vit_base", vit_patch_size=patch, enc_type_feats="v")
+    config = SimpleNamespace(**CONFIG, pixel_refine=pixels, model=SimpleNamespace(vit_patch_size=patch))
     test = type("Settings", (dict,), {"stride": (112, 112), "crop_size": (224, 224)})(mode="slide")
     return model.eval(), evaluation.LPOSS_Infrencer(model, config, len(names), test)
 
@@ -188,7 +199,7 @@ def run(rows: Rows, case: tuple[str, tuple[int, int], int, int], other: tuple[An
     networks = {"clip": clip, "dino": dino}
     seen = list(lposs.look(photo, networks, recipe.labels.options))
     features = lposs.encode(seen, networks, recipe.labels.options)
-    tokens = torch.cat([part.embeddings for part in features.parts])
+    tokens = torch.cat([part.embeddings for part in features.parts])  # CLIP's, on DINO's grid
     words = _family.vocabulary(tokens, [1] * 11, background)
     model, evaluation = build(*other, words, pixels=name == "lposs-plus")
     size = _windows.kept_ratio(photo.size, 448)
@@ -197,8 +208,9 @@ def run(rows: Rows, case: tuple[str, tuple[int, int], int, int], other: tuple[An
     handle = model.register_forward_hook(lambda _module, _given, output: kept.append(output))
     logits = evaluation.slide_inference(image, [{"ori_shape": photo.size}], rescale=True)[0]
     handle.remove()
-    where = f"B/16 and DINO B/16, {sides[0]} × {sides[1]}"
-    rows.add(name, where, "CLIP's unit features, all windows", tokens, kept[0][1].flatten(0, 2))
+    where = f"B/16 and DINO B/{dino.patch}, {sides[0]} × {sides[1]}"
+    if dino.patch == clip.patch:  # else their features are on CLIP's grid when they are seen here
+        rows.add(name, where, "CLIP's unit features, all windows", tokens, kept[0][1].flatten(0, 2))
     rows.add(
         name,
         where,

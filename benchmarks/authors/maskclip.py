@@ -2,21 +2,22 @@
 
     python benchmarks/authors/maskclip.py --clone DIR
 
-The authors' repository, github.com/chongzhou96/MaskCLIP, was not at hand; its files were read in copies of it: the network in
-volgachen/MaskCLIP at 3e9f6db2, the head in haeun1107/MaskCLIP at 00bf97ad, settings in the first at cd51dc52. Theirs runs on the colours
-that ours has (CLIP's mean and deviation), where the published settings have those of ImageNet; both have what the settings say of the
-network otherwise: GELU, norms that add 1e-6. Rows: unit tokens, logits at the picture's size (one class a string), labels.
+DIR is a clone of github.com/chongzhou96/MaskCLIP at 245d31f809be9c1938f8f30561b6bf9ed033d746. Nothing else is to be installed: of
+OpenMMLab's libraries the numbers need a few lines, which stand here. Both have one set of weights as OpenAI trained them; theirs is built
+with the settings of its own configuration files (GELU, norms that add 1e-6), and runs on pictures in the colours of these (ImageNet's).
+Ours is the recipe ``maskclip`` as it ships, on a CLIP as it is loaded. Rows: unit tokens, logits at the picture's size (one class a
+string), labels.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import _family
+import torch
 from _shared import Numbers, Rows, arguments, clip_state, our_clip, picture, stand_in, theirs, unequal
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,8 +26,15 @@ from nerveseg import recipe as recipes
 from nerveseg.labels import _windows, maskclip
 from nerveseg.picture import Picture
 
-PROGRAM = "MaskCLIP (volgachen 3e9f6db, haeun1107 00bf97a)"
-SCALES = {"voc20": (2048, 512), "context59": (520, 520), "coco-stuff": (2048, 512), "ade20k": (2048, 512), "cityscapes": (1024, 512)}
+PROGRAM = "chongzhou96/MaskCLIP 245d31f"
+MODEL = "configs/_base_/models/maskclip_vit16.py"
+FILES = {  # benchmark → the file with its pictures' sizes and colours
+    "voc20": "configs/_base_/datasets/pascal_voc12_aug_20.py",
+    "context59": "configs/_base_/datasets/pascal_context_59.py",
+    "coco-stuff": "configs/_base_/datasets/coco-stuff164k.py",
+    "ade20k": "configs/_base_/datasets/ade20k.py",
+    "cityscapes": "configs/maskclip/maskclip_vit16_1024x512_cityscapes.py",
+}
 RUNS = (
     ("voc20", (375, 500), 0.0, 0.0),
     ("context59", (333, 500), 0.0, 0.0),
@@ -93,14 +101,11 @@ def main() -> None:
     rows = Rows(PROGRAM)
     stand_ins(given.clone)
     state = clip_state("B/16", given.seed)
-    clip = our_clip(state, activation="gelu")
-    for part in clip.model.vision_model.modules():
-        if isinstance(part, nn.LayerNorm):
-            part.eps = 1e-6
+    clip = our_clip(state)
     with theirs(given.clone):
-        network = their_network(state)
+        network = their_network(given.clone, state)
         for number, run in enumerate(RUNS):
-            compare(rows, run, number, network, clip, state)
+            compare(given.clone, rows, run, number, network, clip, state)
     rows.finish()
 
 
@@ -121,11 +126,17 @@ def stand_ins(clone: Path) -> None:
     stand_in("mmseg.models.decode_heads.decode_head", BaseDecodeHead=Base)
 
 
-def their_network(state: dict[str, Tensor]) -> Any:
+def settings(path: Path) -> dict[str, Any]:
+    """An author's configuration file, which is Python."""
+    found: dict[str, Any] = {}
+    exec(compile(path.read_text("utf-8"), str(path), "exec"), found)
+    return found
+
+
+def their_network(clone: Path, state: dict[str, Tensor]) -> Any:
     """Their vision transformer, with the published settings, and these tensors."""
     module = importlib.import_module("mmseg.models.backbones.vit")
-    settings = {"patch_bias": False, "norm_cfg": {"type": "LN", "eps": 1e-6}, "pre_norm": True, "final_norm": True, "return_qkv": True}
-    network = module.VisionTransformer(img_size=(224, 224), patch_size=16, **settings)
+    network = module.VisionTransformer(**{k: v for k, v in settings(clone / MODEL)["model"]["backbone"].items() if k != "type"})
     names = {"class_embedding": "cls_token", "positional_embedding": "pos_embed", "conv1.weight": "patch_embed.projection.weight"}
     names |= {f"ln_{a}.{kind}": f"ln{b}.{kind}" for a, b in (("pre", 0), ("post", 1)) for kind in ("weight", "bias")}
     within = {"attn.": "attn.attn.", "ln_1.": "ln1.", "ln_2.": "ln2.", "mlp.c_fc.": "ffn.layers.0.0.", "mlp.c_proj.": "ffn.layers.1."}
@@ -142,7 +153,8 @@ def their_network(state: dict[str, Tensor]) -> Any:
             tensors[names[part]] = value
     tensors["cls_token"], tensors["pos_embed"] = tensors["cls_token"].view(1, 1, -1), tensors["pos_embed"][None]
     network.load_state_dict(tensors)
-    return network.eval().requires_grad_(requires_grad=False)
+    network.eval()  # theirs gives nothing back
+    return network.requires_grad_(requires_grad=False)
 
 
 def their_head(vectors: Tensor, projection: Tensor, pd: float, ks: float) -> Any:
@@ -154,12 +166,19 @@ def their_head(vectors: Tensor, projection: Tensor, pd: float, ks: float) -> Any
     return head.eval()
 
 
-def network_picture(photo: Picture, scale: tuple[int, int]) -> Tensor:
-    """MMSegmentation's picture: neither side past what it may be; CLIP's colours."""
-    return _windows.resized(photo, _windows.kept_ratio(photo.size, min(scale), max(scale)))
+def network_picture(photo: Picture, file: Path) -> Tensor:
+    """MMSegmentation's picture: neither side past what it may be, colours as that file has them."""
+    found = settings(file)
+    pipeline = next(step for step in found["test_pipeline"] if step["type"] == "MultiScaleFlipAug")
+    scale, colours = pipeline["img_scale"], found["img_norm_cfg"]
+    pixels = _windows.bilinear(torch.tensor(photo.pixels).permute(2, 0, 1), _windows.kept_ratio(photo.size, min(scale), max(scale)))
+    mean, std = (torch.tensor(colours[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return (pixels[None].float() - mean) / std
 
 
-def compare(rows: Rows, case: tuple[str, tuple[int, int], float, float], number: int, network: Any, clip: Any, state: Any) -> None:
+def compare(
+    clone: Path, rows: Rows, case: tuple[str, tuple[int, int], float, float], number: int, network: Any, clip: Any, state: Any
+) -> None:
     """One benchmark's settings on one picture."""
     name, sides, pd, ks = case
     recipe = recipes.load("maskclip").for_benchmark(name).changed({"labels.pd_thresh": pd, "labels.ks_thresh": ks})
@@ -170,7 +189,7 @@ def compare(rows: Rows, case: tuple[str, tuple[int, int], float, float], number:
     if pd:  # words that are nowhere, for prompt denoising to drop
         strange = Numbers(number).normal(5, part.embeddings.shape[1])
         words.vectors.update({f"word {i}": F.normalize(row, dim=0) for i, row in enumerate(strange)})
-    image = network_picture(photo, SCALES[name])
+    image = network_picture(photo, clone / FILES[name])
     out = network(image)
     head = their_head(words.theirs[0], state["visual.proj"], pd, ks)
     tokens = F.normalize(head.proj(out[0][3])[0].flatten(1).T, dim=1)
@@ -185,4 +204,4 @@ def compare(rows: Rows, case: tuple[str, tuple[int, int], float, float], number:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,7 @@
 
     python benchmarks/authors/naclip.py --clone DIR
 
-DIR is a clone of github.com/sinahmr/NACLIP at defb7c94b5a77a9c824188515a720ad9d242813d. Its CLIP, windows, PAMR and decision run
+DIR is a clone of github.com/sinahmr/NACLIP at 0cac3a651f753b11315ea799cfbfabf79da1bd76. Its CLIP, windows, PAMR and decision run
 in float32 on the CPU, on the weights and the pictures that ours runs on. Rows: tokens, logits at the picture's size, labels.
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
 
-PROGRAM = "sinahmr/NACLIP defb7c9"
+PROGRAM = "sinahmr/NACLIP 0cac3a6"
 RUNS = (
     ("naclip", "voc21", "voc21"),
     ("naclip", "context60", "context60"),

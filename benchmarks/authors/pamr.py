@@ -2,8 +2,8 @@
 
     python benchmarks/authors/pamr.py --clone DIR
 
-DIR is a clone of github.com/visinf/1-stage-wseg (read at bebc9a61). Maps of the picture's size, with the settings of the original
-(dilations 1, 2, 4, 8, 12, 24) and of SCLIP and NACLIP (8, 16); raw colours and CLIP's, whose factor and mean cancel out.
+DIR is a clone of github.com/visinf/1-stage-wseg at d905fca1134d5c33551422a76d82d8b0f00c48cc. Maps of the picture's size, with the settings
+of the original (dilations 1, 2, 4, 8, 12, 24) and of SCLIP and NACLIP (8, 16); raw colours and CLIP's, whose factor and mean cancel out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUNS = (((375, 500), 10, (8, 16)), ((240, 321), 10, (1, 2, 4, 8, 12, 24)), ((97,
 def main() -> None:
     """Run both, print the rows."""
     given = arguments(__doc__)
-    rows = Rows("visinf/1-stage-wseg bebc9a6")
+    rows = Rows("visinf/1-stage-wseg d905fca")
     for package in ("models", "models.mods"):
         stand_in(package).__path__ = [str(given.clone / package.replace(".", "/"))]
     with theirs(given.clone):

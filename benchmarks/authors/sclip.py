@@ -2,7 +2,7 @@
 
     python benchmarks/authors/sclip.py --clone DIR
 
-DIR is a clone of github.com/wangf3014/SCLIP at d84d4ab4f8da69957c9838aa81240b0bd7287f1e. Its CLIP, its windows and its decision run in
+DIR is a clone of github.com/wangf3014/SCLIP at b56bd3014b9e8a3ee3450bcfc53700a67d627b7a. Its CLIP, its windows and its decision run in
 float32 on the CPU, on the weights and the pictures that ours runs on. Rows: text, tokens, logits at the picture's size, labels.
 """
 
@@ -22,7 +22,7 @@ from nerveseg import recipe as recipes
 from nerveseg.labels import base
 from nerveseg.words import prompts
 
-PROGRAM = "wangf3014/SCLIP d84d4ab"
+PROGRAM = "wangf3014/SCLIP b56bd30"
 BENCHMARKS = {"voc21": "voc21", "context60": "context60", "coco-stuff": "coco_stuff164k", "cityscapes": "city_scapes", "ade20k": "ade20k"}
 SYNONYMS = [1, 3, 1, 2, 7, 1, 1, 5]
 

@@ -185,8 +185,16 @@ def test_a_comma_is_part_of_a_string_where_the_list_says_so():
 
 def test_lists_of_others_load_by_path(tmp_path):
     path = tmp_path / "names.txt"
-    path.write_text("\ufeffsky, wall\n# a comment\npotted_plant\nboat, ship  # and a note\n", "utf-8")
-    found = classes.read("folder", path)
+    path.write_text(
+        "\\ufeffsky, wall\
+# a comment\
+potted_plant\
+boat, ship  # and a note\
+",
+        "utf-8",
+    )
+    with pytest.warns(classes.CommasPart, match="strings of 2 classes, of 'boat' for one"):
+        found = classes.read("folder", path)
     assert found.origin == str(path)
     assert [label.strings for label in found.labels] == [("sky", "wall"), ("potted plant",), ("boat", "ship")]
     assert found.names == ("sky", "potted_plant", "boat")
@@ -205,7 +213,12 @@ def test_a_digest_is_of_names_and_strings(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a\nb\n", r"Got 2 names in .*names\.txt for voc20\. Accepted are 20"), ("a\na\n", "Got 'a' twice"), (None, "which cannot be read")],
+    [
+        ("a\nb\n", r"Got 2 names in .*names\.txt for voc20\. Accepted are 20.*WHOSE:PATH"),
+        ("a\na\n", "Got 'a' twice"),
+        ("a\ncoat,jacket\n", r"Got 'coat,jacket'.*one string, or several\?.*clearclip:PATH"),
+        (None, "which cannot be read"),
+    ],
 )
 def test_bad_lists_are_refused(tmp_path, text, said):
     path = tmp_path / "names.txt"

@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from nerveseg import recipe as recipes
+from nerveseg.backbones.clip import AS_TRAINED, Blocks
+from nerveseg.backbones.dino import MEAN, STD
+from nerveseg.backbones.turns import moved
 from nerveseg.errors import ShapeError
-from nerveseg.labels import base, maskclip
+from nerveseg.labels import _windows, base, maskclip
 from nerveseg.labels import clip as dense
 from nerveseg.picture.geometry import to_tensor
 
@@ -111,3 +116,42 @@ def test_key_smoothing_needs_the_keys(clip, picture, words):
     features = maskclip.encode(maskclip.look(picture, networks, maskclip.Options(short_side=64)), networks, maskclip.Options())
     with pytest.raises(ShapeError, match="without keys"):
         maskclip.score(features, words(clip.text(["cat", "dog"]), (0, 1)), networks, maskclip.Options(ks_thresh=0.5))
+
+
+def test_the_recipe_runs_the_network_as_maskclips_program_does(clip, picture):
+    """GELU, norms that add 1e-6, ImageNet's colours, by hand on a copy of the network."""
+    import copy
+
+    options = recipes.load("maskclip").changed({"labels.short_side": 64}).labels.options
+    (part,) = maskclip.encode(maskclip.look(picture, {"clip": clip}, options), {"clip": clip}, options).parts
+    model = copy.deepcopy(clip.model)
+    for module in model.vision_model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.eps = 1e-6
+    for layer in model.vision_model.encoder.layers:
+        layer.mlp.activation_fn = nn.GELU()
+    pixels = _windows.bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), (64, 92))[None].float() / 255
+    pixels = (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    other = type(clip)(model, clip.tokenizer)
+    with torch.no_grad():
+        seen = other.vision(_windows.crop(pixels, part.box), positions="bicubic")
+        z = other.project(other.last_block(seen.inputs[-1], None, residual=True, ffn=True))[1:]
+    torch.testing.assert_close(part.embeddings, z / z.norm(dim=1, keepdim=True), atol=1e-5, rtol=1e-4)
+    plain = maskclip.Options(**{**vars(options), "activation": "own", "norm_eps": 0.0, "colours": "clip"})
+    (kept,) = maskclip.encode(maskclip.look(picture, {"clip": clip}, plain), {"clip": clip}, plain).parts
+    assert float((kept.embeddings - part.embeddings).abs().max()) > 1e-3
+
+
+def test_a_network_run_in_another_way_has_the_same_weights_and_leaves_the_first_alone(clip, picture):
+    blocks = Blocks("gelu", 1e-6)
+    pixels = to_tensor(picture, (64, 96))[None]
+    before = clip.vision(pixels).output
+    with torch.no_grad():
+        other = clip.run_as(blocks)
+        assert not torch.equal(clip.vision(pixels, blocks=blocks).output, before)
+    assert clip.run_as(blocks) is other
+    assert clip.run_as(AS_TRAINED) is clip
+    assert [a is b for a, b in zip(clip.model.parameters(), other.model.parameters(), strict=True)].count(False) == 0
+    torch.testing.assert_close(clip.vision(pixels).output, before, rtol=0, atol=0)
+    assert moved(clip, torch.device("cpu")).run_as(blocks) is not other, "what was made of it is forgotten where it moves"
+    assert not any(module._forward_hooks for module in other.model.modules())

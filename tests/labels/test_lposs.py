@@ -35,10 +35,12 @@ def by_hand(picture, networks, options, vectors):
         x = one.view.activations.inputs[-1]
         y = x + block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(x)))
         y = y + block.mlp(block.layer_norm2(y))
-        z = clip.model.visual_projection(tower.post_layernorm(y))[1:]
+        z = F.normalize(clip.model.visual_projection(tower.post_layernorm(y))[1:], dim=1)
+        z = F.interpolate(z.T.reshape(1, -1, 3, 3), size=one.grid, mode="bilinear", align_corners=False)[0].flatten(1).T
         Y.append(z / z.norm(dim=1, keepdim=True) @ vectors.T)
         f.append(one.tokens)
-        places += [[one.box.top + 16 * r + 8.0, one.box.left + 16 * c + 8.0] for r in range(one.grid[0]) for c in range(one.grid[1])]
+        p = dino.patch
+        places += [[one.box.top + p * (r + 0.5), one.box.left + p * (c + 0.5)] for r in range(one.grid[0]) for c in range(one.grid[1])]
     graph = affinity(torch.cat(f), torch.tensor(places), neighbours=options.neighbours).matrix()
     A = torch.eye(len(graph), dtype=torch.float64) - options.alpha * graph.double()
     X = (1 - options.alpha) * torch.linalg.solve(A, torch.cat(Y).double()).float()
@@ -48,11 +50,12 @@ def by_hand(picture, networks, options, vectors):
         up = F.interpolate(own.T.reshape(1, -1, *one.grid), size=(48, 48), mode="bilinear", align_corners=False)[0]
         total[:, one.box.top : one.box.top + 48, one.box.left : one.box.left + 48] += up
         count[one.box.top : one.box.top + 48, one.box.left : one.box.left + 48] += 1
-    assert dino.patch == 16
     return total / count
 
 
-def test_windows_are_one_graph_and_their_mean_at_each_pixel(checkpoints, networks, picture):
+@pytest.mark.parametrize("patch", [16, 8])
+def test_windows_are_one_graph_and_their_mean_at_each_pixel(checkpoints, networks, dino, picture, patch):
+    networks = networks if patch == 16 else {"clip": networks["clip"], "dino": dino}
     options = opts()
     features = lposs.encode(lposs.look(picture, networks, options), networks, options)
     assert features.pixels == (64, 92)
@@ -88,12 +91,12 @@ def test_fewer_patches_than_neighbours(checkpoints, networks, picture):
     assert features.bytes > features.extra["values"].nbytes
 
 
-def test_dino_of_another_patch_is_brought_to_clips_grid(checkpoints, clip, dino, picture):
+def test_patches_are_dinos(clip, dino, picture):
     both = {"clip": clip, "dino": dino}
-    options = opts()
-    features = lposs.encode(lposs.look(picture, both, options), both, options)
-    assert {part.grid for part in features.parts} == {(3, 3)}
-    assert int(features.extra["indices"].max()) < 6 * 9
+    features = lposs.encode(lposs.look(picture, both, opts()), both, opts())
+    assert {part.grid for part in features.parts} == {(6, 6)}
+    assert features.grid == (8, 12)
+    assert int(features.extra["indices"].max()) == 6 * 36 - 1
 
 
 def test_another_sources_features_are_refused(checkpoints, networks, picture):

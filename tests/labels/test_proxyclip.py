@@ -12,6 +12,7 @@ from nerveseg.backbones.dino import MEAN, STD
 from nerveseg.errors import OptionError
 from nerveseg.labels import maskclip, proxyclip
 from nerveseg.labels._windows import bilinear, kept_ratio
+from nerveseg.picture.geometry import CLIP_MEAN
 from nerveseg.registry import options as make
 
 
@@ -78,6 +79,22 @@ def test_dino_sees_the_same_window_in_imagenets_colours(networks, picture):
     normalised = (crop - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     expected = networks["dino"].tokens(normalised[None], positions="bicubic-offset")
     torch.testing.assert_close(last.tokens, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("window", [0, 60])
+def test_zeros_around_a_window_are_clips_mean_in_imagenets_colours(networks, picture, window):
+    seen = views(picture, networks, opts(window=window, stride=30))
+    box = seen[-1].box
+    assert (box.height % 56, box.width % 56) != (0, 0)
+    pixels = bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), (64, 92)).float() / 255
+    canvas = torch.tensor(CLIP_MEAN).view(3, 1, 1).expand(3, *box.padded).clone()
+    (top, left), own = box.before, pixels[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    canvas[:, top : top + box.height, left : left + box.width] = own
+    expected = networks["dino"].tokens(
+        ((canvas - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))[None], positions="bicubic-offset"
+    )
+    torch.testing.assert_close(seen[-1].tokens, expected, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nerveseg.backbones import capture
@@ -21,10 +23,30 @@ from nerveseg.showing import brief
 from nerveseg.transition.host import sent
 from nerveseg.weights import config
 
-__all__ = ["POSITIONS", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
+__all__ = ["ACTIVATIONS", "AS_TRAINED", "POSITIONS", "Blocks", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
 
 POSITIONS = ("bilinear", "bicubic", "bicubic-offset", "bicubic-antialias")
 """How position embeddings reach another grid: CLIPer's; MaskCLIP's and transformers'; SCLIP's, with its scale of (h + 0.1)/h₀; GEM's."""
+
+
+ACTIVATIONS = ("own", "gelu", "quick_gelu")
+"""What stands between the two layers of a feed-forward part: "own" is what the checkpoint was trained with."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the vision tower's blocks are run, where a program does not run them as they were trained.
+
+    Attributes:
+        activation: one of `ACTIVATIONS`.
+        norm_eps: what layer norms add to the variance; 0 is the checkpoint's own.
+    """
+
+    activation: str = "own"
+    norm_eps: float = 0.0
+
+
+AS_TRAINED = Blocks()
 
 
 @dataclass(frozen=True)
@@ -59,6 +81,7 @@ class Clip:
     model: Any
     tokenizer: Any
     words: frozenset[str] | None = None
+    _variants: dict[Blocks, Clip] = field(default_factory=dict, repr=False)
     passes: ClassVar[tuple[str, ...]] = ("vision", "visions", "image", "text")
 
     __repr__ = brief
@@ -93,14 +116,34 @@ class Clip:
         """The learnt logit scale, exp(τ): 100 for the published checkpoints."""
         return float(self.model.logit_scale.detach().float().exp())
 
+    def run_as(self, blocks: Blocks) -> Clip:
+        """The same weights, not copied, in a vision tower whose blocks are run as told; itself where that is as trained."""
+        if blocks == AS_TRAINED:
+            return self
+        if blocks not in self._variants:
+            self._variants[blocks] = dataclasses.replace(self, model=_with_blocks(self.model, blocks), _variants={})
+        return self._variants[blocks]
+
     @torch.no_grad()
-    def vision(self, pixels: Float[Tensor, "1 3 height width"], *, positions: str = "bilinear", attention: bool = False) -> ClipActivations:
+    def vision(
+        self,
+        pixels: Float[Tensor, "1 3 height width"],
+        *,
+        positions: str = "bilinear",
+        attention: bool = False,
+        blocks: Blocks = AS_TRAINED,
+    ) -> ClipActivations:
         """Run the vision tower on one picture. See `visions`."""
-        return self.visions(pixels, positions=positions, attention=attention)[0]
+        return self.visions(pixels, positions=positions, attention=attention, blocks=blocks)[0]
 
     @torch.no_grad()
     def visions(
-        self, pixels: Float[Tensor, "b 3 height width"], *, positions: str = "bilinear", attention: bool = False
+        self,
+        pixels: Float[Tensor, "b 3 height width"],
+        *,
+        positions: str = "bilinear",
+        attention: bool = False,
+        blocks: Blocks = AS_TRAINED,
     ) -> tuple[ClipActivations, ...]:
         """Run the vision tower on pictures of one size.
 
@@ -108,23 +151,26 @@ class Clip:
             pixels: RGB, normalised with CLIP's mean and deviation (`nerveseg.picture.geometry`); sides are multiples of `patch`.
             positions: one of `POSITIONS`; the model's own embeddings are used as they are on the grid it was trained on.
             attention: keep the summed attention, H·m² floats more a picture and one more q·k a block.
+            blocks: how the tower's blocks are run.
 
         Raises:
             ShapeError: a side is no multiple of the patch.
         """
+        if blocks != AS_TRAINED:
+            return self.run_as(blocks).visions(pixels, positions=positions, attention=attention)
         tower = self.model.vision_model
         grid = _grid(pixels, self.patch)
-        blocks = tower.encoder.layers
-        hooked = {f"{name}.{i}": getattr(block.self_attn, name) for i, block in enumerate(blocks[:-1]) for name in ("q_proj", "k_proj")}
+        layers = tower.encoder.layers
+        hooked = {f"{name}.{i}": getattr(block.self_attn, name) for i, block in enumerate(layers[:-1]) for name in ("q_proj", "k_proj")}
         with (
-            capture.inputs_of({str(i): block for i, block in enumerate(blocks)}) as inputs,
+            capture.inputs_of({str(i): block for i, block in enumerate(layers)}) as inputs,
             capture.outputs_of(hooked if attention else {}) as seen,
         ):
             output = tower.encoder(inputs_embeds=tower.pre_layrnorm(self._embed(pixels, grid, positions))).last_hidden_state
-        summed = self._attention_sums(seen, len(pixels), len(blocks) - 1) if attention else None
+        summed = self._attention_sums(seen, len(pixels), len(layers) - 1) if attention else None
         return tuple(
             ClipActivations(
-                inputs=tuple(inputs[str(i)][b] for i in range(len(blocks))),
+                inputs=tuple(inputs[str(i)][b] for i in range(len(layers))),
                 output=output[b],
                 attention=None if summed is None else summed[b],
                 grid=grid,
@@ -267,6 +313,26 @@ class Clip:
             return ()
         texts = {string: string.strip().lower() for string in strings}
         return tuple(string for string, text in texts.items() if text not in known and not known.issuperset(text.split()))
+
+
+def _with_blocks(model: Any, blocks: Blocks) -> Any:
+    """A model of the same parameters, whose vision tower has modules of its own."""
+    from transformers.activations import ACT2FN
+
+    tower = model.vision_model
+    kept = [*tower.parameters(), *tower.buffers(), tower.config]
+    own = copy.deepcopy(tower, {id(one): one for one in kept})
+    for module in own.modules():
+        module._forward_hooks.clear()  # of a pass that was under way
+        module._forward_pre_hooks.clear()
+        if blocks.norm_eps and isinstance(module, nn.LayerNorm):
+            module.eps = blocks.norm_eps
+    if blocks.activation != "own":
+        for layer in own.encoder.layers:
+            layer.mlp.activation_fn = ACT2FN[blocks.activation]
+    made = copy.copy(model)
+    made._modules = {**model._modules, "vision_model": own}
+    return made
 
 
 def _heads(x: Float[Tensor, "b m D"], heads: int) -> Float[Tensor, "bH m d"]:

@@ -211,7 +211,7 @@ def _typical(names: ClassNames, network: Any, sentences: Sequence[str]) -> float
 
 
 def _listed(names: ClassNames) -> Iterator[Finding]:
-    if not _background(names.labels):
+    if not names.others and not _background(names.labels):
         yield Finding("no background")
 
 

@@ -124,6 +124,8 @@ def _items(root: Path, part: str, *, below: bool) -> tuple[Item, ...]:
 
 def _names(root: Path, class_names: str | Path) -> classes.ClassNames:
     path = root / "names.txt" if str(class_names) == "official" else Path(class_names)
+    if classes.dialect_of(class_names) is not None:
+        return classes.read("folder", class_names)
     if not path.is_file():
         raise DataError(
             f"Got no names {path}. Accepted is a text file with one class a line, in the order of the masks' values. Write it, "

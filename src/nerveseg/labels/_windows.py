@@ -78,10 +78,12 @@ def kept_ratio(size: tuple[int, int], short: int, longest: int = LONGEST) -> tup
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
 
 
-def resized(picture: Picture, size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
-    """Bring a picture to a size bilinearly, without smoothing, in whole grey levels; normalised as CLIP wants it."""
+def resized(
+    picture: Picture, size: tuple[int, int], colours: tuple[tuple[float, ...], tuple[float, ...]] = (CLIP_MEAN, CLIP_STD)
+) -> Float[Tensor, "1 3 h w"]:
+    """Bring a picture to a size bilinearly, without smoothing, in whole grey levels; normalised by a mean and a deviation, CLIP's."""
     pixels = bilinear(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1), size)[None].float()
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in colours)
     return (pixels / 255 - mean) / std
 
 

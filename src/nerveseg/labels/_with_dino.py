@@ -60,12 +60,12 @@ def look(picture: Picture, networks: base.Networks, options: Any) -> Iterator[Se
     clip, dino = networks["clip"], networks["dino"]
     size = _windows.kept_ratio(picture.size, options.short_side or clip.side)
     pixels = _windows.resized(picture, size)
-    colours = _imagenet(pixels)
-    # Zeros around a window are zeros of the normalised picture, for both networks; one at a time, as the mean over pairs has it.
+    # Zeros around a window are zeros of the picture in CLIP's colours, which DINO sees in its own; one window at a time, as the mean over
+    # pairs has it.
     for box in _windows.boxes(size, clip.patch, options):
         activations = clip.vision(_windows.crop(pixels, box), positions=options.positions)
         view = base.View(activations, 0, 0, size, whole=(box.height, box.width) == size, box=box)
-        tokens, grid = _read(dino, colours, box, options)
+        tokens, grid = _read(dino, pixels, box, options)
         yield Seen(view, box, tokens, grid)
 
 
@@ -79,12 +79,12 @@ def listed(views: Iterable[Seen]) -> Iterator[Seen]:
     yield from stream
 
 
-def _read(dino: Dino, colours: Tensor, box: Box, options: Any) -> tuple[Float[Tensor, "m d"], tuple[int, int]]:
+def _read(dino: Dino, pixels: Tensor, box: Box, options: Any) -> tuple[Float[Tensor, "m d"], tuple[int, int]]:
     p = dino.patch
     padded = (max(p, box.padded[0]), max(p, box.padded[1]))
     grid = (padded[0] // p, padded[1] // p)
     own = dataclasses.replace(box, padded=padded, seen=(grid[0] * p, grid[1] * p))
-    found = dino.tokens(_windows.crop(colours, own), layer=options.layer, kind=options.what, positions=options.dino_positions)
+    found = dino.tokens(_imagenet(_windows.crop(pixels, own)), layer=options.layer, kind=options.what, positions=options.dino_positions)
     return found.transpose(0, 1).flatten(1) if found.ndim == 3 else found, grid
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.backbones.clip import POSITIONS, Clip, ClipActivations
+from nerveseg.backbones.clip import AS_TRAINED, POSITIONS, Blocks, Clip, ClipActivations
+from nerveseg.backbones.dino import MEAN, STD
 from nerveseg.errors import ShapeError
 from nerveseg.labels import _windows
 from nerveseg.labels._windows import Box, Part, starts
@@ -31,6 +32,7 @@ __all__ = [
     "View",
     "Words",
     "average",
+    "blocks_of",
     "dense",
     "from_cosines",
     "join_knob",
@@ -257,7 +259,8 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
         picture: any size; CLIP sees its short side at ``options.short_side``, sides rounded to the patch, aspect kept unless
             the source has a knob ``fit`` that says "square".
         clip: the backbone.
-        options: a source's own, with the fields ``short_side``, ``positions``, ``window`` and ``stride``.
+        options: a source's own, with the fields ``short_side``, ``positions``, ``window`` and ``stride``; ``colours`` and `blocks_of`
+            where it has the knobs.
         whole: also pass the whole picture where there are windows; it comes first.
         attention: keep summed attention in every view.
     """
@@ -265,13 +268,14 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
         yield from _look_at_pixels(picture, clip, options)
         return
     frame = fit(picture.size, getattr(options, "fit", "aspect"), options.short_side or clip.side, clip.patch)
-    pixels = to_tensor(picture, frame.fitted, CLIP_MEAN, CLIP_STD)[None]
+    pixels = to_tensor(picture, frame.fitted, *_colours(options))[None]
     h, w = frame.grid
+    how = {"positions": options.positions, "attention": attention, **_blocks(options)}
     window, stride = (max(1, round(length / clip.patch)) for length in (options.window, options.stride))
     rows, columns = min(window, h), min(window, w)
     single = not options.window or (rows, columns) == (h, w)
     if single or whole:
-        yield View(clip.vision(pixels, positions=options.positions, attention=attention), 0, 0, (h, w), whole=True)
+        yield View(clip.vision(pixels, **how), 0, 0, (h, w), whole=True)
     if single:
         return
     places = [(top, left) for top in starts(h, rows, stride) for left in starts(w, columns, stride)]
@@ -279,20 +283,36 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
     for at in range(0, len(places), _BATCH):
         some = places[at : at + _BATCH]
         crops = torch.cat([pixels[..., top * p : (top + rows) * p, left * p : (left + columns) * p] for top, left in some])
-        passed = clip.visions(crops, positions=options.positions, attention=attention)
+        passed = clip.visions(crops, **how)
         for (top, left), activations in zip(some, passed, strict=True):
             yield View(activations, top, left, (h, w), whole=False)
 
 
 def _look_at_pixels(picture: Picture, clip: Clip, options: Any) -> Iterator[View]:
     size = _windows.kept_ratio(picture.size, options.short_side or clip.side, getattr(options, "longest", _windows.LONGEST))
-    pixels = _windows.resized(picture, size)
+    pixels = _windows.resized(picture, size, _colours(options))
     places = list(_windows.boxes(size, clip.patch, options))
+    how = {"positions": options.positions, **_blocks(options)}
     for at in range(0, len(places), _BATCH):
         some = places[at : at + _BATCH]
-        passed = clip.visions(torch.cat([_windows.crop(pixels, box) for box in some]), positions=options.positions)
+        passed = clip.visions(torch.cat([_windows.crop(pixels, box) for box in some]), **how)
         for box, activations in zip(some, passed, strict=True):
             yield View(activations, 0, 0, size, whole=len(places) == 1, box=box)
+
+
+def blocks_of(options: Any) -> Blocks:
+    """How a source has CLIP's blocks run: by its knobs ``activation`` and ``norm_eps``, as trained where it has none."""
+    return Blocks(getattr(options, "activation", "own"), getattr(options, "norm_eps", 0.0))
+
+
+def _blocks(options: Any) -> dict[str, Blocks]:
+    # Passes that are asked for as trained stay equal to those of sources without the knobs.
+    blocks = blocks_of(options)
+    return {} if blocks == AS_TRAINED else {"blocks": blocks}
+
+
+def _colours(options: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    return (MEAN, STD) if getattr(options, "colours", "clip") == "imagenet" else (CLIP_MEAN, CLIP_STD)
 
 
 def look_clip(picture: Picture, networks: Networks, options: Any) -> Iterator[View]:

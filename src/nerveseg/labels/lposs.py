@@ -1,8 +1,9 @@
 """LPOSS (CVPR 2025) as a label source: MaskCLIP's cosines, spread over the patches of all windows at once by DINO's likeness.
 
 Y = cosines of MaskCLIP (residual and feed-forward part kept) with the words, (I − αŴ)X = Y as in `nerveseg.walk.lposs`, Ŵ over the
-patches of all windows jointly: two windows that see one place hold two patches there, at distance 0. Then X of each window goes
-bilinearly to its pixels, and windows are averaged. LPOSS has neither softmax nor scale: the largest X wins.
+patches of all windows jointly: two windows that see one place hold two patches there, at distance 0. The patches are DINO's; where CLIP's
+are of another size its unit embeddings are brought to DINO's grid. Then X of each window goes bilinearly to its pixels, and windows are
+averaged. LPOSS has neither softmax nor scale: the largest X wins.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Options:
 
 @torch.no_grad()
 def encode(views: Iterable[Seen], networks: base.Networks, options: Options) -> base.Features:
-    """Keep MaskCLIP's unit embeddings of every window, and Ŵ over all of them.
+    """Keep MaskCLIP's unit embeddings of every window on DINO's grid, and Ŵ over all of them.
 
     ``extra`` holds its ``indices`` and ``values``: up to 2·n·k entries of 20 bytes, n the patches of all windows together (20 windows of
     196 for a picture of 4:3, at most 63 MB).
@@ -68,6 +69,7 @@ def encode(views: Iterable[Seen], networks: base.Networks, options: Options) -> 
         options: ``neighbours``, ``power`` and ``sigma`` act here, ``what`` and ``layer`` did in `look`.
     """
     clip: Clip = networks["clip"]
+    patch: int = networks["dino"].patch
     parts: list[Part] = []
     features: list[Tensor] = []
     places: list[Tensor] = []
@@ -75,11 +77,11 @@ def encode(views: Iterable[Seen], networks: base.Networks, options: Options) -> 
     for seen in _with_dino.listed(views):
         activations, size = seen.view.activations, seen.view.grid
         y = clip.last_block(activations.inputs[-1], None, residual=True, ffn=True)
-        parts.append(Part(base.unit(clip.project(y))[1:], activations.grid, seen.box))
-        features.append(_on_grid(seen.tokens, seen.grid, activations.grid))
-        places.append(_places(seen.box, activations.grid, clip.patch, features[-1].device))
+        parts.append(Part(_on_grid(base.unit(clip.project(y))[1:], activations.grid, seen.grid), seen.grid, seen.box))
+        features.append(seen.tokens)
+        places.append(_places(seen.box, seen.grid, patch, features[-1].device))
     graph = affinity(torch.cat(features), torch.cat(places), neighbours=options.neighbours, power=options.power, sigma=options.sigma)
-    grid = (max(1, round(size[0] / clip.patch)), max(1, round(size[1] / clip.patch)))
+    grid = (max(1, round(size[0] / patch)), max(1, round(size[1] / patch)))
     extra = {"indices": graph.indices, "values": graph.values}
     return base.Features(parts[0].embeddings[None, :0], grid, parts=tuple(parts), pixels=size, extra=extra)
 
@@ -114,12 +116,11 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     return dataclasses.replace(scores, logits=early)
 
 
-def _on_grid(tokens: Float[Tensor, "m d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "n d"]:
-    """DINO's tokens on CLIP's grid, where patches differ; unit tokens are what is compared, so those are interpolated."""
-    f = base.unit(tokens)
+def _on_grid(rows: Float[Tensor, "n d"], grid: tuple[int, int], wanted: tuple[int, int]) -> Float[Tensor, "m d"]:
+    """Unit rows on another grid, where the two networks' patches differ, and unit rows there again."""
     if grid == wanted:
-        return f
-    return F.interpolate(f.T.unflatten(1, grid)[None], size=wanted, mode="bilinear", align_corners=False)[0].flatten(1).T
+        return rows
+    return base.unit(F.interpolate(rows.T.unflatten(1, grid)[None], size=wanted, mode="bilinear", align_corners=False)[0].flatten(1).T)
 
 
 def _places(box: Box, grid: tuple[int, int], patch: int, device: torch.device) -> Float[Tensor, "n 2"]:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.backbones.clip import Clip
+from nerveseg.backbones.clip import ACTIVATIONS, Clip
 from nerveseg.errors import ShapeError
 from nerveseg.labels import base
 from nerveseg.labels.base import look_clip as look
@@ -58,6 +58,25 @@ class Options:
         choices=("middle", "corner"),
         source="MaskCLIP: corner",
     )
+    activation: str = knob(
+        "own",
+        "between the layers of a feed-forward part: the checkpoint's own, or another.",
+        choices=ACTIVATIONS,
+        source="MaskCLIP runs OpenAI's weights, trained with quick_gelu, with gelu",
+    )
+    norm_eps: float = knob(
+        0.0,
+        "what layer norms add to the variance; 0: the checkpoint's own. Larger: flat tokens are shrunk.",
+        low=0,
+        high=1,
+        source="MaskCLIP: 1e-6, where the weights were trained with 1e-5",
+    )
+    colours: str = knob(
+        "clip",
+        "whose mean and deviation the picture is normalised by: those that CLIP was trained with, or those of ImageNet.",
+        choices=("clip", "imagenet"),
+        source="MaskCLIP: imagenet",
+    )
     scale: float = base.scale_knob()
     join: str = base.join_knob()
     residual: bool = knob(
@@ -86,7 +105,7 @@ class Options:
 @torch.no_grad()
 def encode(views: Iterable[base.View], networks: base.Networks, options: Options) -> base.Features:
     """Keep the unit patch embeddings of the value path O·v(LN1 x), n·E floats; with ``ks_thresh`` the keys, too (in ``extra``)."""
-    clip: Clip = networks["clip"]
+    clip: Clip = networks["clip"].run_as(base.blocks_of(options))
 
     def embed(view: base.View) -> Tensor:
         return clip.project(clip.last_block(view.activations.inputs[-1], None, residual=options.residual, ffn=options.ffn))

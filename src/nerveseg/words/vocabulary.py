@@ -174,10 +174,16 @@ class Background:
     """Everything that is none of the labels: the words that stand for it in the denominator of G.
 
     Pixels where `rest` wins get the id after the last label, under the name ``background``.
+
+    Attributes:
+        strings: the words.
+        name: what its pixels are called.
+        published: words as a program published them, that may be labels, too, or stand twice: they are taken as they are.
     """
 
     strings: tuple[str, ...]
     name: str = BACKGROUND
+    published: bool = False
 
     __repr__ = brief
 
@@ -198,6 +204,8 @@ class Background:
         if given is None:
             return None
         if isinstance(given, Background):  # read before: nothing in its strings is parted again
+            if given.published:
+                return given
             given = [Label(word, (word,)) for word in given.strings]
         taken = {folded(string) for label in vocabulary for string in (label.name, *label.strings)}
         if BACKGROUND in taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator
 
@@ -73,7 +74,8 @@ def _drawn(given: Setting, official: ClassNames) -> Iterator[tuple[int, ClassNam
 
 def plain(names: ClassNames) -> ClassNames:
     """The first string of each class alone."""
-    return ClassNames(tuple(Label(label.name, label.strings[:1]) for label in names.labels), f"{names.origin}, plain")
+    labels = tuple(Label(label.name, label.strings[:1]) for label in names.labels)
+    return dataclasses.replace(names, labels=labels, origin=f"{names.origin}, plain")
 
 
 def draw(official: ClassNames, synonyms: ClassNames, seed: int, *, background: bool) -> ClassNames:
