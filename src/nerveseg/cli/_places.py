@@ -10,7 +10,8 @@ from nerveseg.errors import OptionError, OutputError
 
 __all__ = ["Place", "folder", "plan"]
 
-_ENDINGS = (".png", ".run.json", ".overlay.png")
+_ENDINGS = (".png", ".run.json")
+_OVERLAY = ".overlay.png"
 
 
 @dataclass(frozen=True)
@@ -20,30 +21,35 @@ class Place:
     Attributes:
         picture: what is read.
         ids: the label map.
+        painted: whether there is an overlay.
     """
 
     picture: Path
     ids: Path
+    painted: bool = True
 
     @property
-    def overlay(self) -> Path:
-        """``NAME.overlay.png``."""
-        return self.files[2]
+    def overlay(self) -> Path | None:
+        """``NAME.overlay.png``; None where none is wanted."""
+        return self._named(_OVERLAY) if self.painted else None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that will be written."""
-        return tuple(self.ids.with_name(self.ids.name.removesuffix(".png") + ending) for ending in _ENDINGS)
+        return tuple(self._named(ending) for ending in (*_ENDINGS, *([_OVERLAY] if self.painted else [])))
+
+    def _named(self, ending: str) -> Path:
+        return self.ids.with_name(self.ids.name.removesuffix(".png") + ending)
 
 
-def plan(pictures: Sequence[Path], out: Path, *, overwrite: bool) -> list[Place]:
-    """Give every picture its files in ``out``.
+def plan(pictures: Sequence[Path], out: Path, *, overwrite: bool, painted: bool = True) -> list[Place]:
+    """Give every picture its files in ``out``; ``painted``: an overlay among them.
 
     Raises:
         OptionError: two pictures that would write one file, a result that would replace a picture that is read, or one that is there
             already and ``overwrite`` is not said.
     """
-    places = [Place(picture, out / f"{picture.stem or picture.name}.png") for picture in pictures]
+    places = [Place(picture, out / f"{picture.stem or picture.name}.png", painted=painted) for picture in pictures]
     owner: dict[str, Path] = {}
     read = {_key(picture.resolve()) for picture in pictures}
     for place in places:

@@ -38,10 +38,10 @@ def demo(
         target = Place(scene.path, out / f"{scene.name}.png")
         with waiting(scene.name):
             result = session.segment(load(scene.path))
-            files = save(result, target)
+            files, taken = save(result, target)
         if json:
-            json_line(as_json(scene.name, result, files))
+            json_line(as_json(scene.name, result, files, taken))
         else:
-            show(scene.name, result, files)
+            show(scene.name, result, files, taken)
     if not json:
         console().print(f"Loading the networks took {networks.seconds:.2f} seconds, once. Look at {out}/*.overlay.png.", soft_wrap=True)

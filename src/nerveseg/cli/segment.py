@@ -56,6 +56,7 @@ def segment(
     overlap: Overlap = _OVERLAP,
     click: Clicks = None,
     abstain: Abstain = None,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Paint NAME.overlay.png, to look at.")] = True,
 ) -> None:
     """Label every pixel of pictures by words.
 
@@ -70,7 +71,7 @@ def segment(
 
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
-    places = plan(pictures, out, overwrite=overwrite)
+    places = plan(pictures, out, overwrite=overwrite, painted=overlay)
     if click and len(pictures) > 1:
         raise OptionError(f"Got --click with {len(pictures)} pictures. Accepted is one: a click is a place in it. Go picture by picture.")
     given = read_settings(settings or ())
@@ -97,11 +98,11 @@ def segment(
         with _attempt(place.picture, failed, json=json):
             with waiting(str(place.picture)):
                 result = session.segment(picture)
-                files = save(result, place)
+                files, taken = save(result, place)
             if json:
-                json_line(as_json(str(place.picture), result, files))
+                json_line(as_json(str(place.picture), result, files, taken))
             else:
-                show(str(place.picture), result, files)
+                show(str(place.picture), result, files, taken)
     _conclude(failed, len(places))
 
 
