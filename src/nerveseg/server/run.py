@@ -14,7 +14,7 @@ import uvicorn
 
 from nerveseg.errors import OptionError, RunError
 from nerveseg.server.app import make_app
-from nerveseg.server.protocol import timed
+from nerveseg.server.protocol import BACKLOG, Crowd, most_connections, seldom, timed
 from nerveseg.server.service import Service
 
 __all__ = ["check_door", "hosts_of", "is_loopback", "listen", "serve"]
@@ -66,7 +66,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"Got {host}:{port}, where nothing can listen ({reason}). Accepted is a free port here. Choose another.") from error
@@ -80,9 +80,12 @@ def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None]
         door: a listening socket.
         ready: told the address as soon as requests are taken.
     """
+    crowd = Crowd(most_connections(service.limits.connections), service.limits.read_seconds)
+    service.metrics.watch("connections", "Connections that are open.", lambda: len(crowd))
     config = uvicorn.Config(
         make_app(service),
-        http=timed(service.limits.read_seconds),
+        http=timed(service.limits.read_seconds, crowd),
+        backlog=1,  # asyncio accepts so many at once: where the system has no more, it logs and waits as often, too
         loop="asyncio",
         lifespan="on",
         ws="none",
@@ -93,11 +96,19 @@ def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None]
         timeout_keep_alive=_KEPT,
         timeout_graceful_shutdown=5,
     )
-    asyncio.run(_serve(uvicorn.Server(config), service, door, ready))
+    loggers, filter_ = [logging.getLogger(name) for name in ("asyncio", "uvicorn.error")], seldom()
+    for logger in loggers:
+        logger.addFilter(filter_)
+    try:
+        asyncio.run(_serve(uvicorn.Server(config), service, crowd, door, ready))
+    finally:
+        for logger in loggers:
+            logger.removeFilter(filter_)
 
 
-async def _serve(server: uvicorn.Server, service: Service, door: socket.socket, ready: Callable[[str], None]) -> None:
+async def _serve(server: uvicorn.Server, service: Service, crowd: Crowd, door: socket.socket, ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(crowd.out_of_resources)
     told = asyncio.Event()
 
     def tell(number: int, _: FrameType | None) -> None:
@@ -117,6 +128,7 @@ async def _serve(server: uvicorn.Server, service: Service, door: socket.socket, 
         # uvicorn's own handlers, set when it started, would stop listening at once; `serve` sets the old ones again at its end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, tell)
+        door.listen(BACKLOG)  # uvicorn made it as short as asyncio's
         host, port = door.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         drain = asyncio.ensure_future(_drain(server, service, told))
