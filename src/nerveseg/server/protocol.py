@@ -16,9 +16,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 __all__ = ["Crowd", "Timed", "most_connections", "seldom", "timed"]
 
-BACKLOG = 128
-"""Connections that the system keeps until they are accepted."""
-
 _LOOK = 1.0  # seconds between two looks at what lies unread
 _SPARE = 48  # file descriptors that are left for pictures, models and caches
 _FEWEST = 8

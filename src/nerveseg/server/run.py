@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -12,27 +11,18 @@ from types import FrameType
 
 import uvicorn
 
-from nerveseg.errors import OptionError, RunError
+from nerveseg.errors import OptionError
 from nerveseg.server.app import make_app
-from nerveseg.server.protocol import BACKLOG, Crowd, most_connections, seldom, timed
+from nerveseg.server.listening import BACKLOG, is_loopback
+from nerveseg.server.protocol import Crowd, most_connections, seldom, timed
 from nerveseg.server.service import Service
 
-__all__ = ["check_door", "hosts_of", "is_loopback", "listen", "serve"]
+__all__ = ["check_door", "hosts_of", "serve"]
 
 _LOG = logging.getLogger("nerveseg.server")
 _MOMENT = 0.05  # seconds between two looks at what is left to do
 _KEPT = 65  # seconds that an idle connection is kept: longer than Retry-After says at most, so that who waits finds it
 _SHORTEST_TOKEN = 16
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_door(host: str, token: str | None, *, open_door: bool) -> None:
@@ -56,20 +46,6 @@ def check_door(host: str, token: str | None, *, open_door: bool) -> None:
 def hosts_of(host: str, token: str | None, *, open_door: bool) -> frozenset[str]:
     """The names that a ``Host`` header may have; empty where it does not matter."""
     return frozenset() if token is not None or open_door else frozenset({"localhost", "127.0.0.1", "::1", host})
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open the port; 0 takes a free one.
-
-    Raises:
-        RunError: a port that is taken, or an address that is not here.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"Got {host}:{port}, where nothing can listen ({reason}). Accepted is a free port here. Choose another.") from error
 
 
 def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None] = lambda _: None) -> None:
