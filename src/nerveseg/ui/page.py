@@ -48,6 +48,8 @@ _ASK = "Type what is in the picture, and press Enter."
 _POINT = "Point at the picture for label and confidence; choose a label below to correct by a click."
 _CACHED = ", without a network pass"
 _NOTHING: tuple[Any, ...] = (gr.skip(), gr.skip())
+_FIELDS = 7  # words, background, other words, α, β, to the end, steps
+_BACKGROUND, _OTHERS, _ENDLESS, _STEPS = 1, 2, 5, 6
 _LONGEST_VISIT = 64  # letters of a visit's name
 _LARGEST = 1e9  # of any number that the page sends
 _PROGRESS = gr.Progress()
@@ -61,6 +63,7 @@ watch('value', () => {
   box.replaceChildren();
   for (const line of value.lines || []) box.appendChild(document.createElement('p')).textContent = line;
   box.hidden = !(value.lines || []).length;
+  if (value.kind === 'error') requestAnimationFrame(() => box.scrollIntoView({ block: 'nearest' }));
 });
 """
 _SAVE_JS = """(file) => {
@@ -145,12 +148,12 @@ def build(work: Work, place: str = "") -> gr.Blocks:
                     label="What is in the picture?",
                     info="Words parted by commas. A semicolon joins words for one thing.",
                     placeholder="cat; kitten, hat, sand, water",
-                    max_lines=1,
+                    max_lines=6,  # Enter is the button all the same
                     elem_id="words",
                 )
                 background = gr.Radio(_BACKGROUNDS, value="none", label="And the rest?", elem_id="background")
                 others = gr.Textbox(
-                    label="Words for the background", placeholder="sky, wall, floor", max_lines=1, visible=False, elem_id="others"
+                    label="Words for the background", placeholder="sky, wall, floor", max_lines=6, visible=False, elem_id="others"
                 )
                 go = gr.Button("Label every pixel", variant="primary", elem_id="go")
                 notice = gr.HTML(
@@ -161,18 +164,18 @@ def build(work: Work, place: str = "") -> gr.Blocks:
                     elem_id="notice",
                 )
                 with gr.Column(elem_classes="nv-split", visible=own.alpha is not None, elem_id="knobs"):
-                    alpha = gr.Slider(
+                    alpha = _Slider(
                         0.0, own.highest_alpha, value=own.alpha or 0.0, step=0.005, label="α – how far a walk goes",
                         info="More: smoother.", visible=own.alpha is not None, elem_id="alpha",
                     )  # fmt: skip
-                    beta = gr.Slider(
+                    beta = _Slider(
                         0.0, 1.0, value=own.beta or 0.0, step=0.05, label="β – share of the far jumps",
                         info="More: what looks alike shares its label.", visible=own.beta is not None, elem_id="beta",
                     )  # fmt: skip
                     endless = gr.Checkbox(
                         own.endless, label="Walk to the end", visible=own.steps is not None, elem_id="endless", container=False
                     )
-                    steps = gr.Slider(
+                    steps = _Slider(
                         0, own.most_steps, value=own.steps or 0, step=1, label="Steps", info="When not to the end. 0: no walk at all.",
                         visible=own.steps is not None, interactive=not own.endless, elem_id="steps",
                     )  # fmt: skip
@@ -200,9 +203,21 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         background.input(calls.rest, fields, **still)
         viewer.seed(calls.seed, None, trigger_mode="multiple", **still)
         viewer.undo(calls.undo, None, trigger_mode="multiple", **still)
+        viewer.redo(calls.redo, None, trigger_mode="multiple", **still)
+        viewer.back(calls.back, None, **{**shown, "outputs": [*fields, viewer, notice]})
         save.click(calls.save, kind, [made, notice], show_progress="hidden", **once).then(None, made, None, js=_SAVE_JS)
         page.unload(calls.leave)
     return page.queue(max_size=64, api_open=False)
+
+
+class _Slider(gr.Slider):
+    """A slider whose number `_Calls` looks at, in its own words. Inherited: Gradio has no other place, and its own look logs a traceback."""
+
+    is_template = True  # for the browser it is a slider
+
+    def preprocess(self, payload: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """See Gradio."""
+        return payload
 
 
 class _Calls:
@@ -266,6 +281,22 @@ class _Calls:
         """The last click was taken back."""
         return self._told(lambda: self._shown(self._work.undo(_name(visitor)), "The last click is taken back."))
 
+    def redo(self, visitor: gr.Request) -> tuple[Any, ...]:
+        """A click that was taken back was wanted after all."""
+        return self._told(lambda: self._shown(self._work.redo(_name(visitor)), "The click is there again."))
+
+    def back(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
+        """The page was loaded anew: the tab gets its picture, words and clicks again, if they are still there."""
+        key = event._data.get("key") if isinstance(event._data, dict) else None
+        desk = self._work.desks.claim(key[:_LONGEST_VISIT], _name(visitor)) if isinstance(key, str) else None
+        if desk is None:
+            return (*[gr.skip()] * (_FIELDS + 1), gr.skip())
+        given: list[Any] = list(desk.fields) or [gr.skip()] * _FIELDS
+        if desk.fields:
+            given[_OTHERS] = gr.update(value=given[_OTHERS], visible=given[_BACKGROUND] == "words")
+            given[_STEPS] = gr.update(value=given[_STEPS], interactive=not given[_ENDLESS])
+        return self._told(lambda: (*given, *self._shown(desk, "Here is what this tab had before.", whole=True)), outputs=_FIELDS + 2)
+
     def save(self, visitor: gr.Request, format: str) -> tuple[Any, ...]:
         """A file was asked for. The door lets it go after an hour."""
 
@@ -280,7 +311,7 @@ class _Calls:
     def leave(self, visitor: gr.Request) -> None:
         """The visitor closed the page."""
         with suppress(PictureError):
-            self._work.desks.drop(_name(visitor))
+            self._work.desks.leave(_name(visitor))
 
     def _has_result(self, visitor: gr.Request) -> bool:
         try:
@@ -294,16 +325,19 @@ class _Calls:
         words, background, others, alpha, beta, endless, steps = fields  # a field that nobody typed into is None
         recipe = self._work.segmenter.recipe
         own = Knobs.of(recipe)
-        knobs = Knobs(_number(alpha, "α"), _number(beta, "β"), _whole(steps, "steps"), bool(endless))
+        knobs = Knobs(
+            _number(alpha, "α", own.highest_alpha), _number(beta, "β", 1.0), _whole(steps, "Steps", own.most_steps), bool(endless)
+        )
         wish = self._work.wish(words or "", background, others or "", knobs.settings(recipe) if own != Knobs() else {})
         started = time.perf_counter()
-        desk = self._work.label(_name(visitor), wish, _teller(progress))
+        desk = self._work.label(_name(visitor), wish, _teller(progress), tuple(fields))
         seconds = f"Labelled in {time.perf_counter() - started:.2f} s{said}."
         return self._shown(desk, f"{seconds} {_POINT}", whole=whole)
 
     def _shown(self, desk: Desk, status: str, *, whole: bool = False) -> tuple[Any, ...]:
         picture = view.picture_data(desk.encoding.picture) if whole else view.picture_head(desk.encoding.picture)
-        data = {"serial": next(self._serial), "picture": picture, "status": status, "bare": desk.result is None}
+        data: dict[str, Any] = {"serial": next(self._serial), "picture": picture, "status": status, "bare": desk.result is None}
+        data |= {"key": desk.key, "undone": len(desk.undone)}
         if desk.result is not None:
             data |= {"maps": view.maps(desk.result), "labels": view.legend(desk.result), "seeds": view.marks(desk.seeds, desk.result)}
         return data, {"kind": "note", "lines": list(self._work.notes(desk))}
@@ -346,8 +380,8 @@ def _teller(progress: gr.Progress | None) -> Callable[[str], None]:
     return tell
 
 
-def _number(value: Any, name: str) -> float | int:
-    """A number as a browser sends it; any program may send something else.
+def _number(value: Any, name: str, most: float | None = None) -> float | int:
+    """A number as a browser sends it, from 0 to ``most`` where that is given; any program may send something else.
 
     Raises:
         OptionError: something else.
@@ -355,11 +389,13 @@ def _number(value: Any, name: str) -> float | int:
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain or not abs(value) < _LARGEST:  # NaN is not
         raise OptionError(f"Got {str(value)[:40]!r} for {name}. Accepted is a finite number. Use the page.")
+    if most is not None and not 0 <= value <= most:
+        raise OptionError(f"Got {value:g} for {name}. Accepted is a number from 0 to {most:g}. Choose one in that range.")
     return value
 
 
-def _whole(value: Any, name: str) -> int:
-    number = _number(value, name)
+def _whole(value: Any, name: str, most: float) -> int:
+    number = _number(value, name, most)
     if number != int(number):
         raise OptionError(f"Got {number} for {name}. Accepted is a whole number. Use the page.")
     return int(number)
