@@ -254,7 +254,12 @@ def test_clicks_are_checked(client, problem, png, seeds):
 def test_clicks_are_counted(client, problem, png):
     many = json.dumps([{"label": "cat", "points": [[1, 1]] * 2001}])
     problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": many}), 413, "seeds")
-    for more in ({"strokes": [[]] * 150_000}, {"strokes": [[[1, 1]]] * 2001}, {"points": [[]] * 150_000}, {"strokes": [[[1, 1]] * 1001] * 2}):
+    for more in (
+        {"strokes": [[]] * 150_000},
+        {"strokes": [[[1, 1]]] * 2001},
+        {"points": [[]] * 150_000},
+        {"strokes": [[[1, 1]] * 1001] * 2},
+    ):
         seeds = json.dumps([{"label": "cat", **more}], separators=(",", ":"))
         problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": seeds}), 413, "seeds")
     boxes = json.dumps([{"label": "cat", "box": [0, 0, 2, 2]}] * 2001)
@@ -349,7 +354,7 @@ def field(head, value=b"rooster", more=b""):
         (field(b'; name="labels"', more=b"X-A: b\r\n"), "--form-string"),
         (field(b'; name="labels"', more=b"Content-Transfer-Encoding: base64\r\n"), "base64"),
         (field(b'; name="labels"; name="x"'), "each once"),
-        (field(b'; name="labels"; filename*=utf-8\'\'a'), "filename*"),
+        (field(b"; name=\"labels\"; filename*=utf-8''a"), "filename*"),
         (field(b"; filename=a"), "without a name"),
         (field(b'; name="labels', b"caf\xe9, dog"), "Accepted"),
         (field(b'; name="labels"', b"caf\xe9, dog"), "not UTF-8"),
@@ -365,7 +370,9 @@ def test_what_a_tool_cut_away_or_added_is_told_and_not_guessed(client, problem, 
     assert said in problem(answer, 422, "form")["detail"]
 
 
-@pytest.mark.parametrize("more", [b"", b"Content-Type: text/plain; charset=utf-8\r\n", b"Content-Length: 8\r\nContent-Type: Application/JSON\r\n"])
+@pytest.mark.parametrize(
+    "more", [b"", b"Content-Type: text/plain; charset=utf-8\r\n", b"Content-Length: 8\r\nContent-Type: Application/JSON\r\n"]
+)
 def test_fields_as_other_clients_send_them_are_read(client, png, more):
     file = FILE.replace(b"abc", png(3, 3)).replace(b'filename="a"', b"filename=\"a; b\"; filename*=utf-8''c")
     body = field(b"; NAME=labels", "café, dog".encode(), more).replace(FILE, file)

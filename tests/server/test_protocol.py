@@ -37,7 +37,9 @@ class Served:
         self.crowd = Crowd(most, seconds, rate=4e6)
         self.door = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.door.getsockname()[1]
-        config = uvicorn.Config(small, http=timed(seconds, self.crowd), lifespan="off", ws="none", log_config=None, backlog=1, timeout_keep_alive=60)
+        config = uvicorn.Config(
+            small, http=timed(seconds, self.crowd), lifespan="off", ws="none", log_config=None, backlog=1, timeout_keep_alive=60
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()

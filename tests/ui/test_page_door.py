@@ -57,7 +57,14 @@ async def ask(door, method, path, parts=(b"",), pause=0.0, headers=(), host=b"12
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [(b"host", host), *headers], "server": ("127.0.0.1", 1)}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", host), *headers],
+        "server": ("127.0.0.1", 1),
+    }
     await door(scope, receive, send)
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1

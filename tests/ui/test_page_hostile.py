@@ -205,9 +205,7 @@ def nothing_left(page):
 
 def test_a_sender_that_goes_away_leaves_nothing(page, visitor):
     host, port = page.address.removeprefix("http://").split(":")
-    head = (
-        b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 9000000\r\n\r\n"
-    )
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 9000000\r\n\r\n"
     with socket.create_connection((host, int(port))) as gone:
         gone.sendall(head + b"".join(parts(1))[:900_000])
         time.sleep(0.3)

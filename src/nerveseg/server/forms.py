@@ -66,7 +66,9 @@ def _sorted(found: list[parts.Part]) -> tuple[bytes, str, dict[str, str]]:
         if part.name in fields or (part.name == "file" and data):
             raise parts.wrong(f"Got the field {part.name[:100]!r} twice. Accepted is each field once. Take one out.")
         if part.name == "file" and part.filename is None:
-            raise parts.wrong('Got the field \'file\' without a filename. Accepted is a file: name="file"; filename="a.png". curl: -F file=@a.png.')
+            raise parts.wrong(
+                'Got the field \'file\' without a filename. Accepted is a file: name="file"; filename="a.png". curl: -F file=@a.png.'
+            )
         if part.name == "file":
             data, name = bytes(part.data), part.filename or ""
         elif part.filename is not None:
@@ -104,7 +106,9 @@ async def json_object(request: Request) -> dict[str, Any]:
     try:
         content = strict_json.read(body.decode("utf-8"))  # given bytes, json.loads takes other encodings, and halves of surrogate pairs
     except UnicodeDecodeError as error:
-        raise Problem(422, "json", f"Got the byte 0x{body[error.start]:02x}, which is not UTF-8 there. Accepted is JSON in UTF-8.") from error
+        raise Problem(
+            422, "json", f"Got the byte 0x{body[error.start]:02x}, which is not UTF-8 there. Accepted is JSON in UTF-8."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise Problem(
             422, "json", f"Got a body that is no JSON ({type(error).__name__}). Accepted is a JSON object. Check brackets and quotes."

@@ -112,11 +112,15 @@ class Guard:
         hosts, public = self._service.hosts, self._service.public
         if hosts and origin.host_of(headers) not in hosts | public:
             raise Problem(
-                421, "host", "Got a Host that is not this service's. Accepted is the name it listens on. Use that, a token, or --public-host."
+                421,
+                "host",
+                "Got a Host that is not this service's. Accepted is the name it listens on. Use that, a token, or --public-host.",
             )
         if origin.foreign(headers, public):
             raise Problem(
-                403, "origin", "Got a request from another site's page, or another port's. Accepted are pages of this one. Use a token, or --public-host."
+                403,
+                "origin",
+                "Got a request from another site's page, or another port's. Accepted are pages of this one. Use a token, or --public-host.",
             )
 
     def _note(self, scope: Message, status: int, seconds: float) -> None:

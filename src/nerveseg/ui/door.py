@@ -108,7 +108,10 @@ class Door:
         headers = dict(scope["headers"])
         host = origin.host_of(headers)
         if host not in self._rules.hosts | self._rules.public and not (self._rules.addresses and origin.is_address(host)):
-            return 421, "Got a Host that is not this page's. Accepted is the address it listens on. Use that, or start it with --public-host."
+            return (
+                421,
+                "Got a Host that is not this page's. Accepted is the address it listens on. Use that, or start it with --public-host.",
+            )
         if origin.foreign(headers, self._rules.public):
             return 403, "Got a request from another site's page, or another port's. Accepted are this page's own. Open the page itself."
         if not _known(scope["method"], scope["path"]):

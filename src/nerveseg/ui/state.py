@@ -156,7 +156,9 @@ class Desks:
         """Give a desk to a visitor who knows its key; None where there is none of it."""
         with self._lock:
             self._sweep()
-            names = [name for name, (desk, _) in self._kept.items() if hmac.compare_digest(desk.key.encode(), key.encode("utf-8", "replace"))]
+            names = [
+                name for name, (desk, _) in self._kept.items() if hmac.compare_digest(desk.key.encode(), key.encode("utf-8", "replace"))
+            ]
             if not names:
                 return None
             desk, _ = self._kept.pop(names[0])

@@ -228,7 +228,11 @@ canvas.addEventListener('pointermove', (event) => {
   if (down && Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) down.far = true;
   if (now.picture && event.pointerType !== 'touch') { now.at = null; point(cell(event), false); }
 });
-canvas.addEventListener('pointerleave', (event) => { if (down) down.far = true; if (event.pointerType !== 'touch') away(); });
+canvas.addEventListener('pointerleave', (event) => { // a finger that is lifted leaves, too
+  if (event.pointerType === 'touch') return;
+  if (down) down.far = true;
+  away();
+});
 canvas.addEventListener('click', (event) => {
   const dragged = down && (down.far || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL);
   down = null;

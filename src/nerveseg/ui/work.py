@@ -142,7 +142,13 @@ class Work:
         with self._device():
             start = desk.start or self._start(desk)
             step = _alone((desk.trail[-1] if desk.trail else start).add(seed))
-        changed = {"start": start, "trail": (*desk.trail, step)[-_TRAIL:], "seeds": (*desk.seeds, seed), "result": step.result, "undone": ()}
+        changed = {
+            "start": start,
+            "trail": (*desk.trail, step)[-_TRAIL:],
+            "seeds": (*desk.seeds, seed),
+            "result": step.result,
+            "undone": (),
+        }
         return self.desks.put(visitor, dataclasses.replace(desk, **changed))
 
     def undo(self, visitor: str) -> Desk:
