@@ -14,8 +14,8 @@ import pytest
 
 from nerveseg import registry
 from nerveseg.errors import MissingExtra, OptionError, PictureError, RunError
-from nerveseg.ui import need_extra
 from nerveseg.server.listening import listen
+from nerveseg.ui import need_extra
 from nerveseg.ui.run import check_door
 
 

@@ -33,7 +33,7 @@ def voc_palette(count: int = 256) -> UInt8[np.ndarray, "c 3"]:
 
 
 def wheel(count: int, *, background: int | None = None) -> UInt8[np.ndarray, "c 3"]:
-    """Colours for looking at: each as far from all before it as can be (distances in OKLab), none black, white or grey; the background grey.
+    """Colours for looking at: each as far from all before it as can be (in OKLab), none black, white or grey; the background grey.
 
     The colour of an id does not depend on ``count``.
     """

@@ -66,9 +66,7 @@ def _sorted(found: list[parts.Part]) -> tuple[bytes, str, dict[str, str]]:
         if part.name in fields or (part.name == "file" and data):
             raise parts.wrong(f"Got the field {part.name[:100]!r} twice. Accepted is each field once. Take one out.")
         if part.name == "file" and part.filename is None:
-            raise parts.wrong(
-                'Got the field \'file\' without a filename. Accepted is a file: name="file"; filename="a.png". curl: -F file=@a.png.'
-            )
+            raise parts.wrong("Got the field 'file' without a filename. Accepted is a file, with filename=\"a.png\". curl: -F file=@a.png.")
         if part.name == "file":
             data, name = bytes(part.data), part.filename or ""
         elif part.filename is not None:

@@ -1,4 +1,4 @@
-"""The parts of ``multipart/form-data`` (RFC 7578), read whole and strictly: what a tool cut away or added by mistake is refused, not guessed."""
+"""The parts of ``multipart/form-data`` (RFC 7578), read strictly: what a tool cut away or added by mistake is refused, not guessed."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Part:
             return self.data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise wrong(
-                f"Got the byte 0x{self.data[error.start]:02x} at {error.start:,} of the field {self.name[:_SHOWN]!r}, which is not UTF-8 there. "
-                "Accepted is text in UTF-8. Send it so."
+                f"Got the byte 0x{self.data[error.start]:02x} at {error.start:,} of the field {self.name[:_SHOWN]!r}, "
+                "which is not UTF-8 there. Accepted is text in UTF-8. Send it so."
             ) from error
 
 
@@ -125,7 +125,8 @@ class _Reading:
         part.data.extend(data[start:end])
         if part.filename is None and len(part.data) > _LONGEST:
             raise wrong(
-                f"Got more than {_LONGEST:,} bytes in the field {part.name[:_SHOWN]!r}. Accepted are as many. Shorten it; a picture goes as a file."
+                f"Got more than {_LONGEST:,} bytes in the field {part.name[:_SHOWN]!r}. Accepted are as many. "
+                "Shorten it; a picture goes as a file."
             )
 
     def _end(self) -> None:

@@ -1,10 +1,9 @@
-"""HTTP as uvicorn speaks it, with bounds that uvicorn has not: on the time of a head, on answers that nobody reads, on connections, on the log."""
+"""HTTP as uvicorn speaks it, with bounds that it has not: on the time of a head, answers that nobody reads, connections, the log."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,10 @@ _SPARE = 48  # file descriptors that are left for pictures, models and caches
 _FEWEST = 8
 _SHED = 4  # connections, or half of all, that are cut where the system gives no more
 _TELLS, _WITHIN = 5, 10.0  # log records of one kind, and the seconds in which so many pass
-_FULL = b'{"type": "urn:nerveseg:problem:full", "title": "Service Unavailable", "status": 503, "detail": "Got more connections than there is room for. Try again in a moment."}'
+_FULL = (
+    b'{"type": "urn:nerveseg:problem:full", "title": "Service Unavailable", "status": 503, '
+    b'"detail": "Got more connections than there is room for. Accepted is what comes later. Try again in a moment."}'
+)
 _TOLD_FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: application/problem+json\r\n"
     b"content-length: " + str(len(_FULL)).encode() + b"\r\n\r\n" + _FULL
@@ -65,7 +67,7 @@ class Crowd:
         return len(idle)
 
     def out_of_resources(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Handle what an event loop could not: where it has no file descriptor for a connection make room; asyncio tries again a second later."""
+        """Handle what an event loop could not: make room where it has no file descriptor; asyncio tries again a second later."""
         if "accept() out of system resource" in str(context.get("message")):
             self.shed(max(_SHED, len(self) // 2))
         loop.default_exception_handler(context)
@@ -132,7 +134,7 @@ class Timed(H11Protocol):
         super().resume_writing()
 
     def look(self, now: float) -> None:
-        """Cut it where an answer lies unread: one that is whole, or broken off, for so long in all; one that still grows, without a byte read."""
+        """Cut it where an answer lies unread: a whole one, or one broken off, for so long in all; one that grows, without a byte read."""
         size = self.transport.get_write_buffer_size()
         whole = self.transport.is_closing() or not self.in_hand
         moved = not whole and (self._resumed or size < self._before)
@@ -176,7 +178,7 @@ def most_connections(asked: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return asked
     opened = Path("/proc/self/fd")
-    held = len(os.listdir(opened)) if opened.is_dir() else _SPARE
+    held = len(tuple(opened.iterdir())) if opened.is_dir() else _SPARE
     return max(_FEWEST, min(asked, soft - held - _SPARE))
 
 

@@ -211,7 +211,7 @@ def build(work: Work, place: str = "") -> gr.Blocks:
 
 
 class _Slider(gr.Slider):
-    """A slider whose number `_Calls` looks at, in its own words. Inherited: Gradio has no other place, and its own look logs a traceback."""
+    """A slider whose number `_Calls` looks at, in its own words. Inherited: Gradio has no other place, and its look logs a traceback."""
 
     is_template = True  # for the browser it is a slider
 

@@ -36,7 +36,8 @@ th { border-bottom: 2px solid var(--ink); white-space: nowrap; }
 td, li, p, h2 { overflow-wrap: anywhere; } td { min-width: 5.2rem; } td:first-child { min-width: 8.5rem; } td.n { min-width: 0; }
 code { font-size: .85em; } td.code { min-width: 9rem; } sup { color: var(--soft); }
 ol { list-style: none; padding: 0; font-size: .85rem; color: var(--soft); } img { width: 100%; max-width: 1560px; height: auto; }
-@media (max-width: 900px) { body { margin: 1rem auto; padding: 0 1rem; } img { width: 60rem; } th, td { padding: .25rem .5rem; } .wide { padding-bottom: .3rem; } }
+@media (max-width: 900px) { body { margin: 1rem auto; padding: 0 1rem; } img { width: 60rem; }
+  th, td { padding: .25rem .5rem; } .wide { padding-bottom: .3rem; } }
 """
 
 
@@ -53,7 +54,8 @@ def to_html(report: Report, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
         pictures: (what it shows, PNG) of each plot.
     """
     shots = [
-        f'<h2>{_escaped(title)}</h2>\n<div class="wide"><img alt="{_escaped(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></div>'
+        f'<h2>{_escaped(title)}</h2>\n<div class="wide">'
+        f'<img alt="{_escaped(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></div>'
         for title, data in pictures
     ]
     parts = [_html(table) for table in tables(report)]
