@@ -84,8 +84,8 @@ def _check_uncut(labels: str | None, agent: str) -> None:
     if labels is None or not agent.startswith("curl/") or any(mark in labels for mark in ",;[\n"):
         return
     raise parts.wrong(
-        f"Got the label {labels[:100]!r} alone from curl, whose -F cuts a value at ';'. Accepted are several labels, or one as a JSON list. "
-        "Send words with --form-string 'labels=cat; kitten, dog'; if one label is meant, labels='[\"cat\"]'."
+        f"Got the label {labels[:100]!r} alone from curl, whose -F cuts a value at ';'. Accepted are several labels, or a "
+        "JSON list. Send words with --form-string 'labels=cat; kitten, dog'; if one label is meant, labels='[\"cat\"]'."
     )
 
 

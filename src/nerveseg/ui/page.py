@@ -164,18 +164,18 @@ def build(work: Work, place: str = "") -> gr.Blocks:
                     elem_id="notice",
                 )
                 with gr.Column(elem_classes="nv-split", visible=own.alpha is not None, elem_id="knobs"):
-                    alpha = _Slider(
+                    alpha = gr.Slider(
                         0.0, own.highest_alpha, value=own.alpha or 0.0, step=0.005, label="α – how far a walk goes",
                         info="More: smoother.", visible=own.alpha is not None, elem_id="alpha",
                     )  # fmt: skip
-                    beta = _Slider(
+                    beta = gr.Slider(
                         0.0, 1.0, value=own.beta or 0.0, step=0.05, label="β – share of the far jumps",
                         info="More: what looks alike shares its label.", visible=own.beta is not None, elem_id="beta",
                     )  # fmt: skip
                     endless = gr.Checkbox(
                         own.endless, label="Walk to the end", visible=own.steps is not None, elem_id="endless", container=False
                     )
-                    steps = _Slider(
+                    steps = gr.Slider(
                         0, own.most_steps, value=own.steps or 0, step=1, label="Steps", info="When not to the end. 0: no walk at all.",
                         visible=own.steps is not None, interactive=not own.endless, elem_id="steps",
                     )  # fmt: skip
@@ -187,8 +187,9 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         fields = [words, background, others, alpha, beta, endless, steps]
         calls = _Calls(work)
         once = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
-        shown = {"outputs": [viewer, notice], "show_progress_on": viewer, **once}
-        still = {"outputs": [viewer, notice], "show_progress": "hidden", **once}
+        # What fields say is looked at by `_Calls`, in its own words: Gradio's look shows words of its own, and logs a traceback.
+        shown = {"outputs": [viewer, notice], "show_progress_on": viewer, "preprocess": False, **once}
+        still = {"outputs": [viewer, notice], "show_progress": "hidden", "preprocess": False, **once}
         viewer.picture(calls.picture, fields, **shown)
         viewer.example(calls.example, [background, others, alpha, beta, endless, steps], **{**shown, "outputs": [words, viewer, notice]})
         for event in (words.submit, others.submit, go.click):
@@ -210,16 +211,6 @@ def build(work: Work, place: str = "") -> gr.Blocks:
     return page.queue(max_size=64, api_open=False)
 
 
-class _Slider(gr.Slider):
-    """A slider whose number `_Calls` looks at, in its own words. Inherited: Gradio has no other place, and its look logs a traceback."""
-
-    is_template = True  # for the browser it is a slider
-
-    def preprocess(self, payload: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """See Gradio."""
-        return payload
-
-
 class _Calls:
     """What the page's events do: each gives what the viewer and the notice show. Errors are told in the notice, in their own words."""
 
@@ -233,7 +224,7 @@ class _Calls:
         def work() -> tuple[Any, ...]:
             path, name = _sent(event._data)
             desk = self._work.open(_name(visitor), path, name, _teller(progress))
-            if not (fields[0] or "").strip():
+            if not _typed(fields[0], "the words").strip():
                 return self._shown(desk, _ASK, whole=True)
             return self._labelled(visitor, fields, progress, whole=True)
 
@@ -263,7 +254,7 @@ class _Calls:
 
     def rest(self, visitor: gr.Request, *fields: Any) -> tuple[Any, ...]:
         """Another background was chosen; its own words are still to be typed."""
-        return _NOTHING if fields[1] == "words" and not (fields[2] or "").strip() else self.tune(visitor, *fields)
+        return _NOTHING if fields[1] == "words" and not str(fields[2] or "").strip() else self.tune(visitor, *fields)
 
     def seed(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
         """The picture was clicked."""
@@ -322,13 +313,16 @@ class _Calls:
     def _labelled(
         self, visitor: gr.Request, fields: Sequence[Any], progress: gr.Progress | None, said: str = "", *, whole: bool = False
     ) -> tuple[Any, ...]:
-        words, background, others, alpha, beta, endless, steps = fields  # a field that nobody typed into is None
+        words, background, others, alpha, beta, endless, steps = fields
+        words, others = _typed(words, "the words"), _typed(others, "the background's words")
+        if background not in [choice for _, choice in _BACKGROUNDS]:
+            raise OptionError(f"Got {str(background)[:40]!r} for the rest. Accepted is one of the page's choices. Use the page.")
         recipe = self._work.segmenter.recipe
         own = Knobs.of(recipe)
         knobs = Knobs(
             _number(alpha, "α", own.highest_alpha), _number(beta, "β", 1.0), _whole(steps, "Steps", own.most_steps), bool(endless)
         )
-        wish = self._work.wish(words or "", background, others or "", knobs.settings(recipe) if own != Knobs() else {})
+        wish = self._work.wish(words, background, others, knobs.settings(recipe) if own != Knobs() else {})
         started = time.perf_counter()
         desk = self._work.label(_name(visitor), wish, _teller(progress), tuple(fields))
         seconds = f"Labelled in {time.perf_counter() - started:.2f} s{said}."
@@ -378,6 +372,13 @@ def _teller(progress: gr.Progress | None) -> Callable[[str], None]:
             progress(STAGES[stage][0], desc=STAGES[stage][1])
 
     return tell
+
+
+def _typed(value: Any, name: str) -> str:
+    """Text as a browser sends it: None of a field that nobody typed into."""
+    if value is not None and not isinstance(value, str):
+        raise OptionError(f"Got {type(value).__name__} for {name}. Accepted is text. Use the page.")
+    return value or ""
 
 
 def _number(value: Any, name: str, most: float | None = None) -> float | int:
