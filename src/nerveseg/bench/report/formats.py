@@ -33,7 +33,7 @@ th, td { padding: .25rem .5rem; text-align: left; vertical-align: top; border-bo
 th { border-bottom: 2px solid var(--ink); white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .published { font-style: italic; color: var(--soft); } .strong { font-weight: 600; } tr.ours { background: var(--ours); }
-td, li, p, h2 { overflow-wrap: anywhere; } td { min-width: 5.2rem; } td:first-child { min-width: 8.5rem; } td.n { min-width: 0; }
+td, li, p, h2 { overflow-wrap: anywhere; } td { min-width: 4.7rem; } td:first-child { min-width: 8rem; } td.n { min-width: 0; }
 code { font-size: .85em; } td.code { min-width: 9rem; } sup { color: var(--soft); }
 ol { list-style: none; padding: 0; font-size: .85rem; color: var(--soft); } img { width: 100%; max-width: 1560px; height: auto; }
 @media (max-width: 900px) { body { margin: 1rem auto; padding: 0 1rem; } img { width: 60rem; }
