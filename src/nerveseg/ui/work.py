@@ -79,7 +79,7 @@ class Work:
                 )
         if not words.strip():
             raise LabelError("Got no words. Accepted are words parted by commas. Name what is in the picture.")
-        words, others = (", ".join(line for line in text.splitlines() if line.strip()) for text in (words, others))
+        words, others = (", ".join(line for line in text.split("\n") if line.strip()) for text in (words, others))
         vocabulary = Vocabulary.parse_line(words)
         if background == "words" and not others.strip():
             raise LabelError("Got no words for the background. Accepted are words parted by commas. Name what stands for the rest.")
