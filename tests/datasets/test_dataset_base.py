@@ -185,14 +185,7 @@ def test_a_comma_is_part_of_a_string_where_the_list_says_so():
 
 def test_lists_of_others_load_by_path(tmp_path):
     path = tmp_path / "names.txt"
-    path.write_text(
-        "\\ufeffsky, wall\
-# a comment\
-potted_plant\
-boat, ship  # and a note\
-",
-        "utf-8",
-    )
+    path.write_text("\ufeffsky, wall\n# a comment\npotted_plant\nboat, ship  # and a note\n", "utf-8")
     with pytest.warns(classes.CommasPart, match="strings of 2 classes, of 'boat' for one"):
         found = classes.read("folder", path)
     assert found.origin == str(path)

@@ -79,8 +79,8 @@ def serving(stub):
     """Make a client of a service over the stub: ``serving(token=…, limit=value…)``."""
     open_now = []
 
-    def make(*, token=None, hosts=frozenset({"127.0.0.1"}), clock=None, **limits):
-        service = Service([stub], Limits(**limits), token=token, hosts=hosts)
+    def make(*, token=None, hosts=frozenset({"127.0.0.1"}), public=frozenset(), clock=None, **limits):
+        service = Service([stub], Limits(**limits), token=token, hosts=hosts, public=public)
         if clock is not None:
             service.handles.clock = clock
         client = TestClient(make_app(service), base_url=HERE, raise_server_exceptions=False)

@@ -8,7 +8,8 @@ import pytest
 
 from nerveseg.errors import MissingExtra, OptionError, RunError
 from nerveseg.server import need_extra
-from nerveseg.server.run import check_door, hosts_of, is_loopback, listen
+from nerveseg.server.listening import is_loopback, listen
+from nerveseg.server.run import check_door, hosts_of
 
 TOKEN = "a-token-that-is-long-enough"
 
@@ -47,9 +48,30 @@ def test_a_page_elsewhere_cannot_ask_by_a_name_that_leads_here(serving, problem,
 def test_a_page_elsewhere_cannot_ask_across_sites(serving, problem, png):
     client = serving()
     send = {"files": {"file": ("a", png(3, 3))}, "data": {"labels": "cat, dog"}}
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:5000", "http://localhost", "file://", "", "http://[::1"):
         problem(client.post("/v1/segment", headers={"origin": origin}, **send), 403, "origin")
-    assert client.post("/v1/segment", headers={"origin": "http://127.0.0.1:5000"}, **send).status_code == 200
+        problem(client.options("/v1/segment", headers={"origin": origin}), 403, "origin")
+    for site in ("cross-site", "same-site"):
+        problem(client.get("/v1/models", headers={"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}), 403, "origin")
+    answer = client.post("/v1/segment", headers={"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}, **send)
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers
+    assert client.get("/v1/models", headers={"origin": "http://127.0.0.1:81", "host": "127.0.0.1:81"}).status_code == 200
+
+
+def test_an_open_door_is_open_to_hosts_and_not_to_other_sites(serving, problem):
+    client = serving(hosts=frozenset())
+    assert client.get("/v1/models", headers={"host": "nerveseg.internal"}).status_code == 200
+    assert client.get("/v1/models", headers={"host": "a.example", "origin": "https://a.example"}).status_code == 200
+    problem(client.get("/v1/models", headers={"host": "a.example", "origin": "https://b.example"}), 403, "origin")
+
+
+def test_a_named_public_host_is_its_own(serving, problem):
+    client = serving(public=frozenset({"masks.example"}))
+    for headers in ({"host": "masks.example"}, {"host": "127.0.0.1:8000", "origin": "https://masks.example"}):
+        assert client.get("/v1/models", headers=headers).status_code == 200
+    problem(client.get("/v1/models", headers={"host": "masks.example", "origin": "https://evil.example"}), 403, "origin")
+    problem(client.get("/v1/models", headers={"host": "evil.example"}), 421, "host")
 
 
 def test_models_tell_knobs_and_limits(serving):

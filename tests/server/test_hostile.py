@@ -238,6 +238,8 @@ def test_every_knob_of_the_list_is_a_bounded_number(mini):
         '[{"label": "cat", "points": {}}]',
         '[{"label": "cat", "strokes": [5]}]',
         '[{"label": "cat", "strokes": 5}]',
+        '[{"label": "cat", "strokes": [[]]}]',
+        '[{"label": "cat", "points": [[1, 1]], "points": [[2, 2]]}]',
         '[{"label": "cat", "box": [1, 2, 3]}]',
         '[{"label": "cat", "points": [[true, false]]}]',
         '[{"label": "c\\u0000at", "points": [[1, 1]]}]',
@@ -252,6 +254,16 @@ def test_clicks_are_checked(client, problem, png, seeds):
 def test_clicks_are_counted(client, problem, png):
     many = json.dumps([{"label": "cat", "points": [[1, 1]] * 2001}])
     problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": many}), 413, "seeds")
+    for more in (
+        {"strokes": [[]] * 150_000},
+        {"strokes": [[[1, 1]]] * 2001},
+        {"points": [[]] * 150_000},
+        {"strokes": [[[1, 1]] * 1001] * 2},
+    ):
+        seeds = json.dumps([{"label": "cat", **more}], separators=(",", ":"))
+        problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": seeds}), 413, "seeds")
+    boxes = json.dumps([{"label": "cat", "box": [0, 0, 2, 2]}] * 2001)
+    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": boxes}), 413, "seeds")
     labels = json.dumps([{"label": f"w{index}", "points": [[1, 1]]} for index in range(300)])
     problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": labels}), 413, "labels")
 
@@ -295,6 +307,10 @@ def test_forms_that_are_none_are_refused(client, problem, body, headers, status)
         b"[]",
         b"{",
         b"\xff",
+        b'{"handle": "x", "labels": ["ca\xfft", "dog"]}',
+        b'{"handle": "x", "labels": ["ca\xed\xa0\x80t", "dog"]}',
+        '{"handle": "x", "labels": ["cat", "dog"]}'.encode("utf-16"),
+        b'{"handle": "x", "labels": ["cat", "dog"], "labels": ["sky", "dog"]}',
         b"[" * 100_000,
         b'{"handle": 5, "labels": ["cat"]}',
         b'{"labels": ["cat", "dog"]}',
@@ -320,6 +336,59 @@ def test_forms_that_are_none_are_refused(client, problem, body, headers, status)
 )
 def test_json_that_is_none_is_refused(client, problem, body):
     problem(client.post("/v1/decode", content=body, headers={"content-type": "application/json"}), 422)
+
+
+def field(head, value=b"rooster", more=b""):
+    return FILE + b"--x\r\nContent-Disposition: form-data" + head + b"\r\n" + more + b"\r\n" + value + b"\r\n--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (field(b'; name="labels"; cock, grass'), "--form-string"),
+        (field(b'; name="labels"; cock=grass'), "--form-string"),
+        (field(b'; name="labels"; filename="cock, grass"'), "--form-string"),
+        (field(b'; name="labels"', more=b"Content-Type: text/x, grass\r\n"), "--form-string"),
+        (field(b'; name="labels"', more=b"Content-Type: text/plain, grass\r\n"), "--form-string"),
+        (field(b'; name="labels"', more=b"Content-Type: text/plain; charset=latin-1\r\n"), "UTF-8"),
+        (field(b'; name="labels"', more=b"X-A: b\r\n"), "--form-string"),
+        (field(b'; name="labels"', more=b"Content-Transfer-Encoding: base64\r\n"), "base64"),
+        (field(b'; name="labels"; name="x"'), "each once"),
+        (field(b"; name=\"labels\"; filename*=utf-8''a"), "filename*"),
+        (field(b"; filename=a"), "without a name"),
+        (field(b'; name="labels', b"caf\xe9, dog"), "Accepted"),
+        (field(b'; name="labels"', b"caf\xe9, dog"), "not UTF-8"),
+        (field(b'; name="labels"', b"a\xed\xa0\x80, dog"), "not UTF-8"),
+        (FILE.replace(b'filename="a"', b"filename*=utf-8''a.png") + b"--x--\r\n", "filename*"),
+        (FILE.replace(b'; filename="a"', b"") + b"--x--\r\n", "without a filename"),
+        (FILE.replace(b"form-data", b"attachment") + b"--x--\r\n", "form-data"),
+        (FILE[:-2], "ends before"),
+    ],
+)
+def test_what_a_tool_cut_away_or_added_is_told_and_not_guessed(client, problem, body, said):
+    answer = client.post("/v1/segment", content=body, headers=BOUNDARY)
+    assert said in problem(answer, 422, "form")["detail"]
+
+
+@pytest.mark.parametrize(
+    "more", [b"", b"Content-Type: text/plain; charset=utf-8\r\n", b"Content-Length: 8\r\nContent-Type: Application/JSON\r\n"]
+)
+def test_fields_as_other_clients_send_them_are_read(client, png, more):
+    file = FILE.replace(b"abc", png(3, 3)).replace(b'filename="a"', b"filename=\"a; b\"; filename*=utf-8''c")
+    body = field(b"; NAME=labels", "café, dog".encode(), more).replace(FILE, file)
+    answer = client.post("/v1/segment", content=body, headers={**BOUNDARY, "accept": "application/json"})
+    assert [label["name"] for label in answer.json()["labels"]] == ["café", "dog"]
+
+
+def test_one_word_from_curl_may_be_what_it_left_of_many(client, problem, png):
+    """``curl -F labels='rooster; cock, grass'`` sends ``rooster``, and nothing else that one could see."""
+    send = {"files": {"file": ("a", png(3, 3))}, "headers": {"user-agent": "curl/7.88.1"}}
+    refused = client.post("/v1/segment", data={"labels": "rooster", "background": "auto"}, **send)
+    assert "--form-string" in problem(refused, 422, "form")["detail"]
+    for labels in ('["rooster"]', "rooster; cock", "rooster, grass"):
+        assert client.post("/v1/segment", data={"labels": labels, "background": "sky"}, **send).status_code == 200
+    del send["headers"]
+    assert client.post("/v1/segment", data={"labels": "rooster", "background": "sky"}, **send).status_code == 200
 
 
 def test_text_is_short(client, problem, png):

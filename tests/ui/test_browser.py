@@ -36,7 +36,7 @@ def _browser_here():
 @pytest.fixture(scope="module")
 def work(mini):
     """What the page calls."""
-    return Work(mini, Desks())
+    return Work(mini, Desks(closed=5.0))
 
 
 @pytest.fixture(scope="module")
@@ -403,6 +403,7 @@ def test_a_desk_is_cleared_when_the_page_is_closed(visit, work):
     page.close()
     until = time.monotonic() + 30
     while len(work.desks) >= here and time.monotonic() < until:
+        work.desks.sweep()
         time.sleep(0.2)
     assert len(work.desks) < here
 
@@ -467,3 +468,109 @@ def test_a_file_that_is_too_large_is_told(visit, tmp_path):
     page.wait_for_function("document.querySelector('.nv-hint').textContent.startsWith('Got large.png, which could not be sent')")
     assert "50 MiB" in page.inner_text(".nv-hint")
     _drop(page, _ROOSTER.path)
+
+
+def test_what_is_said_after_a_click_is_what_was_clicked(visit, rooster):
+    page, (_, result) = visit(), rooster
+    _drop(page, _ROOSTER.path, _WORDS)
+    x, y = (int(place) for place in torch.nonzero(result.label2id["sky"] == result.segmentation.T)[50])
+    assert _told(page, x, y, result.size)[0] == "sky"
+    page.fill(".nv-new-name", "airplane")
+    page.press(".nv-new-name", "Enter")
+    before = _serial(page)
+    page.mouse.click(*_at(page, x, y, result.size))
+    assert page.inner_text(".nv-tip-name") == "airplane"
+    _wait(page, before)
+    assert page.inner_text(".nv-tip-name") == "airplane"  # the mouse was not moved
+    assert page.inner_text(".nv-said").startswith("airplane")
+
+
+def test_a_drag_is_no_click_and_keys_take_back_and_bring_again(visit, rooster):
+    page, (_, result) = visit(), rooster
+    _drop(page, _ROOSTER.path, _WORDS)
+    page.locator(".nv-pick", has_text="sand").click()
+    (x, y), (far_x, far_y) = _at(page, 20, 20, result.size), _at(page, 60, 60, result.size)
+    for way in ([(far_x, far_y)], [(far_x, far_y), (x, y)]):  # also where it comes back to where it began
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for place in way:
+            page.mouse.move(*place, steps=4)
+        page.mouse.up()
+    page.wait_for_timeout(300)
+    assert page.locator(".nv-undo").is_disabled()
+    first = _serial(page)
+    page.mouse.click(x, y)
+    _wait(page, first)
+    for keys, undone in (("Control+z", True), ("Control+Shift+z", False), ("Control+z", True), ("Control+y", False)):
+        before = _serial(page)
+        page.keyboard.press(keys)
+        _wait(page, before)
+        assert page.locator(".nv-undo").is_disabled() == undone
+        assert page.locator(".nv-redo").is_disabled() != undone
+        assert _told(page, 20, 20, result.size)[0] == ("sky" if undone else "sand")
+    page.locator("#words textarea").focus()
+    before = _serial(page)
+    page.keyboard.press("Control+z")  # of the text, there
+    page.wait_for_timeout(300)
+    assert _serial(page) == before
+
+
+def test_a_reload_keeps_picture_words_and_clicks_of_the_tab(visit, rooster):
+    page, (_, result) = visit(), rooster
+    _drop(page, _ROOSTER.path, _WORDS)
+    page.locator(".nv-pick", has_text="sand").click()
+    before = _serial(page)
+    page.mouse.click(*_at(page, 20, 20, result.size))
+    _wait(page, before)
+    page.reload()
+    page.locator(".nv-entry").first.wait_for()
+    assert page.input_value("#words textarea") == _WORDS
+    assert page.locator(".nv-undo").is_enabled()
+    assert _told(page, 20, 20, result.size)[0] == "sand"
+    before = _serial(page)
+    page.click(".nv-undo")
+    _wait(page, before)
+    assert _told(page, 20, 20, result.size) == _expected(result, 20, 20)
+    other = visit()  # another tab has nothing of it
+    other.wait_for_timeout(500)
+    assert other.locator(".nv-entry").count() == 0
+
+
+def test_a_number_that_no_slider_gives_is_told_and_leaves_no_traceback(visit, capfd):
+    page = visit()
+    _drop(page, _ROOSTER.path, _WORDS)
+    before = _serial(page)
+    page.locator("#endless input").uncheck()
+    _wait(page, before)
+    page.locator("#steps input[type=number]").fill("500")
+    page.locator("#steps input[type=number]").press("Enter")
+    page.wait_for_function("document.querySelector('.nv-notice').textContent.startsWith('Got 500 for Steps')")
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert page.locator(".toast-body").count() == 0
+
+
+def _shown_whole(page, selector):
+    return page.evaluate(
+        """(selector) => { const box = document.querySelector(selector).getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= innerHeight + 1 && box.left >= 0 && box.right <= innerWidth; }""",
+        selector,
+    )
+
+
+def test_on_a_phone_words_come_before_what_they_gave_and_errors_are_in_view(visit):
+    page = visit(390, 844, has_touch=True, is_mobile=True)
+    tops = {name: page.locator(name).bounding_box()["y"] for name in ("#words", "#go", ".nv-examples")}
+    assert tops["#words"] < tops["#go"] < tops[".nv-examples"]
+    words = "rooster, penguin, sky, sand, umbrella, rabbit, apple; fruit, tractor, octopus"
+    _drop(page, _ROOSTER.path, words)
+    tops = {name: page.locator(name).bounding_box()["y"] for name in (".nv-canvas", "#words", "#go", ".nv-legend", "#knobs", "#save-row")}
+    assert sorted(tops, key=tops.get) == list(tops)
+    field = page.locator("#words textarea")
+    assert field.evaluate("each => each.scrollHeight <= each.clientHeight + 1")  # all of the words are to be seen
+    page.fill("#words textarea", "sky, Sky")
+    page.press("#words textarea", "Enter")
+    page.wait_for_function("document.querySelector('.nv-notice').textContent.startsWith('Got')")
+    page.wait_for_timeout(400)
+    assert _shown_whole(page, "#notice .nv-notice")
+    for knob in ("#alpha", "#beta"):  # a knob is 16 pixels and its edge, its line 8
+        assert page.locator(f"{knob} input[type=range]").bounding_box()["height"] >= 20

@@ -43,7 +43,7 @@ class Behind:
         await PlainTextResponse(str(len(body)))(scope, receive, send)
 
 
-async def ask(door, method, path, parts=(b"",), pause=0.0, headers=()):
+async def ask(door, method, path, parts=(b"",), pause=0.0, headers=(), host=b"127.0.0.1:7860"):
     """One request; its body comes in parts, each after a pause. Gives the status, the text and the headers."""
     left, sent = list(parts), []
 
@@ -57,7 +57,14 @@ async def ask(door, method, path, parts=(b"",), pause=0.0, headers=()):
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": list(headers), "server": ("127.0.0.1", 1)}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "query_string": b"",
+        "headers": [(b"host", host), *headers],
+        "server": ("127.0.0.1", 1),
+    }
     await door(scope, receive, send)
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1
@@ -105,6 +112,48 @@ def test_only_what_the_page_needs_is_there(rules, method, path, passes):
     status, text, _ = one(Door(behind, rules), method, path)
     assert (status, behind.seen) == ((200, 1) if passes else (404, 0))
     assert passes or text.startswith("Got an address that is not here. Accepted")
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/queue/data", UPLOAD])
+def test_the_page_keeps_to_its_own_origin(rules, path):
+    behind = Behind()
+    door = Door(behind, rules)
+    method = "POST" if path == UPLOAD else "GET"
+    for host in (b"evil.com", b"", b"127.0.0.1.evil.com", b"192.168.1.5", b"[::1", b"localhost:x"):
+        assert one(door, method, path, host=host)[0] == 421
+    for origin in (b"https://evil.com", b"null", b"http://localhost:5000", b"http://127.0.0.1:8000", b"http://localhost:7860", b""):
+        status, _, headers = one(door, method, path, headers=[(b"origin", origin)])
+        assert status == 403
+        assert b"access-control-allow-origin" not in headers
+    foreign = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"cors")]
+    assert one(door, method, path, headers=foreign)[0] == 403
+    assert behind.seen == 0
+    for host in (b"127.0.0.1:7860", b"localhost", b"[::1]:7860", b"LOCALHOST:7860"):
+        assert one(door, method, path, host=host, headers=[(b"origin", b"http://" + host.lower())])[0] == 200
+    linked = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate")]
+    assert one(door, method, path, headers=linked)[0] == 200
+
+
+def test_others_reach_an_open_page_by_its_address_and_by_a_name_that_is_told(rules):
+    door = Door(Behind(), replace(rules, addresses=True, public=frozenset({"masks.example"})))
+    for host, origin, status in [
+        (b"192.168.1.5:7860", b"http://192.168.1.5:7860", 200),
+        (b"192.168.1.5:7860", b"http://192.168.1.5:80", 403),
+        (b"masks.example", b"https://masks.example", 200),
+        (b"127.0.0.1:7860", b"https://masks.example", 200),
+        (b"evil.com", b"http://evil.com", 421),
+    ]:
+        assert one(door, "POST", JOIN, host=host, headers=[(b"origin", origin)])[0] == status
+
+
+def test_there_is_no_websocket(rules):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(Door(Behind(), rules)({"type": "websocket", "path": "/", "headers": []}, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 def test_bodies_are_counted_whatever_the_head_says(rules):
@@ -188,6 +237,14 @@ def test_old_files_go_and_the_oldest_make_room(rules, tmp_path):
     os.utime(tmp_path / "old", (time.time() - 200, time.time() - 200))
     assert tidy(rules)
     assert not (tmp_path / "old").exists()
+
+
+def test_files_of_times_to_come_go_as_well(rules, tmp_path):
+    for number in range(6):
+        made(tmp_path / f"{number}.png", 900, -1000 - number)
+    made(tmp_path / "soon.png", 900, -2)
+    assert tidy(rules)
+    assert [path.name for path in tmp_path.iterdir()] == ["soon.png"]
 
 
 def test_where_all_is_young_there_is_no_room(rules, tmp_path):

@@ -206,7 +206,8 @@ def nothing_left(page):
 def test_a_sender_that_goes_away_leaves_nothing(page, visitor):
     host, port = page.address.removeprefix("http://").split(":")
     head = (
-        b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 9000000\r\n\r\n"
+        b"POST /gradio_api/upload HTTP/1.1\r\nHost: [::1]\r\n"
+        b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 9000000\r\n\r\n"
     )
     with socket.create_connection((host, int(port))) as gone:
         gone.sendall(head + b"".join(parts(1))[:900_000])
@@ -412,7 +413,9 @@ def test_a_visit_needs_a_name_of_its_own(page):
 def test_slow_senders_hold_nobody(page, visitor):
     """Heads that never end, and bodies that stop after a byte: the page answers others meanwhile, and test_page_door.py cuts them off."""
     host, port = page.address.removeprefix("http://").split(":")
-    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n-"
+    head = (
+        b"POST /gradio_api/upload HTTP/1.1\r\nHost: [::1]\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n-"
+    )
     slow = [socket.create_connection((host, int(port))) for _ in range(60)]
     try:
         for number, each in enumerate(slow):

@@ -23,6 +23,7 @@ _INK, _SOFT, _FAINT = "#1d2733", "#66727f", "#d8dde3"
 _HUES = ("#2f6fa8", "#d97b29", "#3f8f5b", "#8a5aa8")  # one a layer
 _WIDE, _EDGE = 14.0, 0.5  # inches
 _GAPS = (1.05, 1.05, 0.85, 0.6)  # inches above each row, and below the last
+_BETWEEN = 0.12  # of a panel's width, between panels
 _NAMES = 24  # labels in the legend; the rest is counted
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -88,9 +89,11 @@ def _row(figure: Figure, tall: float, heights: Sequence[float], place: int) -> S
 
 
 def _first_row(figure: Figure, row: SubplotSpec, inside: Inside) -> None:
-    cells = row.subgridspec(1, 3, width_ratios=(1, 1, 1.35), wspace=0.12)
+    cells = row.subgridspec(1, 3, wspace=_BETWEEN)
+    height, width = inside.pixels.shape[:2]
     _picture(figure.add_subplot(cells[0]), inside.pixels, "Picture")
-    _picture(figure.add_subplot(cells[1]), _colours(inside)[inside.prior], "G: the words alone, one label a token")
+    prior = figure.add_subplot(cells[1])
+    _picture(prior, _colours(inside)[inside.prior], "G: the words alone, one label a token", extent=(0, width, height, 0))
     _heads(figure.add_subplot(cells[2]), inside)
 
 
@@ -108,13 +111,13 @@ def _strip(figure: Figure, row: SubplotSpec, inside: Inside) -> None:
 
 
 def _last_row(figure: Figure, row: SubplotSpec, inside: Inside) -> None:
-    cells = row.subgridspec(1, 3, width_ratios=(0.02, 2.4, 1), wspace=0.08)
-    _bounds(figure.add_subplot(cells[1]), inside)
+    cells = row.subgridspec(1, 3, wspace=_BETWEEN)
+    _bounds(figure.add_subplot(cells[:2]), inside)
     _legend(figure.add_subplot(cells[2]), inside)
 
 
-def _picture(axes: Axes, pixels: Any, title: str) -> None:
-    axes.imshow(pixels, interpolation="nearest")
+def _picture(axes: Axes, pixels: Any, title: str, extent: tuple[float, float, float, float] | None = None) -> None:
+    axes.imshow(pixels, interpolation="nearest", extent=extent)
     axes.set_title(title, pad=5)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -129,13 +132,10 @@ def _heads(axes: Axes, inside: Inside) -> None:
     axes.bar([x for _, _, x in places], inside.weights, width=0.78, color=hues)
     mean = 1 / len(inside.weights)
     axes.axhline(mean, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.annotate(
-        "plain mean", (1, mean), xycoords=("axes fraction", "data"), xytext=(-3, 3), textcoords="offset points", ha="right", size=8
-    )
     axes.set_xticks([x for _, _, x in places], [str(head + 1) for _, head, _ in places])
     axes.tick_params(length=0)
     axes.set_ylim(0, max(inside.weights) * 1.22)
-    axes.set_title("Weights of the attention heads, by certainty")
+    axes.set_title("Weights of the attention heads (dashed: plain mean)")  # in words: on the line it would lie on a bar
     for layer, (text, size) in enumerate(inside.layers):
         xs = [x for where, _, x in places if where == layer]
         axes.annotate(
@@ -174,18 +174,13 @@ def _bounds(axes: Axes, inside: Inside) -> None:
     certified = [(step, bound) for step, bound in enumerate(best) if math.isfinite(bound) and bound > 0]
     if certified:
         axes.plot(*zip(*certified, strict=True), "o-", color=_HUES[0], markersize=3.5, label="walk without end (Krylov): certified bound")
-    axes.axhline(inside.tolerance, color=_SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"tolerance {inside.tolerance:g}", (0, inside.tolerance), xycoords=("axes fraction", "data"), xytext=(4, 4),
-        textcoords="offset points", ha="left", size=8, color=_SOFT,
-    )  # fmt: skip
+    axes.axhline(inside.tolerance, color=_SOFT, linewidth=0.9, linestyle=(0, (4, 3)), label=f"tolerance {inside.tolerance:g}")
     axes.set_xlim(-0.6, longest + 0.6)
     axes.set_xlabel("steps: applications of S")
-    axes.set_ylabel("L1 distance from P∞")
-    axes.set_title("How far the worst token is from the end of the walk")
+    axes.set_title("How far the worst token is from the end of the walk: L1 distance from P∞", pad=26)
     axes.grid(visible=True, which="major", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8.5, loc="upper right")
+    axes.legend(frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncol=4, borderaxespad=0.2, columnspacing=1.6)
     _clean(axes)
 
 

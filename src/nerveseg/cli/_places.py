@@ -14,7 +14,8 @@ from nerveseg.picture.names import stem
 
 __all__ = ["Place", "check_file", "folder", "inputs", "plan"]
 
-_ENDINGS = (".png", ".run.json", ".overlay.png")
+_ENDINGS = (".png", ".run.json")
+_OVERLAY = ".overlay.png"
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,22 @@ class Place:
     Attributes:
         picture: what is read.
         ids: the label map.
+        painted: whether there is an overlay.
     """
 
     picture: Path
     ids: Path
+    painted: bool = True
 
     @property
-    def overlay(self) -> Path:
-        """``NAME.overlay.png``."""
-        return self.files[2]
+    def overlay(self) -> Path | None:
+        """``NAME.overlay.png``; None where none is wanted."""
+        return self.named(_OVERLAY) if self.painted else None
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that will be written."""
-        return tuple(self.named(ending) for ending in _ENDINGS)
+        return tuple(self.named(ending) for ending in (*_ENDINGS, *([_OVERLAY] if self.painted else [])))
 
     def named(self, ending: str) -> Path:
         """The picture's file with an ending."""
@@ -62,7 +65,9 @@ def check_file(path: Path, option: str, read: Inputs, *, overwrite: bool, ending
     outputs.check([path], read, overwrite=overwrite, advice=f"Choose another name with {option}")
 
 
-def plan(pictures: Sequence[Path], out: Path, read: Inputs, *, overwrite: bool, endings: Sequence[str] = ()) -> list[Place]:
+def plan(
+    pictures: Sequence[Path], out: Path, read: Inputs, *, overwrite: bool, endings: Sequence[str] = (), painted: bool = True
+) -> list[Place]:
     """Give every picture its files in ``out``.
 
     Args:
@@ -71,12 +76,13 @@ def plan(pictures: Sequence[Path], out: Path, read: Inputs, *, overwrite: bool, 
         read: other files that are read.
         overwrite: results that are there may be replaced.
         endings: of files beside those of a `Place`.
+        painted: an overlay is among the files.
 
     Raises:
         OptionError: two pictures that would write one file, a result that would replace a file that is read, or one that is there
             already and ``overwrite`` is not said.
     """
-    places = [Place(picture, out / f"{stem(picture.name)}.png") for picture in pictures]
+    places = [Place(picture, out / f"{stem(picture.name)}.png", painted=painted) for picture in pictures]
     owner: dict[str, Path] = {}
     read = read | outputs.inputs(*pictures)
     for place in places:

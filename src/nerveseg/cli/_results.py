@@ -25,8 +25,8 @@ def confidences(result: Segmentation) -> dict[str, float]:
     return {part["label"]: part["score"] for part in result.segments()}
 
 
-def as_json(picture: str, result: Segmentation, files: Iterable[Path]) -> dict[str, Any]:
-    """One result as plain values."""
+def as_json(picture: str, result: Segmentation, files: Iterable[Path], taken: Mapping[str, float]) -> dict[str, Any]:
+    """One result as plain values; arguments as `show`."""
     shares, sure, walk = result.shares(), confidences(result), result.walk
     return {
         "picture": picture,
@@ -36,19 +36,19 @@ def as_json(picture: str, result: Segmentation, files: Iterable[Path]) -> dict[s
             {"id": index, "label": name, "share": shares[name], "confidence": sure.get(name)} for index, name in result.id2label.items()
         ],
         "walk": None if walk is None else {"steps": walk.steps, "bound": walk.bound, "outcome": walk.outcome},
-        "seconds": dict(result.seconds),
+        "seconds": {**result.seconds, **taken},
         "files": [str(path) for path in files],
     }
 
 
-def show(picture: str, result: Segmentation, files: Iterable[Path], *, extra: Mapping[str, float] | None = None) -> None:
+def show(picture: str, result: Segmentation, files: Iterable[Path], taken: Mapping[str, float]) -> None:
     """Print one result for people.
 
     Args:
         picture: how it is called.
         result: the result.
         files: what was written.
-        extra: stage → seconds beside those of the result.
+        taken: stage → seconds after those of the result.
     """
     from rich.text import Text
 
@@ -56,7 +56,7 @@ def show(picture: str, result: Segmentation, files: Iterable[Path], *, extra: Ma
     height, width = result.size
     out.print(Text.assemble((picture, "bold"), f"  {height} × {width}"), soft_wrap=True)
     out.print(_labels(result))
-    out.print(_stages({**(extra or {}), **result.seconds}), soft_wrap=True)
+    out.print(_stages({**result.seconds, **taken}), soft_wrap=True)
     if result.walk is not None:
         walk = result.walk
         out.print(Text(f"  walk     {walk.steps} steps, {walk.outcome.replace('_', ' ')}, bound {walk.bound:.1e}"), soft_wrap=True)

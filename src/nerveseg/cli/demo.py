@@ -39,10 +39,10 @@ def demo(
         with waiting(scene.name):
             result = session.segment(load(scene.path))
             with outputs.keeping(inputs(scene.path), overwrite=overwrite):  # the same results stay as they are
-                files = save(result, target)
+                files, taken = save(result, target)
         if json:
-            json_line(as_json(scene.name, result, files))
+            json_line(as_json(scene.name, result, files, taken))
         else:
-            show(scene.name, result, files)
+            show(scene.name, result, files, taken)
     if not json:
         console().print(f"Loading the networks took {networks.seconds:.2f} seconds, once. Look at {out}/*.overlay.png.", soft_wrap=True)

@@ -71,8 +71,9 @@ def refine(
     with waiting(str(picture)):
         result = refinement.walk_on(segmenter, columns, loaded, seed=seed)
         with outputs.keeping(read, overwrite=overwrite):
-            files = (*scores_writer.write(result, refined, scores_writer.Options(at="grid")), *save(result, place))
+            scores_files = scores_writer.write(result, refined, scores_writer.Options(at="grid"))
+            files, taken = save(result, place)
     if json:
-        json_line(as_json(str(picture), result, files))
+        json_line(as_json(str(picture), result, (*scores_files, *files), taken))
     else:
-        show(str(picture), result, files)
+        show(str(picture), result, (*scores_files, *files), taken)

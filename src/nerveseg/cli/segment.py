@@ -72,6 +72,7 @@ def segment(
     abstain: Abstain = None,
     bands: Bands = None,
     value_range: Range = None,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Paint NAME.overlay.png, to look at.")] = True,
 ) -> None:
     """Label every pixel of pictures by words.
 
@@ -90,7 +91,7 @@ def segment(
     chosen = read_bands(bands, value_range)
     given = read_settings(settings or ())
     read = inputs(*pictures, labels, background, recipe, settings=given)
-    places = plan(pictures, out, read, overwrite=overwrite)
+    places = plan(pictures, out, read, overwrite=overwrite, painted=overlay)
     if click and len(pictures) > 1:
         raise OptionError(f"Got --click with {len(pictures)} pictures. Accepted is one: a click is a place in it. Go picture by picture.")
     knobs = {name: given.pop(name) for name in tuple(given) if name.startswith("clicks.")}
@@ -117,11 +118,11 @@ def segment(
             with waiting(str(place.picture)):
                 result = session.segment(picture)
                 with outputs.keeping(read, overwrite=overwrite):
-                    files = save(result, place)
+                    files, taken = save(result, place)
             if json:
-                json_line(as_json(str(place.picture), result, files))
+                json_line(as_json(str(place.picture), result, files, taken))
             else:
-                show(str(place.picture), result, files)
+                show(str(place.picture), result, files, taken)
     _conclude(failed, len(places))
 
 

@@ -23,6 +23,9 @@ def serve(
         str | None, typer.Option(envvar="NERVESEG_TOKEN", help="Bearer token of clients. Better in the environment: others see a command.")
     ] = None,
     no_token: Annotated[bool, typer.Option("--no-token", help="Let anybody in who reaches the host.")] = False,
+    public: Annotated[
+        list[str] | None, typer.Option("--public-host", metavar="NAME", help="Name under which a proxy shows it; may be given again.")
+    ] = None,
     device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:0, … One worker each; may be given again.")] = None,
     dtype: Dtype = None,
     offline: Offline = False,
@@ -34,7 +37,7 @@ def serve(
 ) -> None:
     """Serve pictures and words over HTTP. SIGTERM drains: what was accepted is answered, then it exits 0.
 
-    Try it: curl -F file=@cat.jpg -F labels='cat, grass' http://127.0.0.1:8000/v1/segment -o mask.png
+    Try it: curl -F file=@cat.jpg --form-string labels='cat; kitten, grass' http://127.0.0.1:8000/v1/segment -o mask.png
     """
     import logging
 
@@ -45,7 +48,8 @@ def serve(
 
     need_extra()
     from nerveseg.server.limits import Limits
-    from nerveseg.server.run import check_door, hosts_of, listen
+    from nerveseg.server.listening import listen
+    from nerveseg.server.run import check_door, hosts_of
     from nerveseg.server.run import serve as run
     from nerveseg.server.service import Service
 
@@ -64,5 +68,6 @@ def serve(
             ]
         logging.basicConfig(format="%(asctime)s %(message)s")  # on stderr, as all talk
         logging.getLogger("nerveseg.server").setLevel(logging.WARNING if quiet else logging.INFO)
-        service = Service(made, allowed, token=token, hosts=hosts_of(host, token, open_door=no_token))
+        hosts = hosts_of(host, token, open_door=no_token)
+        service = Service(made, allowed, token=token, hosts=hosts, public=frozenset(name.lower() for name in public or ()))
         run(service, door, ready=lambda address: note(f"{address}, recipe {chosen.name!r}", style="green", lead="serving"))

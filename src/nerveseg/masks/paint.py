@@ -20,8 +20,11 @@ from nerveseg.masks.palette import wheel
 __all__ = ["paint", "with_legend"]
 
 _LONGEST = 32  # letters of a label in the legend
-_ENTRIES = 30  # labels in the legend; the rest is counted
-_BRIGHT = 70.0  # mean of the three colours, 0…255, from which a dark line stands out
+_ENTRIES = 60  # labels in the legend; the rest is counted
+_DEPTH = 0.5  # how far light and dark of the picture move a colour, at alpha 0; less as alpha grows
+_WIDTH = 350  # times that a border goes into the shorter side
+_DARK, _LIGHT = 24, 255
+_PROBED = 24  # pixels of the font in which letters are looked for
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -39,7 +42,10 @@ def paint(
     alpha: float = 0.55,
     background: int | None = None,
 ) -> Image.Image:
-    """Lay each label's colour over the picture and draw the borders, dark where it is bright and light where it is dark.
+    """Lay each label's colour over the picture and draw the borders, as wide as the picture's size asks for.
+
+    From ``alpha`` 0.5 on only light and dark are left of the picture under a label, so that a label has one hue, the legend's, whatever it
+    lies on; below that the picture's own colours come through.
 
     Args:
         pixels: the picture, uint8 RGB.
@@ -50,15 +56,17 @@ def paint(
     """
     if not 0.0 <= alpha <= 1.0:
         raise OptionError(f"Got alpha = {alpha}. Accepted is 0 to 1. 0 shows the picture, 1 the colours.")
-    table = wheel(count, background=background).astype(np.float32)
-    named = ids < count
-    colour = table[np.where(named, ids, 0)]
-    strength = np.where(named, np.float32(alpha), np.float32(0.0))[:, :, None]
-    mixed = pixels.astype(np.float32) * (1.0 - strength) + colour * strength
-    line = _borders(ids, max(1, round(min(ids.shape) / 500)))
-    bright = mixed[line].mean(axis=1, keepdims=True) >= _BRIGHT
-    mixed[line] = np.where(bright, mixed[line] * 0.25, 255.0 - (255.0 - mixed[line]) * 0.25)
-    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+    small = np.minimum(ids, count).astype(np.uint16 if count <= 0xFFFF else np.uint32)
+    picture = Image.fromarray(pixels)
+    grey = np.asarray(picture.convert("L"))
+    painted = np.take(_shades(wheel(count, background=background), alpha), small.astype(np.intp) * 256 + grey, axis=0)
+    named = small < count
+    if not named.all():
+        painted[~named] = pixels[~named]
+    if alpha < 0.5:
+        painted = np.array(Image.blend(picture, Image.fromarray(painted), 2 * alpha))
+    _draw_borders(painted, small)
+    return Image.fromarray(painted)
 
 
 def with_legend(image: Image.Image, names: Sequence[str], shares: Sequence[float], *, background: int | None = None) -> Image.Image:
@@ -66,9 +74,9 @@ def with_legend(image: Image.Image, names: Sequence[str], shares: Sequence[float
 
     Long names are shortened, control characters shown by their codes; a name with letters that the font lacks shows its id instead.
     """
-    size = min(max(12, max(image.size) // 40), 40)
+    size = min(max(12, max(image.size) // 48), 80)
     font = _font(size)
-    entries = _entries(names, shares, font, background)
+    entries = _entries(names, shares, background)
     pad, line = size // 2, int(size * 1.5)
     widths = [int(font.getlength(entry.text)) + (line if entry.colour else 0) + 2 * pad for entry in entries]
     width = max(image.width, *widths)
@@ -84,15 +92,44 @@ def with_legend(image: Image.Image, names: Sequence[str], shares: Sequence[float
     return canvas
 
 
-def _borders(ids: NDArray[Any], thickness: int) -> NDArray[Any]:
-    border = np.zeros(ids.shape, dtype=bool)
-    for step in range(1, thickness + 1):
-        border[:-step] |= ids[:-step] != ids[step:]
-        border[:, :-step] |= ids[:, :-step] != ids[:, step:]
-    return border
+def _shades(colours: UInt8[np.ndarray, "c 3"], alpha: float) -> UInt8[np.ndarray, "n 3"]:
+    """What a pixel becomes, by 256 · label + its grey: the label's colour, darker under what is dark and lighter under what is light."""
+    depth = _DEPTH * (1.0 - alpha)
+    light = (np.arange(256, dtype=np.float32) - 128.0)[None, :, None] / 128.0 * depth
+    colour = colours.astype(np.float32)[:, None, :]
+    shades = np.where(light < 0, colour * (1.0 + light), colour + (255.0 - colour) * light)
+    blank = np.zeros((1, 256, 3), dtype=np.float32)  # of what has no label
+    return np.rint(np.concatenate([shades, blank])).astype(np.uint8).reshape(-1, 3)
 
 
-def _entries(names: Sequence[str], shares: Sequence[float], font: _Font, background: int | None) -> list[_Entry]:
+def _draw_borders(painted: UInt8[np.ndarray, "H W 3"], ids: NDArray[Any]) -> None:
+    """Draw between labels, in place: light and dark beside each other, so that it is seen on every colour."""
+    height, width = ids.shape
+    edge = np.zeros((height, width), dtype=bool)
+    edge[:-1] |= ids[:-1] != ids[1:]
+    edge[:, :-1] |= ids[:, :-1] != ids[:, 1:]
+    wide = max(2, round(min(height, width) / _WIDTH))
+    painted[_grown(edge, wide)] = _DARK
+    painted[_grown(edge, max(1, wide - 2 * max(1, wide // 4)))] = _LIGHT
+
+
+def _grown(mask: NDArray[Any], wide: int) -> NDArray[Any]:
+    """The mask, each of its pixels made a square of so many pixels around it."""
+    grown = mask.copy()
+    for rows in (grown, grown.T):
+        reach = 1
+        while reach < wide:
+            step = min(reach, wide - reach)
+            rows[step:] |= rows[:-step].copy()
+            reach += step
+        back = (wide - 1) // 2
+        if back:
+            rows[:-back] = rows[back:].copy()
+    return grown
+
+
+def _entries(names: Sequence[str], shares: Sequence[float], background: int | None) -> list[_Entry]:
+    font = _font(_PROBED)
     colours = wheel(len(names), background=background).tolist()
     order = sorted((at for at in range(len(names)) if shares[at] > 0.0), key=lambda at: (-shares[at], at))
     shown = [_Entry(f"{_plain(names[at], at, font)}  {_percent(shares[at])}", tuple(colours[at])) for at in order[:_ENTRIES]]

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 
 from nerveseg.segmentation import Segmentation
 from nerveseg.server.problems import Problem
-from nerveseg.writers import png
+from nerveseg.writers import overlay, png
 from nerveseg.writers._rle import counts, pack
 from nerveseg.writers.base import record, to_json
 
@@ -123,13 +123,13 @@ def _box(mask: Bool[np.ndarray, "H W"]) -> list[int]:
 
 
 def _zip(result: Segmentation, notes: tuple[str, ...], check: Callable[[], None]) -> bytes:
-    overlay = BytesIO()
-    result.overlay(scale=max(1, _LOOKED_AT // max(result.size))).save(overlay, format="PNG")
+    painted = BytesIO()
+    overlay.put(result.overlay(scale=max(1, _LOOKED_AT // max(result.size))), painted)
     check()
     run = to_json({**record(result), "words": list(notes)}).encode()
     out = BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in (("labels.png", _png(result)), ("labels.run.json", run), ("labels.overlay.png", overlay.getvalue())):
+        for name, data in (("labels.png", _png(result)), ("labels.run.json", run), ("labels.overlay.png", painted.getvalue())):
             check()
             archive.writestr(zipfile.ZipInfo(name, _DATE), data)
     return out.getvalue()

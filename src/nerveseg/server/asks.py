@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Encoding, Segmenter
+from nerveseg.server import strict_json
 from nerveseg.server.limits import Limits
 from nerveseg.server.problems import Problem
 from nerveseg.server.settings import Settings
@@ -104,13 +104,9 @@ def of_json(content: Mapping[str, Any], limits: Limits, settings: Settings) -> A
 
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return strict_json.read(text)
     except (ValueError, RecursionError) as error:
         raise _wrong(name, f"Got {name} that are no JSON ({type(error).__name__}). Accepted is JSON. Check brackets and quotes.") from error
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)
 
 
 def _count(given: list[tuple[str, Any]], limits: Limits) -> None:
@@ -156,9 +152,8 @@ def _seeds(given: Any, limits: Limits) -> tuple[Any, ...]:
         return ()
     if not isinstance(given, list):
         raise _wrong("seeds", f"Got {type(given).__name__} for the seeds. Accepted is a list. Write [...] around one.")
-    if len(given) > limits.max_points:
-        raise Problem(413, "seeds", f"Got {len(given):,} seeds. Accepted are {limits.max_points:,}. Send fewer.")
     left = [limits.max_points]
+    _check_room(left, len(given))
     return tuple(_seed(entry, f"seeds[{place}]", left, limits) for place, entry in enumerate(given))
 
 
@@ -173,29 +168,43 @@ def _seed(entry: Any, where: str, left: list[int], limits: Limits) -> Any:
     strokes = entry.get("strokes", [])
     if not isinstance(strokes, list):
         raise _wrong(where, f"Got {type(strokes).__name__} for the strokes of {where}. Accepted is a list of lists of points.")
+    _check_room(left, len(strokes))
     box = entry.get("box")
     return Seed(
         label,
         points=_points(entry.get("points", []), where, left),
-        strokes=tuple(_points(stroke, where, left) for stroke in strokes),
+        strokes=tuple(_stroke(stroke, where, left) for stroke in strokes),
         box=None if box is None else _numbers(box, 4, where, left),
     )
+
+
+def _stroke(given: Any, where: str, left: list[int]) -> tuple[tuple[float, ...], ...]:
+    found = _points(given, where, left)
+    if not found:
+        raise _wrong(where, f"Got a stroke without points in {where}. Accepted is one point or more. Leave it out.")
+    return found
 
 
 def _points(given: Any, where: str, left: list[int]) -> tuple[tuple[float, ...], ...]:
     if not isinstance(given, list):
         raise _wrong(where, f"Got {type(given).__name__} for the points of {where}. Accepted is a list of [x, y].")
+    _check_room(left, len(given))
     return tuple(_numbers(point, 2, where, left) for point in given)
 
 
 def _numbers(given: Any, count: int, where: str, left: list[int]) -> tuple[float, ...]:
+    _check_room(left, 1)
     left[0] -= 1
-    if left[0] < 0:
-        raise Problem(413, "seeds", "Got too many points. Accepted is what /v1/models says. Send fewer.")
     plain = isinstance(given, list) and len(given) == count
     if not plain or not all(_is_number(number) for number in given):
         raise _wrong(where, f"Got no {count} finite numbers in {where}. Accepted are pixels, [x, y] or [left, top, right, bottom].")
     return tuple(float(number) for number in given)
+
+
+def _check_room(left: list[int], more: int) -> None:
+    """Refuse a list by its length, before what is in it is looked at."""
+    if more > left[0]:
+        raise Problem(413, "seeds", "Got too many clicks, points and strokes. Accepted is what /v1/models says as max_points. Send fewer.")
 
 
 def _is_number(value: Any) -> bool:

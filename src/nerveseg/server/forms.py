@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -10,19 +9,18 @@ from io import BytesIO
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from nerveseg.picture import Picture, load
 from nerveseg.picture.decode import open_image
+from nerveseg.server import parts, strict_json
 from nerveseg.server.limits import Limits
 from nerveseg.server.problems import Problem
 
 __all__ = ["Form", "json_object", "multipart", "plain_name", "read_picture"]
 
-_FIELDS = 16
-_TEXT = 1024 * 1024  # bytes of a field, or of JSON: read at once, so few
+_PARTS = 16
+_TEXT = 1024 * 1024  # bytes of JSON: read at once, so few
 _LONGEST_NAME = 100
 
 
@@ -54,34 +52,41 @@ async def multipart(request: Request, limits: Limits) -> Form:
             "media-type",
             "Got another content type. Accepted is multipart/form-data with a boundary. Send the picture as the field 'file'.",
         )
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=_FIELDS, max_part_size=_TEXT)
-    parser.spool_max_size = limits.body + 1  # beyond it a file would go to the disk; the guard ends the body before
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise Problem(422, "form", f"Got a form that cannot be read ({error.message}) Accepted is multipart/form-data. Mend it.") from error
-    try:
-        data, name, fields = await _sorted(form)
-    finally:
-        await form.close()
+    data, name, fields = _sorted(await parts.read(request.stream(), options[b"boundary"], _PARTS))
     if not data:
-        raise Problem(422, "form", "Got no picture. Accepted is the whole content of a picture file as the field 'file'. Add it.")
+        raise parts.wrong("Got no picture. Accepted is the whole content of a picture file as the field 'file'. Add it.")
+    _check_uncut(fields.get("labels"), request.headers.get("user-agent", ""))
     return Form(data, plain_name(name), fields)
 
 
-async def _sorted(form: FormData) -> tuple[bytes, str, dict[str, str]]:
+def _sorted(found: list[parts.Part]) -> tuple[bytes, str, dict[str, str]]:
     """The file, its name, and the other fields."""
     data, name, fields = b"", "", dict[str, str]()
-    for key, value in form.multi_items():
-        if key in fields or (key == "file" and data):
-            raise Problem(422, "form", f"Got the field {key[:100]!r} twice. Accepted is each field once. Take one out.")
-        if isinstance(value, UploadFile) != (key == "file"):
-            raise Problem(422, "form", f"Got the field {key[:100]!r} of the wrong sort. Accepted is one file, as 'file', and text besides.")
-        if isinstance(value, UploadFile):
-            data, name = await value.read(), value.filename or ""
+    for part in found:
+        if part.name in fields or (part.name == "file" and data):
+            raise parts.wrong(f"Got the field {part.name[:100]!r} twice. Accepted is each field once. Take one out.")
+        if part.name == "file" and part.filename is None:
+            raise parts.wrong("Got the field 'file' without a filename. Accepted is a file, with filename=\"a.png\". curl: -F file=@a.png.")
+        if part.name == "file":
+            data, name = bytes(part.data), part.filename or ""
+        elif part.filename is not None:
+            raise parts.wrong(
+                f"Got the field {part.name[:100]!r} as a file. Accepted is one file, as 'file', and text besides. "
+                "curl: --form-string for text, or -F 'labels=<FILE' for a file's text; ';filename=' makes a file of it."
+            )
         else:
-            fields[key] = value
+            fields[part.name] = part.text
     return data, name, fields
+
+
+def _check_uncut(labels: str | None, agent: str) -> None:
+    """Refuse the one word that curl's -F leaves of ``cat; kitten, dog``: nobody could tell it from a word that was meant alone."""
+    if labels is None or not agent.startswith("curl/") or any(mark in labels for mark in ",;[\n"):
+        return
+    raise parts.wrong(
+        f"Got the label {labels[:100]!r} alone from curl, whose -F cuts a value at ';'. Accepted are several labels, or a "
+        "JSON list. Send words with --form-string 'labels=cat; kitten, dog'; if one label is meant, labels='[\"cat\"]'."
+    )
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -97,7 +102,11 @@ async def json_object(request: Request) -> dict[str, Any]:
     if len(body) > _TEXT:
         raise Problem(413, "body", f"Got {len(body):,} bytes of JSON. Accepted are {_TEXT:,}. Send fewer words or points.")
     try:
-        content = json.loads(body, parse_constant=_refuse)
+        content = strict_json.read(body.decode("utf-8"))  # given bytes, json.loads takes other encodings, and halves of surrogate pairs
+    except UnicodeDecodeError as error:
+        raise Problem(
+            422, "json", f"Got the byte 0x{body[error.start]:02x}, which is not UTF-8 there. Accepted is JSON in UTF-8."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise Problem(
             422, "json", f"Got a body that is no JSON ({type(error).__name__}). Accepted is a JSON object. Check brackets and quotes."
@@ -133,7 +142,3 @@ def read_picture(data: bytes, name: str, limits: Limits) -> Picture:
             f"Got a picture of {image.height}×{image.width} = {pixels:,} pixels. Accepted are {limits.max_pixels:,}. Shrink it first.",
         )
     return load(data, max_pixels=limits.max_pixels, name=name)
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)

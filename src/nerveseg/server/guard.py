@@ -10,11 +10,10 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
 
-from nerveseg.server import problems
+from nerveseg.server import origin, problems
 from nerveseg.server.deadline import Overdue
 from nerveseg.server.problems import Problem
 from nerveseg.server.service import Service
@@ -110,14 +109,19 @@ class Guard:
 
     def _known_host(self, headers: dict[bytes, bytes]) -> None:
         """Without a token a page from anywhere could ask through a visitor's browser: by a name that leads here, or across sites."""
-        hosts = self._service.hosts
-        if not hosts:
-            return
-        host = _host(b"//" + headers.get(b"host", b""))
-        if host not in hosts:
-            raise Problem(421, "host", "Got a Host that is not this service's. Accepted is the name it listens on. Use that, or a token.")
-        if b"origin" in headers and _host(headers[b"origin"]) not in hosts:
-            raise Problem(403, "origin", "Got a request from another site. Accepted are pages of this host. Use a token.")
+        hosts, public = self._service.hosts, self._service.public
+        if hosts and origin.host_of(headers) not in hosts | public:
+            raise Problem(
+                421,
+                "host",
+                "Got a Host that is not this service's. Accepted is the name it listens on. Use that, a token, or --public-host.",
+            )
+        if origin.foreign(headers, public):
+            raise Problem(
+                403,
+                "origin",
+                "Got a request from another site's page, or another port's. Accepted are pages of this one. Use a token, or --public-host.",
+            )
 
     def _note(self, scope: Message, status: int, seconds: float) -> None:
         path = getattr(scope.get("route"), "path", "other")
@@ -208,10 +212,3 @@ def _same(header: bytes, token: str) -> bool:
     scheme, _, given = header.partition(b" ")
     digests = [hashlib.sha256(text).digest() for text in (given.strip(), token.encode())]
     return hmac.compare_digest(*digests) and scheme.lower() == b"bearer"
-
-
-def _host(address: bytes) -> str:
-    try:
-        return urlsplit(address.decode("latin-1")).hostname or ""
-    except ValueError:
-        return ""

@@ -22,10 +22,15 @@ class Limits:
     max_letters: int = knob(100, "Letters of one word. Larger: nothing, CLIP reads few.", low=1, high=10_000)
     max_points: int = knob(2000, "Points of the clicks, strokes and boxes of a request.", low=0)
     seconds: float = knob(60.0, "Seconds from a request's head to its answer. Larger: bigger work passes.", above=0, high=86_400)
-    read_seconds: float = knob(20.0, "Seconds that a head, and then a body, may take to arrive. Larger: slower senders pass.", above=0)
+    read_seconds: float = knob(
+        20.0, "Seconds that a head, and then a body, may take to arrive, and an answer to be read. Larger: slower clients pass.", above=0
+    )
     queue: int = knob(16, "Requests that may wait for a worker; beyond it 429. Larger: longer waits in place of refusals.", low=1)
     open: int = knob(
         32, "Requests with a body that are in hand at one time, read or waiting; beyond it 429. Each may hold body_mib.", low=1
+    )
+    connections: int = knob(
+        256, "Connections at one time; beyond it the one longest without a request goes, or 503. Fewer where open files are.", low=1
     )
     batch: int = knob(0, "Pictures that share passes when they wait together; 0: 4 on an accelerator, 1 on the CPU.", low=0, high=256)
     handle_seconds: float = knob(600.0, "Seconds after its last use that an encoding is kept.", above=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -12,27 +11,18 @@ from types import FrameType
 
 import uvicorn
 
-from nerveseg.errors import OptionError, RunError
+from nerveseg.errors import OptionError
 from nerveseg.server.app import make_app
-from nerveseg.server.protocol import timed
+from nerveseg.server.listening import BACKLOG, is_loopback
+from nerveseg.server.protocol import Crowd, most_connections, seldom, timed
 from nerveseg.server.service import Service
 
-__all__ = ["check_door", "hosts_of", "is_loopback", "listen", "serve"]
+__all__ = ["check_door", "hosts_of", "serve"]
 
 _LOG = logging.getLogger("nerveseg.server")
 _MOMENT = 0.05  # seconds between two looks at what is left to do
 _KEPT = 65  # seconds that an idle connection is kept: longer than Retry-After says at most, so that who waits finds it
 _SHORTEST_TOKEN = 16
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_door(host: str, token: str | None, *, open_door: bool) -> None:
@@ -58,20 +48,6 @@ def hosts_of(host: str, token: str | None, *, open_door: bool) -> frozenset[str]
     return frozenset() if token is not None or open_door else frozenset({"localhost", "127.0.0.1", "::1", host})
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open the port; 0 takes a free one.
-
-    Raises:
-        RunError: a port that is taken, or an address that is not here.
-    """
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"Got {host}:{port}, where nothing can listen ({reason}). Accepted is a free port here. Choose another.") from error
-
-
 def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second one ends at once.
 
@@ -80,9 +56,12 @@ def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None]
         door: a listening socket.
         ready: told the address as soon as requests are taken.
     """
+    crowd = Crowd(most_connections(service.limits.connections), service.limits.read_seconds)
+    service.metrics.watch("connections", "Connections that are open.", lambda: len(crowd))
     config = uvicorn.Config(
         make_app(service),
-        http=timed(service.limits.read_seconds),
+        http=timed(service.limits.read_seconds, crowd),
+        backlog=1,  # asyncio accepts so many at once: where the system has no more, it logs and waits as often, too
         loop="asyncio",
         lifespan="on",
         ws="none",
@@ -93,11 +72,19 @@ def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None]
         timeout_keep_alive=_KEPT,
         timeout_graceful_shutdown=5,
     )
-    asyncio.run(_serve(uvicorn.Server(config), service, door, ready))
+    loggers, filter_ = [logging.getLogger(name) for name in ("asyncio", "uvicorn.error")], seldom()
+    for logger in loggers:
+        logger.addFilter(filter_)
+    try:
+        asyncio.run(_serve(uvicorn.Server(config), service, crowd, door, ready))
+    finally:
+        for logger in loggers:
+            logger.removeFilter(filter_)
 
 
-async def _serve(server: uvicorn.Server, service: Service, door: socket.socket, ready: Callable[[str], None]) -> None:
+async def _serve(server: uvicorn.Server, service: Service, crowd: Crowd, door: socket.socket, ready: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(crowd.out_of_resources)
     told = asyncio.Event()
 
     def tell(number: int, _: FrameType | None) -> None:
@@ -117,6 +104,7 @@ async def _serve(server: uvicorn.Server, service: Service, door: socket.socket, 
         # uvicorn's own handlers, set when it started, would stop listening at once; `serve` sets the old ones again at its end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, tell)
+        door.listen(BACKLOG)  # uvicorn made it as short as asyncio's
         host, port = door.getsockname()[:2]
         ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         drain = asyncio.ensure_future(_drain(server, service, told))

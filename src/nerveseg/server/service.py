@@ -35,6 +35,7 @@ class Service:
         limits: what requests may take.
         token: that clients must bring; None for none.
         hosts: names of this service that a ``Host`` header may have where there is no token; empty for any.
+        public: names under which a proxy shows it, whose pages may ask as well.
 
     Raises:
         OptionError: limits out of their range, or no segmenter.
@@ -47,12 +48,14 @@ class Service:
         *,
         token: str | None = None,
         hosts: frozenset[str] = frozenset(),
+        public: frozenset[str] = frozenset(),
     ) -> None:
         limits = limits or Limits()
         registry.check(limits, "limits")
         if not segmenters:
             raise OptionError("Got no segmenter for the service. Accepted is one a device. Make one with Segmenter.from_pretrained.")
-        self.segmenters, self.limits, self.token, self.hosts = tuple(segmenters), limits, token, hosts
+        self.segmenters, self.limits, self.token = tuple(segmenters), limits, token
+        self.hosts, self.public = hosts, public
         self.settings = Settings.of(segmenters[0].recipe)
         self.metrics = Metrics()
         # On the CPU a shared pass saves nothing, and each answer then is to the bit that of the call alone.

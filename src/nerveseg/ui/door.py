@@ -16,6 +16,8 @@ from typing import Any
 
 from starlette.formparsers import MultiPartException
 
+from nerveseg.server import origin
+
 __all__ = ["MOST_BYTES", "Door", "Rules", "tidy"]
 
 MOST_BYTES = 50 << 20
@@ -50,9 +52,15 @@ class Rules:
         room: bytes of ``folder``; older files go to make room.
         keep: seconds that a file is kept.
         young: seconds in which it is kept even where there is no room.
+        hosts: names that a ``Host`` header may have, beside addresses where the door is open.
+        public: names under which a proxy shows the page.
+        addresses: whether any address may be a host: where others reach the page.
     """
 
     folder: Path
+    hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
+    public: frozenset[str] = frozenset()
+    addresses: bool = False
     upload: int = MOST_BYTES + (64 << 10)
     body: int = 256 << 10
     seconds: float = 15.0
@@ -77,6 +85,9 @@ class Door:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Let one request in, or say why not."""
+        if scope["type"] == "websocket":  # the page has none, and nobody's origin is asked there
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -94,6 +105,15 @@ class Door:
             await send({"type": "http.response.body", "body": b""})
 
     async def _refused(self, scope: Message, body: _Body, *, upload: bool) -> tuple[int, str] | None:
+        headers = dict(scope["headers"])
+        host = origin.host_of(headers)
+        if host not in self._rules.hosts | self._rules.public and not (self._rules.addresses and origin.is_address(host)):
+            return (
+                421,
+                "Got a Host that is not this page's. Accepted is the address it listens on. Use that, or start it with --public-host.",
+            )
+        if origin.foreign(headers, self._rules.public):
+            return 403, "Got a request from another site's page, or another port's. Accepted are this page's own. Open the page itself."
         if not _known(scope["method"], scope["path"]):
             return 404, "Got an address that is not here. Accepted is the page's own. Open the page."
         if body.too_long():
@@ -209,21 +229,20 @@ def tidy(rules: Rules) -> bool:
     Returns:
         Whether a file of the largest size fits.
     """
-    now, found = time.time(), list[tuple[float, int, Path]]()
+    now, found = time.time(), list[tuple[float, int, Path]]()  # a time that is yet to come, by a clock that was set, is as old as it is far
     for path in rules.folder.rglob("*"):
         try:
             told = path.lstat()
         except OSError:  # gone meanwhile
             continue
         if not path.is_dir():
-            # A date to come says nothing of when a file came: it goes as the oldest does.
-            found.append((told.st_mtime if told.st_mtime <= now + _SKEW else 0.0, told.st_size, path))
-        elif not -_SKEW <= now - told.st_mtime <= rules.keep:
+            found.append((abs(now - told.st_mtime), told.st_size, path))
+        elif abs(now - told.st_mtime) > rules.keep:
             _drop(path.rmdir)
     held = sum(size for _, size, _ in found)
-    for made, size, path in sorted(found):
+    for age, size, path in sorted(found, reverse=True):
         over = held > rules.room - rules.upload
-        if now - made > (rules.young if over else rules.keep):
+        if age > (rules.young if over else rules.keep):
             _drop(path.unlink)
             held -= size
     return held <= rules.room - rules.upload

@@ -48,6 +48,8 @@ _ASK = "Type what is in the picture, and press Enter."
 _POINT = "Point at the picture for label and confidence; choose a label below to correct by a click."
 _CACHED = ", without a network pass"
 _NOTHING: tuple[Any, ...] = (gr.skip(), gr.skip())
+_FIELDS = 7  # words, background, other words, α, β, to the end, steps
+_BACKGROUND, _OTHERS, _ENDLESS, _STEPS = 1, 2, 5, 6
 _LONGEST_VISIT = 64  # letters of a visit's name
 _LARGEST = 1e9  # of any number that the page sends
 _PROGRESS = gr.Progress()
@@ -61,6 +63,7 @@ watch('value', () => {
   box.replaceChildren();
   for (const line of value.lines || []) box.appendChild(document.createElement('p')).textContent = line;
   box.hidden = !(value.lines || []).length;
+  if (value.kind === 'error') requestAnimationFrame(() => box.scrollIntoView({ block: 'nearest' }));
 });
 """
 _SAVE_JS = """(file) => {
@@ -145,12 +148,12 @@ def build(work: Work, place: str = "") -> gr.Blocks:
                     label="What is in the picture?",
                     info="Words parted by commas. A semicolon joins words for one thing.",
                     placeholder="cat; kitten, hat, sand, water",
-                    max_lines=1,
+                    max_lines=6,  # Enter is the button all the same
                     elem_id="words",
                 )
                 background = gr.Radio(_BACKGROUNDS, value="none", label="And the rest?", elem_id="background")
                 others = gr.Textbox(
-                    label="Words for the background", placeholder="sky, wall, floor", max_lines=1, visible=False, elem_id="others"
+                    label="Words for the background", placeholder="sky, wall, floor", max_lines=6, visible=False, elem_id="others"
                 )
                 go = gr.Button("Label every pixel", variant="primary", elem_id="go")
                 notice = gr.HTML(
@@ -184,8 +187,9 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         fields = [words, background, others, alpha, beta, endless, steps]
         calls = _Calls(work)
         once = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
-        shown = {"outputs": [viewer, notice], "show_progress_on": viewer, **once}
-        still = {"outputs": [viewer, notice], "show_progress": "hidden", **once}
+        # What fields say is looked at by `_Calls`, in its own words: Gradio's look shows words of its own, and logs a traceback.
+        shown = {"outputs": [viewer, notice], "show_progress_on": viewer, "preprocess": False, **once}
+        still = {"outputs": [viewer, notice], "show_progress": "hidden", "preprocess": False, **once}
         viewer.picture(calls.picture, fields, **shown)
         viewer.example(calls.example, [background, others, alpha, beta, endless, steps], **{**shown, "outputs": [words, viewer, notice]})
         for event in (words.submit, others.submit, go.click):
@@ -200,6 +204,8 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         background.input(calls.rest, fields, **still)
         viewer.seed(calls.seed, None, trigger_mode="multiple", **still)
         viewer.undo(calls.undo, None, trigger_mode="multiple", **still)
+        viewer.redo(calls.redo, None, trigger_mode="multiple", **still)
+        viewer.back(calls.back, None, **{**shown, "outputs": [*fields, viewer, notice]})
         save.click(calls.save, kind, [made, notice], show_progress="hidden", **once).then(None, made, None, js=_SAVE_JS)
         page.unload(calls.leave)
     return page.queue(max_size=64, api_open=False)
@@ -218,7 +224,7 @@ class _Calls:
         def work() -> tuple[Any, ...]:
             path, name = _sent(event._data)
             desk = self._work.open(_name(visitor), path, name, _teller(progress))
-            if not (fields[0] or "").strip():
+            if not _typed(fields[0], "the words").strip():
                 return self._shown(desk, _ASK, whole=True)
             return self._labelled(visitor, fields, progress, whole=True)
 
@@ -248,7 +254,7 @@ class _Calls:
 
     def rest(self, visitor: gr.Request, *fields: Any) -> tuple[Any, ...]:
         """Another background was chosen; its own words are still to be typed."""
-        return _NOTHING if fields[1] == "words" and not (fields[2] or "").strip() else self.tune(visitor, *fields)
+        return _NOTHING if fields[1] == "words" and not str(fields[2] or "").strip() else self.tune(visitor, *fields)
 
     def seed(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
         """The picture was clicked."""
@@ -266,6 +272,22 @@ class _Calls:
         """The last click was taken back."""
         return self._told(lambda: self._shown(self._work.undo(_name(visitor)), "The last click is taken back."))
 
+    def redo(self, visitor: gr.Request) -> tuple[Any, ...]:
+        """A click that was taken back was wanted after all."""
+        return self._told(lambda: self._shown(self._work.redo(_name(visitor)), "The click is there again."))
+
+    def back(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
+        """The page was loaded anew: the tab gets its picture, words and clicks again, if they are still there."""
+        key = event._data.get("key") if isinstance(event._data, dict) else None
+        desk = self._work.desks.claim(key[:_LONGEST_VISIT], _name(visitor)) if isinstance(key, str) else None
+        if desk is None:
+            return (*[gr.skip()] * (_FIELDS + 1), gr.skip())
+        given: list[Any] = list(desk.fields) or [gr.skip()] * _FIELDS
+        if desk.fields:
+            given[_OTHERS] = gr.update(value=given[_OTHERS], visible=given[_BACKGROUND] == "words")
+            given[_STEPS] = gr.update(value=given[_STEPS], interactive=not given[_ENDLESS])
+        return self._told(lambda: (*given, *self._shown(desk, "Here is what this tab had before.", whole=True)), outputs=_FIELDS + 2)
+
     def save(self, visitor: gr.Request, format: str) -> tuple[Any, ...]:
         """A file was asked for. The door lets it go after an hour."""
 
@@ -280,7 +302,7 @@ class _Calls:
     def leave(self, visitor: gr.Request) -> None:
         """The visitor closed the page."""
         with suppress(PictureError):
-            self._work.desks.drop(_name(visitor))
+            self._work.desks.leave(_name(visitor))
 
     def _has_result(self, visitor: gr.Request) -> bool:
         try:
@@ -291,19 +313,25 @@ class _Calls:
     def _labelled(
         self, visitor: gr.Request, fields: Sequence[Any], progress: gr.Progress | None, said: str = "", *, whole: bool = False
     ) -> tuple[Any, ...]:
-        words, background, others, alpha, beta, endless, steps = fields  # a field that nobody typed into is None
+        words, background, others, alpha, beta, endless, steps = fields
+        words, others = _typed(words, "the words"), _typed(others, "the background's words")
+        if background not in [choice for _, choice in _BACKGROUNDS]:
+            raise OptionError(f"Got {str(background)[:40]!r} for the rest. Accepted is one of the page's choices. Use the page.")
         recipe = self._work.segmenter.recipe
         own = Knobs.of(recipe)
-        knobs = Knobs(_number(alpha, "α"), _number(beta, "β"), _whole(steps, "steps"), bool(endless))
-        wish = self._work.wish(words or "", background, others or "", knobs.settings(recipe) if own != Knobs() else {})
+        knobs = Knobs(
+            _number(alpha, "α", own.highest_alpha), _number(beta, "β", 1.0), _whole(steps, "Steps", own.most_steps), bool(endless)
+        )
+        wish = self._work.wish(words, background, others, knobs.settings(recipe) if own != Knobs() else {})
         started = time.perf_counter()
-        desk = self._work.label(_name(visitor), wish, _teller(progress))
+        desk = self._work.label(_name(visitor), wish, _teller(progress), tuple(fields))
         seconds = f"Labelled in {time.perf_counter() - started:.2f} s{said}."
         return self._shown(desk, f"{seconds} {_POINT}", whole=whole)
 
     def _shown(self, desk: Desk, status: str, *, whole: bool = False) -> tuple[Any, ...]:
         picture = view.picture_data(desk.encoding.picture) if whole else view.picture_head(desk.encoding.picture)
-        data = {"serial": next(self._serial), "picture": picture, "status": status, "bare": desk.result is None}
+        data: dict[str, Any] = {"serial": next(self._serial), "picture": picture, "status": status, "bare": desk.result is None}
+        data |= {"key": desk.key, "undone": len(desk.undone)}
         if desk.result is not None:
             data |= {"maps": view.maps(desk.result), "labels": view.legend(desk.result), "seeds": view.marks(desk.seeds, desk.result)}
         return data, {"kind": "note", "lines": list(self._work.notes(desk))}
@@ -346,8 +374,15 @@ def _teller(progress: gr.Progress | None) -> Callable[[str], None]:
     return tell
 
 
-def _number(value: Any, name: str) -> float | int:
-    """A number as a browser sends it; any program may send something else.
+def _typed(value: Any, name: str) -> str:
+    """Text as a browser sends it: None of a field that nobody typed into."""
+    if value is not None and not isinstance(value, str):
+        raise OptionError(f"Got {type(value).__name__} for {name}. Accepted is text. Use the page.")
+    return value or ""
+
+
+def _number(value: Any, name: str, most: float | None = None) -> float | int:
+    """A number as a browser sends it, from 0 to ``most`` where that is given; any program may send something else.
 
     Raises:
         OptionError: something else.
@@ -355,11 +390,13 @@ def _number(value: Any, name: str) -> float | int:
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain or not abs(value) < _LARGEST:  # NaN is not
         raise OptionError(f"Got {str(value)[:40]!r} for {name}. Accepted is a finite number. Use the page.")
+    if most is not None and not 0 <= value <= most:
+        raise OptionError(f"Got {value:g} for {name}. Accepted is a number from 0 to {most:g}. Choose one in that range.")
     return value
 
 
-def _whole(value: Any, name: str) -> int:
-    number = _number(value, name)
+def _whole(value: Any, name: str, most: float) -> int:
+    number = _number(value, name, most)
     if number != int(number):
         raise OptionError(f"Got {number} for {name}. Accepted is a whole number. Use the page.")
     return int(number)

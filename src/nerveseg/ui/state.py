@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -48,6 +50,9 @@ class Desk:
         start: the correction without a click, made at the first one.
         trail: the last corrections, newest last, each without those before it.
         passes: times that networks have seen a picture of this visitor.
+        undone: clicks that were taken back, the last one last.
+        key: a secret of the visitor's tab, by which it finds the desk again after a reload.
+        fields: what the page's fields said when it was labelled.
     """
 
     encoding: Encoding
@@ -57,6 +62,9 @@ class Desk:
     start: Correction[Segmentation] | None = None
     trail: tuple[Correction[Segmentation], ...] = ()
     passes: int = 1
+    undone: tuple[Seed, ...] = ()
+    key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    fields: tuple[Any, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -76,11 +84,13 @@ class Desks:
     Args:
         room: bytes of all of them.
         seconds: how long one is kept after its last use.
+        closed: how long one is kept after its page was closed, or is loaded anew.
         clock: seconds, never going back.
     """
 
     room: int = 2 << 30
     seconds: float = 3600.0
+    closed: float = 120.0
     clock: Callable[[], float] = time.monotonic
     _kept: OrderedDict[str, tuple[Desk, float]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -134,11 +144,36 @@ class Desks:
         with self._lock:
             self._kept.pop(visitor, None)
 
+    def leave(self, visitor: str) -> None:
+        """Keep a visitor's desk for a moment more: the page was closed, or will be back under another name."""
+        with self._lock:
+            found = self._kept.pop(visitor, None)
+            if found is not None:
+                self._kept[visitor] = found[0], min(found[1], self.clock() + self.closed)
+                self._kept.move_to_end(visitor, last=False)
+
+    def claim(self, key: str, visitor: str) -> Desk | None:
+        """Give a desk to a visitor who knows its key; None where there is none of it."""
+        with self._lock:
+            self._sweep()
+            names = [
+                name for name, (desk, _) in self._kept.items() if hmac.compare_digest(desk.key.encode(), key.encode("utf-8", "replace"))
+            ]
+            if not names:
+                return None
+            desk, _ = self._kept.pop(names[0])
+            self._kept[visitor] = desk, self.clock() + self.seconds
+        return desk
+
+    def sweep(self) -> None:
+        """Let those go whose time is over."""
+        with self._lock:
+            self._sweep()
+
     def _sweep(self) -> None:
-        """Let those go whose time is over: they lie in the order of their last use, so of their ends."""
         now = self.clock()
-        while self._kept and next(iter(self._kept.values()))[1] <= now:
-            self._kept.popitem(last=False)
+        for visitor in [name for name, (_, until) in self._kept.items() if until <= now]:
+            del self._kept[visitor]
 
 
 def _bytes_of(result: Segmentation) -> int:

@@ -7,9 +7,9 @@ const STEPS = 48; // key presses from one side of the picture to the other
 
 const now = {
   picture: null, image: null, scale: 1, ids: null, sure: null, labels: [], seeds: [],
-  hidden: new Set(), over: null, picked: null, fresh: [], at: null, wait: null,
+  hidden: new Set(), over: null, picked: null, fresh: [], at: null, wait: null, under: null, drawn: {}, serial: 0, undone: 0,
 };
-const nothing = () => ({ ids: null, sure: null, labels: [], seeds: [], hidden: new Set(), over: null, picked: null, fresh: [], at: null });
+const nothing = () => ({ ids: null, sure: null, labels: [], seeds: [], hidden: new Set(), over: null, picked: null, fresh: [], at: null, under: null });
 
 function say(text) { hint.textContent = text; }
 
@@ -31,57 +31,103 @@ function loaded(url) {
 
 // Drawing ---------------------------------------------------------------------------------------------------------------------------
 
+// As nerveseg.masks.paint has it: under a label only light and dark are left of the picture, so that a label has one hue, the legend's.
+const DEPTH = 0.5; // how far light and dark move a colour, at strength 0
 const rgb = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 
-function fills() {
-  const strength = find('strength').value / 100, [height, width] = now.picture.shown;
-  const table = new Uint32Array(65536);
+function shades(strength) {
+  const table = new Uint8ClampedArray(now.labels.length * 768), fades = new Float32Array(now.labels.length).fill(-1);
   now.labels.forEach((label, id) => {
     if (now.hidden.has(id)) return;
-    const alone = now.over !== null && now.over !== id;
-    const [red, green, blue] = rgb(label.colour);
-    const alpha = Math.round(255 * (alone ? strength * 0.18 : now.over === id ? Math.max(strength, 0.7) : strength));
-    table[id] = ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+    const alone = now.over !== null && now.over !== id, own = alone ? strength * 0.18 : now.over === id ? Math.max(strength, 0.7) : strength;
+    fades[id] = Math.min(1, 2 * own);
+    rgb(label.colour).forEach((part, at) => {
+      for (let grey = 0; grey < 256; grey++) {
+        const light = ((grey - 128) / 128) * DEPTH * (1 - own);
+        table[id * 768 + grey * 3 + at] = light < 0 ? part * (1 + light) : part + (255 - part) * light;
+      }
+    });
   });
-  const data = new ImageData(width, height), words = new Uint32Array(data.data.buffer);
-  for (let at = 0; at < words.length; at++) words[at] = table[now.ids[at]];
+  return [table, fades];
+}
+
+function canvasOf(width, height) {
   const sheet = document.createElement('canvas');
   sheet.width = width; sheet.height = height;
-  sheet.getContext('2d').putImageData(data, 0, 0);
   return sheet;
 }
 
-function borders() {
-  const [height, width] = now.picture.shown, { ids, scale } = now, path = new Path2D(), half = scale > 2 ? 1 : 0.5;
-  const shown = (id) => (now.hidden.has(id) ? 65535 : id);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const id = shown(ids[y * width + x]);
-      if (x + 1 < width && shown(ids[y * width + x + 1]) !== id) path.rect((x + 1) * scale - half, y * scale - half, 2 * half, scale + 2 * half);
-      if (y + 1 < height && shown(ids[(y + 1) * width + x]) !== id) path.rect(x * scale - half, (y + 1) * scale - half, scale + 2 * half, 2 * half);
+function kept(name, key, make) { // what is drawn changes more seldom than it is drawn
+  if (!now.drawn[name] || now.drawn[name].key !== key) now.drawn[name] = { key, value: make() };
+  return now.drawn[name].value;
+}
+
+function picture() {
+  return kept('picture', now.picture.key + canvas.width + 'x' + canvas.height, () => {
+    const sheet = canvasOf(canvas.width, canvas.height), pen = sheet.getContext('2d', { willReadFrequently: true });
+    pen.imageSmoothingQuality = 'high';
+    pen.drawImage(now.image, 0, 0, sheet.width, sheet.height);
+    return [sheet, pen.getImageData(0, 0, sheet.width, sheet.height).data];
+  });
+}
+
+function fills() {
+  const strength = find('strength').value / 100, key = [now.serial, strength, now.over, ...now.hidden].join();
+  return kept('fills', key, () => {
+    const [table, fades] = shades(strength), [, under] = picture(), { ids, scale } = now, wide = now.picture.shown[1];
+    const sheet = canvasOf(canvas.width, canvas.height), data = new ImageData(sheet.width, sheet.height), out = data.data;
+    for (let y = 0, at = 0; y < sheet.height; y++) {
+      const row = Math.floor(y / scale) * wide;
+      for (let x = 0; x < sheet.width; x++, at += 4) {
+        const id = ids[row + Math.floor(x / scale)], fade = fades[id];
+        if (!(fade >= 0)) continue;
+        const [red, green, blue] = [under[at], under[at + 1], under[at + 2]];
+        const from = id * 768 + 3 * ((red * 299 + green * 587 + blue * 114 + 500) / 1000 | 0);
+        out[at] = red + (table[from] - red) * fade;
+        out[at + 1] = green + (table[from + 1] - green) * fade;
+        out[at + 2] = blue + (table[from + 2] - blue) * fade;
+        out[at + 3] = 255;
+      }
     }
-  }
-  return path;
+    sheet.getContext('2d').putImageData(data, 0, 0);
+    return sheet;
+  });
+}
+
+function borders(half) {
+  return kept('borders' + half, [now.serial, ...now.hidden].join(), () => {
+    const [height, width] = now.picture.shown, { ids, scale } = now, path = new Path2D();
+    const shown = (id) => (now.hidden.has(id) ? 65535 : id);
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const id = shown(ids[y * width + x]);
+        if (x + 1 < width && shown(ids[y * width + x + 1]) !== id) path.rect((x + 1) * scale - half, y * scale - half, 2 * half, scale + 2 * half);
+        if (y + 1 < height && shown(ids[(y + 1) * width + x]) !== id) path.rect(x * scale - half, (y + 1) * scale - half, scale + 2 * half, 2 * half);
+      }
+    }
+    return path;
+  });
 }
 
 function draw() {
   if (!now.image) return;
-  pen.imageSmoothingEnabled = true;
-  pen.imageSmoothingQuality = 'high';
-  pen.drawImage(now.image, 0, 0, canvas.width, canvas.height);
+  pen.drawImage(picture()[0], 0, 0);
+  const thick = canvas.width / Math.max(canvas.clientWidth, 1);
   const cut = Math.round((find('wipe').value / 100) * canvas.width);
   if (now.ids) {
     pen.save();
     pen.beginPath();
     pen.rect(cut, 0, canvas.width - cut, canvas.height);
     pen.clip();
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(fills(), 0, 0, canvas.width, canvas.height);
-    pen.fillStyle = 'rgba(255, 255, 255, 0.85)';
-    if (find('strength').value > 0) pen.fill(borders());
+    pen.drawImage(fills(), 0, 0);
+    if (find('strength').value > 0) {
+      for (const [wide, colour] of [[1.4, 'rgba(15, 20, 24, 0.8)'], [0.7, '#ffffff']]) { // light, edged dark: seen on every colour
+        pen.fillStyle = colour;
+        pen.fill(borders(Math.round(4 * wide * thick) / 4));
+      }
+    }
     pen.restore();
   }
-  const thick = canvas.width / Math.max(canvas.clientWidth, 1);
   if (now.ids && cut > 0 && cut < canvas.width) {
     pen.fillStyle = 'rgba(0, 0, 0, 0.35)';
     pen.fillRect(cut - 2.5 * thick, 0, 5 * thick, canvas.height);
@@ -133,12 +179,17 @@ function cell(event) {
 }
 
 function told([x, y]) {
+  if (now.wait && now.wait.place[0] === x && now.wait.place[1] === y) { // asked for, not yet answered
+    const label = now.labels.find((each) => each.name === now.wait.label);
+    return { name: now.wait.label, sure: '…', colour: label ? label.colour : '#888888' };
+  }
   const at = y * now.picture.shown[1] + x, label = now.labels[now.ids[at]];
   return label ? { id: now.ids[at], name: label.name, sure: now.sure[at] + ' %', colour: label.colour } : null;
 }
 
 function point(place, aloud) {
   const found = now.ids ? told(place) : null;
+  now.under = place;
   tip.hidden = !found;
   if (!found) return;
   find('dot').style.background = found.colour;
@@ -152,24 +203,41 @@ function point(place, aloud) {
   tip.style.transform = 'translate(' + Math.round(left) + 'px, ' + Math.round(above < 4 ? y + 18 : above) + 'px)';
 }
 
-function away() { tip.hidden = true; }
+function away() { tip.hidden = true; now.under = null; }
 
 // Clicks -----------------------------------------------------------------------------------------------------------------------------
 
 function click(place) {
-  point(place, true);
-  if (!now.ids) return;
-  if (now.picked === null) return say('Choose a label below, then click where it belongs.');
+  if (!now.ids || now.picked === null) {
+    point(place, true);
+    if (now.ids) say('Choose a label below, then click where it belongs.');
+    return;
+  }
   const [height, width] = now.picture.shown;
   const x = ((place[0] + 0.5) / width) * now.picture.size[1], y = ((place[1] + 0.5) / height) * now.picture.size[0];
-  now.wait = { x, y };
+  now.wait = { x, y, place, label: now.picked };
+  point(place, false);
   redraw();
   trigger('seed', { x, y, label: now.picked });
 }
 
-canvas.addEventListener('pointermove', (event) => { if (now.picture && event.pointerType !== 'touch') { now.at = null; point(cell(event), false); } });
-canvas.addEventListener('pointerleave', away);
-canvas.addEventListener('click', (event) => { if (now.picture) click(cell(event)); });
+const STILL = 5; // pixels of the screen that a pointer may move while it is down, and still means a click
+let down = null;
+canvas.addEventListener('pointerdown', (event) => { down = { x: event.clientX, y: event.clientY, far: event.button !== 0 }; });
+canvas.addEventListener('pointermove', (event) => {
+  if (down && Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) down.far = true;
+  if (now.picture && event.pointerType !== 'touch') { now.at = null; point(cell(event), false); }
+});
+canvas.addEventListener('pointerleave', (event) => { // a finger that is lifted leaves, too
+  if (event.pointerType === 'touch') return;
+  if (down) down.far = true;
+  away();
+});
+canvas.addEventListener('click', (event) => {
+  const dragged = down && (down.far || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL);
+  down = null;
+  if (now.picture && !dragged) click(cell(event));
+});
 canvas.addEventListener('focus', redraw);
 canvas.addEventListener('blur', () => { away(); redraw(); });
 canvas.addEventListener('keydown', (event) => {
@@ -276,6 +344,7 @@ async function preview(given) {
     const size = [now.image.naturalHeight, now.image.naturalWidth], share = Math.min(1, LOOKED_AT / Math.max(...size));
     now.picture = { key: '', size, shown: size.map((side) => Math.max(1, Math.round(side * share))) };
     fitted();
+    now.drawn = {};
   } catch (error) { // a kind that browsers do not show: the server may read it all the same
     now.picture = now.image = null;
   }
@@ -309,7 +378,16 @@ async function send(given) {
 
 file.addEventListener('change', () => { send(file.files[0]); file.value = ''; });
 find('change').addEventListener('click', () => file.click());
-find('undo').addEventListener('click', () => trigger('undo', {}));
+const undo = () => { if (now.seeds.length) trigger('undo', {}); };
+const redo = () => { if (now.undone) trigger('redo', {}); };
+find('undo').addEventListener('click', undo);
+find('redo').addEventListener('click', redo);
+document.addEventListener('keydown', (event) => {
+  const key = event.key.toLowerCase(), typing = event.target.closest('textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])');
+  if (!(event.ctrlKey || event.metaKey) || event.altKey || typing || !['z', 'y'].includes(key)) return;
+  event.preventDefault();
+  (key === 'y' || event.shiftKey ? redo : undo)();
+});
 find('wipe').addEventListener('input', redraw);
 find('strength').addEventListener('input', redraw);
 stage.addEventListener('dragover', (event) => { event.preventDefault(); stage.classList.add('nv-over'); });
@@ -318,6 +396,7 @@ stage.addEventListener('drop', (event) => { event.preventDefault(); stage.classL
 document.addEventListener('paste', (event) => { send([...event.clipboardData.files].find((each) => each.type.startsWith('image/'))); });
 new ResizeObserver(redraw).observe(canvas);
 
+const KEPT = 'nerveseg-desk'; // this tab's alone, until it is closed: a reload asks for its picture by it
 let last = Promise.resolve();
 watch('value', () => { const value = props.value; last = last.then(() => shown(value)).catch((error) => say(error.message)); });
 
@@ -326,11 +405,13 @@ async function shown(value) {
   if (!now.picture || now.picture.key !== value.picture.key || !now.image) {
     if (!value.picture.url) return;
     now.image = await loaded(value.picture.url);
+    now.drawn = {};
     Object.assign(now, nothing());
     find('wipe').value = 0;
     canvas.classList.remove('nv-aims');
   }
   now.picture = value.picture;
+  if (value.key) sessionStorage.setItem(KEPT, value.key);
   const [height, width] = value.picture.shown;
   fitted();
   now.wait = null;
@@ -344,15 +425,20 @@ async function shown(value) {
     now.over = null;
   } else if (value.bare) Object.assign(now, nothing());
   now.seeds = value.seeds || [];
+  now.undone = value.undone || 0;
+  now.serial = value.serial;
   stage.dataset.state = 'picture';
   frame.hidden = false;
   find('tools').hidden = false;
   find('undo').disabled = !now.seeds.length;
   find('undo').textContent = now.seeds.length > 1 ? 'Undo click (' + now.seeds.length + ')' : 'Undo click';
+  find('redo').disabled = !now.undone;
   listed();
   canvas.classList.toggle('nv-aims', now.picked !== null);
   say(value.status || '');
+  if (now.under) point(now.under, true); // what is said of a pixel is what it is now
   draw();
+  if (value.maps && matchMedia('(max-width: 700px)').matches) stage.scrollIntoView({ block: 'nearest' });
   stage.dataset.serial = value.serial;
 }
 
@@ -370,3 +456,6 @@ for (const [at, scene] of (begun.examples || []).entries()) {
   find('thumbs').append(thumb);
   find('examples').hidden = false;
 }
+
+const desk = sessionStorage.getItem(KEPT);
+if (desk) setTimeout(() => trigger('back', { key: desk }), 0);

@@ -38,6 +38,7 @@ _TRAIL = 8  # corrections that are kept, so that taking clicks back is exact and
 _LONGEST_NAME = 80
 _LONGEST_LABEL = 200
 _MOST_CLICKS = 500
+_BIG = 2048  # pixels of the shorter side, as on the command line
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 Told = Callable[[str], None]
@@ -80,6 +81,7 @@ class Work:
                 )
         if not words.strip():
             raise LabelError("Got no words. Accepted are words parted by commas. Name what is in the picture.")
+        words, others = (", ".join(line for line in text.split("\n") if line.strip()) for text in (words, others))
         vocabulary = Vocabulary.parse_line(words)
         if background == "words" and not others.strip():
             raise LabelError("Got no words for the background. Accepted are words parted by commas. Name what stands for the rest.")
@@ -90,7 +92,7 @@ class Work:
 
     def notes(self, desk: Desk) -> tuple[str, ...]:
         """What a visitor should know: what was changed of the picture, and words that the networks do not know or cut."""
-        found = desk.encoding.picture.notes
+        found = (*desk.encoding.picture.notes, *_few_seen(desk.encoding.picture))
         return found if desk.wish is None else (*found, *Ask(desk.wish.vocabulary, desk.wish.background, {}).notes(self.segmenter))
 
     def open(self, visitor: str, source: Path | bytes, name: str = "", told: Told = _quiet) -> Desk:
@@ -107,15 +109,15 @@ class Work:
             encoding = self.segmenter.encode(picture, watch=Watch(told))
         return self.desks.put(visitor, Desk(encoding, passes=before + 1))
 
-    def label(self, visitor: str, wish: Wish, told: Told = _quiet) -> Desk:
-        """Label the picture. Clicks stay, but for those that gave a word which is asked for no more.
+    def label(self, visitor: str, wish: Wish, told: Told = _quiet, fields: tuple[Any, ...] = ()) -> Desk:
+        """Label the picture. Clicks stay, but for those that gave a word which is asked for no more. ``fields`` are kept for a reload.
 
         Raises:
             PictureError: no picture. LabelError, OptionError: the wish.
         """
         desk = self.desks.get(visitor)
         kept = tuple(seed for seed in desk.seeds if _still(seed, desk.wish, wish))
-        fresh = dataclasses.replace(desk, wish=wish, seeds=kept, start=None, trail=())
+        fresh = dataclasses.replace(desk, wish=wish, seeds=kept, start=None, trail=(), undone=(), fields=fields)
         with self._device():
             if not kept:
                 result = self.segmenter.decode(
@@ -142,7 +144,13 @@ class Work:
         with self._device():
             start = desk.start or self._start(desk)
             step = _alone((desk.trail[-1] if desk.trail else start).add(seed))
-        changed = {"start": start, "trail": (*desk.trail, step)[-_TRAIL:], "seeds": (*desk.seeds, seed), "result": step.result}
+        changed = {
+            "start": start,
+            "trail": (*desk.trail, step)[-_TRAIL:],
+            "seeds": (*desk.seeds, seed),
+            "result": step.result,
+            "undone": (),
+        }
         return self.desks.put(visitor, dataclasses.replace(desk, **changed))
 
     def undo(self, visitor: str) -> Desk:
@@ -155,7 +163,15 @@ class Work:
             with self._device():
                 trail = (_alone(desk.start.add(*seeds)),)
         result = trail[-1].result if seeds else desk.start.result
-        return self.desks.put(visitor, dataclasses.replace(desk, seeds=seeds, trail=trail, result=result))
+        undone = (*desk.undone, desk.seeds[-1])
+        return self.desks.put(visitor, dataclasses.replace(desk, seeds=seeds, trail=trail, result=result, undone=undone))
+
+    def redo(self, visitor: str) -> Desk:
+        """Take again the click that was taken back last; nothing where there is none."""
+        desk = self._labelled(visitor)
+        if not desk.undone:
+            return desk
+        return self.desks.put(visitor, dataclasses.replace(self.seed(visitor, desk.undone[-1]), undone=desk.undone[:-1]))
 
     def save(self, visitor: str, format: str, folder: Path) -> Path:
         """Write the visitor's result in a writer's format into a folder that is there; see `written`."""
@@ -218,6 +234,17 @@ def written(result: Segmentation, format: str, folder: Path) -> Path:
             entry.external_attr = 0o644 << 16  # else unpacked files are closed to their owner
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed
+
+
+def _few_seen(picture: Picture) -> tuple[str, ...]:
+    """A sentence where the networks see so little of a picture that tiles would show more."""
+    if min(picture.size) < _BIG:
+        return ()
+    height, width = picture.size
+    return (
+        f"The picture has {height} × {width} pixels, of which the networks see few: small things are lost here. "
+        "nerveseg segment --tile 1024 shows them more.",
+    )
 
 
 def _alone(step: Correction[Segmentation]) -> Correction[Segmentation]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import check_holds, replacing
 
-__all__ = ["Options", "holds", "suffix", "write"]
+__all__ = ["Options", "holds", "put", "suffix", "write"]
 
 suffix = ".overlay.png"
 _LOOKED_AT = 640  # pixels on the longer side that are comfortable to look at
+_LARGE = 1 << 22  # pixels from which seconds weigh more than bytes: zlib's default takes three times as long as its run lengths
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Options:
 
 
 def holds(labels: int) -> bool:
-    """Any number; past 30 in one picture the legend counts the rest."""
+    """Any number; past 60 in one picture the legend counts the rest."""
     return labels >= 1
 
 
@@ -37,5 +42,11 @@ def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Pat
     check_holds(sys.modules[__name__], len(segmentation.labels), path)
     scale = options.scale or max(1, _LOOKED_AT // max(segmentation.size))
     with replacing(path) as (draft,):
-        segmentation.overlay(alpha=options.alpha, legend=options.legend, scale=scale).save(draft, format="PNG")
+        put(segmentation.overlay(alpha=options.alpha, legend=options.legend, scale=scale), draft)
     return (path,)
+
+
+def put(image: Image.Image, target: Path | BytesIO) -> None:
+    """Write an overlay as PNG."""
+    kind = zlib.Z_RLE if image.width * image.height >= _LARGE else zlib.Z_DEFAULT_STRATEGY
+    image.save(target, format="PNG", compress_type=kind)

@@ -30,13 +30,16 @@ _STYLE = """
 body { margin: 2rem auto; max-width: 90rem; padding: 0 1.5rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: white; }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .3rem; }
 p { max-width: 60rem; color: var(--soft); margin: .3rem 0 .8rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .25rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--faint); }
+.wide { overflow-x: auto; max-width: 100%; } table { border-collapse: collapse; font-size: .87rem; }
+th, td { padding: .25rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--faint); }
 th { border-bottom: 2px solid var(--ink); white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .published { font-style: italic; color: var(--soft); } .strong { font-weight: 600; } tr.ours { background: var(--ours); }
-code { font-size: .85em; overflow-wrap: anywhere; } td.code { min-width: 16rem; } sup { color: var(--soft); }
-ol { list-style: none; padding: 0; font-size: .85rem; color: var(--soft); } img { max-width: 100%; height: auto; }
+td, li, p, h2 { overflow-wrap: anywhere; } td { min-width: 4.7rem; } td:first-child { min-width: 8rem; } td.n { min-width: 0; }
+code { font-size: .85em; } td.code { min-width: 9rem; } sup { color: var(--soft); }
+ol { list-style: none; padding: 0; font-size: .85rem; color: var(--soft); } img { width: 100%; max-width: 1560px; height: auto; }
+@media (max-width: 900px) { body { margin: 1rem auto; padding: 0 1rem; } img { width: 60rem; }
+  th, td { padding: .25rem .5rem; } .wide { padding-bottom: .3rem; } }
 """
 
 
@@ -53,7 +56,8 @@ def to_html(report: Report, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
         pictures: (what it shows, PNG) of each plot.
     """
     shots = [
-        f'<h2>{_escaped(title)}</h2>\n<p><img alt="{_escaped(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></p>'
+        f'<h2>{_escaped(title)}</h2>\n<div class="wide">'
+        f'<img alt="{_escaped(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></div>'
         for title, data in pictures
     ]
     parts = [_html(table) for table in tables(report)]

@@ -34,19 +34,19 @@ BARS = 40
 _INK, _SOFT, _FAINT = "#1d2733", "#66727f", "#d8dde3"
 _HUES = ("#2f6fa8", "#d97b29", "#3f8f5b", "#8a5aa8", "#b8434e", "#5b8f9b", "#9a7b2f", "#66727f")
 _MARKERS = "osD^vPX*"
-_WIDE, _TOP, _BAR, _SIDES = 14.0, 4.3, 0.235, 1.55  # inches: width, upper row, a class, what is above and below the bars
+_WIDE, _TOP, _BAR, _SIDES = 12.0, 4.4, 0.26, 1.6  # inches: width, upper row, a class, what is above and below the bars
 _PAIR = 10.5  # inches: width of two plots beside each other
 _LEAST = 0.01  # percent of the pixels, below which a bin is not drawn
 _DPI = 130
 _STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
+    "font.size": 11,  # 15 pixels where a page of 1280 shows it
     "font.family": "DejaVu Sans",
     "text.color": _INK,
     "text.parse_math": False,  # names are names, dollar signs included
     "axes.edgecolor": _SOFT,
     "axes.labelcolor": _INK,
     "axes.linewidth": 0.8,
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 11.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -54,7 +54,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": _SOFT,
     "ytick.color": _SOFT,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 10,
 }
 
 
@@ -141,18 +141,18 @@ def _draw(part: SubFigure, field: Field, report: Report, bars: _Bars, tall: floa
     part.text(0.035, 1 - 0.28 / tall, field.title, size=13, weight="bold", va="center")
     part.text(0.985, 1 - 0.28 / tall, f"{pictures} pictures{more}", color=_SOFT, va="center", ha="right")
     top, middle, bottom = 1 - 0.85 / tall, 1 - (_TOP - 0.35) / tall, 1 - (_TOP + 0.75) / tall
-    upper = part.add_gridspec(1, 3, left=0.055, right=0.985, top=top, bottom=middle, wspace=0.24)
+    upper = part.add_gridspec(1, 3, left=0.065, right=0.985, top=top, bottom=middle, wspace=0.3)
     labels = [report.labels[run.folder] for run in shown]
     _speed(part.add_subplot(upper[0]), field, shown, labels)
     _reliability(part.add_subplot(upper[1]), [run.calibration for run in shown], labels)
     _risk(part.add_subplot(upper[2]), shown, labels)
     longest = max(map(len, bars.names))
-    lower = part.add_gridspec(1, 1, left=min(0.25, 0.03 + 0.0062 * longest), right=0.985, top=bottom, bottom=0.62 / tall)
+    lower = part.add_gridspec(1, 1, left=min(0.33, 0.03 + 0.0086 * longest), right=0.985, top=bottom, bottom=0.62 / tall)
     _classes(part.add_subplot(lower[0]), bars, [_short(report.labels[run.folder], 60) for run in two(field)])
 
 
 def _speed(axes: Axes, field: Field, shown: Sequence[Run], labels: Sequence[str]) -> None:
-    axes.set_title("mIoU against seconds, with 95 % over pictures")
+    axes.set_title("mIoU against seconds (bars: 95 %)")
     axes.set_xlabel("seconds of work on a picture")
     axes.set_ylabel("mIoU, %")
     timed = [place for place, run in enumerate(shown) if math.isfinite(run.pace) and run.pace > 0]
@@ -166,7 +166,7 @@ def _speed(axes: Axes, field: Field, shown: Sequence[Run], labels: Sequence[str]
         ends = [[max(0.0, interval.value - interval.low)], [max(0.0, interval.high - interval.value)]]
         axes.errorbar(
             pace, interval.value, yerr=ends, fmt=_MARKERS[place], color=_HUES[place], markersize=7, capsize=3, elinewidth=1.1,
-            label=_short(labels[place], 44),
+            label=_short(labels[place], 28),
         )  # fmt: skip
     axes.set_xscale("log")
     _log_ticks(axes, min(paces), max(paces))
@@ -206,11 +206,11 @@ def _reliability(axes: Axes, shown: Sequence[Calibration], labels: Sequence[str]
         there = sure.pixels > 0
         size = sure.pixels[there] / max(1, sure.pixels.sum())
         x, y = sure.confidence[there] / sure.pixels[there], sure.right[there] / sure.pixels[there]
-        axes.plot(x, y, color=_HUES[place], linewidth=1.3, label=f"{_short(labels[place], 34)}: ECE {100 * sure.ece:.1f} %")
+        axes.plot(x, y, color=_HUES[place], linewidth=1.3, label=f"{_short(labels[place], 22)}: ECE {100 * sure.ece:.1f} %")
         axes.scatter(x, y, s=8 + 130 * np.sqrt(size), color=_HUES[place], marker=_MARKERS[place], alpha=0.75, linewidths=0)
-    axes.set_title("Reliability: larger marks hold more pixels")
+    axes.set_title("Reliability (larger: more pixels)")
     axes.set_xlabel("mean confidence of a bin")
-    axes.set_ylabel("share of its pixels that are right")
+    axes.set_ylabel("share of it that is right")
     axes.set_xlim(-0.02, 1.03)
     axes.set_ylim(-0.02, 1.06 + 0.085 * len(shown))
     axes.set_yticks(np.arange(0, 1.01, 0.2))
@@ -246,9 +246,9 @@ def _risk(axes: Axes, shown: Sequence[Run], labels: Sequence[str]) -> None:
         points = run.calibration.risk_coverage
         coverage, risk = [point[1] for point in points], [100 * point[2] for point in points]
         highest = max([highest, *risk])
-        label = f"{_short(labels[place], 34)}: area {100 * run.calibration.risk_area:.1f}"
+        label = f"{_short(labels[place], 22)}: area {100 * run.calibration.risk_area:.1f}"
         axes.plot(coverage, risk, color=_HUES[place], linewidth=1.3, marker=_MARKERS[place], markersize=3.5, label=label)
-    axes.set_title("Risk over coverage: the surest pixels first")
+    axes.set_title("Risk over coverage, surest first")
     axes.set_xlabel("share of pixels that are kept")
     axes.set_ylabel("of these, wrong, %")
     axes.set_xlim(0, 1.02)
@@ -284,9 +284,9 @@ def _classes(axes: Axes, bars: _Bars, labels: Sequence[str]) -> None:
         at = places + (row - (len(bars.values) - 1) / 2) * tall
         axes.barh(at, values, height=tall * 0.92, color=_HUES[bars.hues[row]], label=label)
         for where, value in zip(at, values, strict=True):
-            axes.text(value + 0.004 * end, where, f"{value:.0f}", va="center", size=7, color=_SOFT)
+            axes.text(value + 0.004 * end, where, f"{value:.0f}", va="center", size=9, color=_SOFT)
     axes.set_yticks(places, bars.names)
-    axes.tick_params(axis="y", length=0, labelcolor=_INK, labelsize=8.5)
+    axes.tick_params(axis="y", length=0, labelcolor=_INK, labelsize=10)
     axes.set_ylim(len(bars.names) - 0.4, -0.6)
     axes.set_xlim(0, 1.04 * end)
     axes.set_xticks(range(0, end + 1, 10 if end > 30 else 5))
