@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import PictureError, PictureTooLarge
+from nerveseg.picture import container, silence
 
 __all__ = ["FORMATS", "check_pixels", "decode", "open_image"]
 
@@ -33,6 +34,7 @@ def open_image(file: BufferedIOBase, where: str) -> Image.Image:
 
     `PIL.Image.open` is not used: it warns from 89 and raises from 179 million pixels, by a global that is not ours to change.
     """
+    silence.quiet()
     Image.preinit()
     if not set(FORMATS) <= set(Image.OPEN):
         Image.init()
@@ -59,7 +61,7 @@ def check_pixels(size: tuple[int, ...], max_pixels: int, where: str) -> None:
     """Refuse more than ``max_pixels``; size is (height, width)."""
     height, width = size
     if height * width > max_pixels:
-        raise PictureError(
+        raise PictureTooLarge(
             f"Got {where} with {height}×{width} = {height * width:,} pixels. Accepted are at most {max_pixels:,}. "
             "Shrink it, cut it into parts, or raise max_pixels."
         )
@@ -85,6 +87,7 @@ def decode(image: Image.Image, max_pixels: int, where: str) -> tuple[UInt8[np.nd
         notes.append(f"Picture {image.tell() + 1} of the {frames}{' or more' if frames == _COUNTED else ''} in the file was taken.")
     try:
         image.load()
+        container.check_exif(image.info.get("exif"), where)
         orientation = int(image.getexif().get(_ORIENTATION, 1))
         upright = ImageOps.exif_transpose(image)
         pixels = _to_rgb(upright, notes)

@@ -7,13 +7,14 @@ import sys
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, ImageFile
 
 from nerveseg.errors import PictureError
+from nerveseg.picture import container
 from nerveseg.picture.decode import check_pixels, decode, open_image
 
 __all__ = ["MAX_PIXELS", "Picture", "load"]
@@ -85,6 +86,8 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
         return _from_bytes(bytes(source), max_pixels, name or "picture")
     if isinstance(source, Image.Image):
         called = name or Path(str(getattr(source, "filename", "") or "picture")).name
+        if isinstance(source, ImageFile.ImageFile) and source.fp is not None and source.fp.seekable():  # not read yet
+            container.check(cast("BinaryIO", source.fp), called, max_pixels)
         return _picture(*decode(source, max_pixels, called), name=called)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, name or "picture")
@@ -118,6 +121,7 @@ def _from_path(source: str | Path, max_pixels: int, name: str | None) -> Picture
         if path.stat().st_size == 0:
             raise PictureError(f"Got {shown}, which is empty (0 bytes). {ACCEPTED} Copy or download it again.")
         with path.open("rb") as file:
+            container.check(file, shown, max_pixels)
             return _picture(*decode(open_image(file, shown), max_pixels, shown), name=name or path.name, path=str(path.absolute()))
     except PictureError:
         raise
@@ -129,7 +133,9 @@ def _from_path(source: str | Path, max_pixels: int, name: str | None) -> Picture
 def _from_bytes(data: bytes, max_pixels: int, name: str) -> Picture:
     if not data:
         raise PictureError(f"Got no bytes for a picture. {ACCEPTED} Give the whole content of a picture file.")
-    return _picture(*decode(open_image(BytesIO(data), f"{len(data)} bytes"), max_pixels, f"{len(data)} bytes"), name=name)
+    file, where = BytesIO(data), f"{len(data)} bytes"
+    container.check(file, where, max_pixels)
+    return _picture(*decode(open_image(file, where), max_pixels, where), name=name)
 
 
 def _from_array(array: np.ndarray, max_pixels: int, name: str) -> Picture:

@@ -1,0 +1,55 @@
+"""GIF89a: blocks, and the comments and frames among them."""
+
+from __future__ import annotations
+
+from nerveseg.picture.container.claims import File
+
+__all__ = ["accepts", "check"]
+
+_MOST_BLOCKS = 10_000  # outside of frames: one for each frame, one for the loop, comments
+_MOST_FRAMES = 10_000
+_MOST_COMMENTS = 1 << 20  # bytes
+_PIECES = 10_000  # of one frame's data, beside one for each 32 bytes of the file; programs fill pieces of 255
+_EXTENSION, _FRAME, _COMMENT, _CONTROL = 0x21, 0x2C, 0xFE, 0xF9
+
+
+def accepts(start: bytes) -> bool:
+    """By its first bytes."""
+    return start.startswith((b"GIF87a", b"GIF89a"))
+
+
+def check(held: File) -> None:
+    """Count blocks, frames, pieces and bytes of comments."""
+    content = held.read(0, held.size)  # as the reader has it, piece by piece
+    at = 13 + _palette(content, 10)
+    blocks = frames = comments = pieces = 0
+    most = _PIECES + held.size // 32
+    while at < len(content) and content[at] in (_EXTENSION, _FRAME):
+        kind, name = content[at], content[at + 1 : at + 2]
+        if kind == _FRAME:
+            frames, begin = frames + 1, at + 10 + _palette(content, at + 9) + 1
+        else:
+            blocks, begin = blocks + (name != bytes([_CONTROL])), at + 2
+        at, count = _skip(content, begin, most - pieces)
+        pieces += count
+        comments += (at - begin) if kind == _EXTENSION and name == bytes([_COMMENT]) else 0
+        if blocks > _MOST_BLOCKS or comments > _MOST_COMMENTS or frames > _MOST_FRAMES or pieces >= most:
+            held.refuse(
+                f"a GIF of {frames:,} or more frames with {blocks:,} extension blocks, {comments:,} bytes of comments and {pieces:,} pieces",
+                f"are up to {_MOST_FRAMES:,} frames, {_MOST_BLOCKS:,} blocks, {_MOST_COMMENTS:,} bytes and {most:,} pieces",
+            )
+
+
+def _palette(content: bytes, at: int) -> int:
+    """Bytes of the palette that the flags at ``at`` announce."""
+    flags = content[at] if at < len(content) else 0
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _skip(content: bytes, at: int, most: int) -> tuple[int, int]:
+    """The place after a row of pieces, and how many they are."""
+    count = 0
+    while at < len(content) and content[at] and count < most:
+        at += 1 + content[at]
+        count += 1
+    return at + 1, count
