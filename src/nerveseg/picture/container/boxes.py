@@ -99,10 +99,11 @@ def _frame(held: File, at: int) -> _Frame | None:
 
 def _styles(held: File, frame: _Frame, at: int, tiles: int) -> int:
     """Look at each coding style of a head; gives the place of its end."""
-    for _ in range(_MOST_BOXES + 3 * frame.bands):
-        marker = held.number(at, 2)
-        if marker in (_SOT, _SOD, _EOC) or marker < 0xFF00:
-            return at
+    count = 0
+    while (marker := held.number(at, 2)) >= 0xFF00 and marker not in (_SOT, _SOD, _EOC):
+        count += 1
+        if count > _MOST_BOXES + 3 * frame.bands:
+            held.refuse(f"a JPEG 2000 with {count:,} marker segments and more", f"are up to {count - 1:,}")
         length = held.number(at + 2, 2)
         if marker == _COD:
             _check_style(held, frame, at + 9, tiles * frame.bands, held.number(at + 6, 2), own=bool(held.number(at + 4, 1) & 1))
@@ -110,7 +111,7 @@ def _styles(held: File, frame: _Frame, at: int, tiles: int) -> int:
             wide = 2 if frame.bands > 256 else 1
             _check_style(held, frame, at + 5 + wide, tiles, 1, own=bool(held.number(at + 4 + wide, 1) & 1))
         at += 2 + max(2, length)
-    held.refuse("a JPEG 2000 with more marker segments than components have use for", f"are up to {_MOST_BOXES:,}")
+    return at
 
 
 def _check_style(held: File, frame: _Frame, at: int, planes: int, layers: int, *, own: bool) -> None:

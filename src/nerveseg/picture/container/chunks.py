@@ -32,7 +32,9 @@ def check(held: File) -> None:
         pixels = name in (b"IDAT", b"fdAT", b"ANMF", b"VP8 ", b"VP8L", b"ALPH")
         others, filled = others + (not pixels), filled + pixels
         if others > _MOST or filled > _MOST + held.size // _SMALLEST:
-            held.refuse(f"a {'PNG' if png else 'WebP'} of more than {others + filled - 1:,} chunks", f"are up to {_MOST:,} beside its pixels")
+            held.refuse(
+                f"a {'PNG' if png else 'WebP'} of more than {others + filled - 1:,} chunks", f"are up to {_MOST:,} beside its pixels"
+            )
         if name in (b"VP8X", b"VP8 ", b"VP8L"):
             _check_canvas(held, name, at)
         elif (found := _exif(held, name, at, length)) is not None:

@@ -35,7 +35,7 @@ def check(held: File) -> None:
         comments += (at - begin) if kind == _EXTENSION and name == bytes([_COMMENT]) else 0
         if blocks > _MOST_BLOCKS or comments > _MOST_COMMENTS or frames > _MOST_FRAMES or pieces >= most:
             held.refuse(
-                f"a GIF of {frames:,} or more frames with {blocks:,} extension blocks, {comments:,} bytes of comments and {pieces:,} pieces",
+                f"a GIF with {frames:,} frames, {blocks:,} extension blocks, {comments:,} bytes of comments and {pieces:,} pieces, and more",
                 f"are up to {_MOST_FRAMES:,} frames, {_MOST_BLOCKS:,} blocks, {_MOST_COMMENTS:,} bytes and {most:,} pieces",
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from io import BytesIO
 
 from nerveseg.picture.container import tiff
@@ -30,36 +31,38 @@ def accepts(start: bytes) -> bool:
 
 def check(held: File) -> None:
     """Count segments and scans, and look into EXIF."""
-    at, segments, scans, frame, components, exif = 2, 0, 0, 0, 0, list[bytes]()
-    while (found := _next(held, at)) is not None:
-        marker, at = found
+    segments = scans = frame = components = 0
+    exif = list[bytes]()
+    for marker, at in _segments(held):
         segments += 1
         if segments > _MOST_SEGMENTS:
             held.refuse(f"a JPEG of more than {_MOST_SEGMENTS:,} segments", f"are up to {_MOST_SEGMENTS:,}")
-        if marker == _EOI:
-            break
-        if marker in _BARE:
-            continue
-        length = held.number(at, 2)
         if marker in _SOF:
             frame, components = marker, held.number(at + 7, 1)
         elif marker == _APP1 and held.read(at + 2, 6) == b"Exif\0\0":
-            exif.append(held.read(at + 8, length - 8))
-            if len(exif) > _MOST_EXIF:
-                held.refuse(f"a JPEG with more than {_MOST_EXIF} segments of EXIF", f"are up to {_MOST_EXIF}", "Save it without EXIF.")
+            exif.append(held.read(at + 8, held.number(at, 2) - 8))
         elif marker == _SOS:
             scans += 1
-            if scans > MOST_SCANS:
-                held.refuse(
-                    f"a JPEG of more than {MOST_SCANS} scans, each of which is a pass over all pixels",
-                    f"are up to {MOST_SCANS}",
-                    "Save it again as a baseline JPEG or as PNG.",
-                )
             if frame in _ONE_PASS and held.number(at + 2, 1) >= components:
                 break
-        at += max(2, length)
+        if len(exif) > _MOST_EXIF:
+            held.refuse(f"a JPEG with more than {_MOST_EXIF} segments of EXIF", f"are up to {_MOST_EXIF}", "Save it without EXIF.")
+        if scans > MOST_SCANS:
+            held.refuse(
+                f"a JPEG of more than {MOST_SCANS} scans, each of which is a pass over all pixels",
+                f"are up to {MOST_SCANS}",
+                "Save it again as a baseline JPEG or as PNG.",
+            )
     if exif:
         tiff.check_metadata(File.of(BytesIO(b"".join(exif)), held.where, held.max_pixels))
+
+
+def _segments(held: File) -> Iterator[tuple[int, int]]:
+    """Each marker up to the picture's end, and the place after it."""
+    at = 2
+    while (found := _next(held, at)) is not None and found[0] != _EOI:
+        yield found
+        at = found[1] + (0 if found[0] in _BARE else max(2, held.number(found[1], 2)))
 
 
 def _next(held: File, at: int) -> tuple[int, int] | None:
