@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from nerveseg.batch.job import Job
 from nerveseg.batch.pictures import Found, stem
 from nerveseg.batch.places import Home
 from nerveseg.errors import NerveSegError, OutputError, RunError
-from nerveseg.picture import Picture, load
+from nerveseg.picture import Picture
+from nerveseg.picture.readers import Readers
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
@@ -27,6 +29,7 @@ from nerveseg.writers import base
 
 __all__ = ["Labelling", "Make"]
 
+_SLOW = 4  # pictures that take long to decode, beside one a core
 _SIZE = 16  # digits of a picture's digest that a line keeps
 # The place is at fault, not the picture: with the next one it would be the same.
 _PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ESTALE}
@@ -59,9 +62,11 @@ class Labelling:
         self._options: Any
         self._common: Any = None
         self._hand: ThreadPoolExecutor
+        self._readers: Readers
 
     def start(self) -> None:
-        """Load the networks."""
+        """Load the networks. Pictures are read in processes of their own, so that one bad file ends neither this one nor the batch."""
+        self._readers = Readers(os.cpu_count() or 1, _SLOW)
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # several workers would draw theirs into one another
         try:
@@ -79,7 +84,7 @@ class Labelling:
 
     def read(self, item: str) -> Picture:
         """A picture."""
-        return load(self._found.path(item))
+        return self._readers.read(self._found.path(item))
 
     def work(self, item: str, read: Picture) -> Future[Record]:
         """Label it, and have it written."""
@@ -98,6 +103,7 @@ class Labelling:
     def stop(self) -> None:
         """Write what waits."""
         self._hand.shutdown(wait=True)
+        self._readers.close()
 
     def _write(self, item: str, result: Segmentation) -> Record:
         started = time.perf_counter()

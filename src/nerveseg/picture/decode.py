@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from nerveseg.errors import PictureError, PictureTooLarge
 from nerveseg.picture import container, silence
+from nerveseg.picture.container import gif
 
 __all__ = ["FORMATS", "check_pixels", "decode", "open_image"]
 
@@ -25,7 +26,7 @@ _DAMAGED = (
     *(OSError, ValueError, KeyError, EOFError, AttributeError),
     *(RuntimeError, ArithmeticError, MemoryError, Image.DecompressionBombError),
 )
-_COUNTED = 1000  # pictures in a TIFF file; a small file may hold a million
+_COUNTED = gif.MOST_FRAMES  # pictures in a file; a small one may hold a million
 _ORIENTATION = 0x0112  # EXIF 2.3, tag "Orientation"
 
 
@@ -107,6 +108,8 @@ def decode(image: Image.Image, max_pixels: int, where: str) -> tuple[UInt8[np.nd
 def _frames(image: Image.Image) -> int:
     """How many pictures the file holds; a damaged later one does not matter."""
     try:
+        if image.format == "GIF" and isinstance(file := getattr(image, "fp", None), BufferedIOBase):
+            return gif.frames(file)
         return _directories(image) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
     except (*_DAMAGED, Image.DecompressionBombWarning):
         return 1

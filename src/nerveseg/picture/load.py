@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass, field, replace
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -86,8 +86,8 @@ def load(source: Any, *, max_pixels: int = MAX_PIXELS, name: str | None = None) 
         return _from_bytes(bytes(source), max_pixels, name or "picture")
     if isinstance(source, Image.Image):
         called = name or Path(str(getattr(source, "filename", "") or "picture")).name
-        if isinstance(source, ImageFile.ImageFile) and source.fp is not None and source.fp.seekable():  # not read yet
-            container.check(cast("BinaryIO", source.fp), called, max_pixels)
+        if isinstance(source, ImageFile.ImageFile) and isinstance(source.fp, BufferedIOBase):  # not read yet
+            container.check(source.fp, called, max_pixels)
         return _picture(*decode(source, max_pixels, called), name=called)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, name or "picture")

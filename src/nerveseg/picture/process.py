@@ -56,7 +56,7 @@ class Process:
         command = [sys.executable, "-P", "-W", "ignore", "-m", "nerveseg.picture.worker"]
         try:
             with other:
-                self._child = subprocess.Popen(command, stdin=other, stdout=subprocess.DEVNULL, stderr=said, env=environment)  # noqa: S603  (our own module)
+                self._child = subprocess.Popen(command, stdin=other.fileno(), stdout=subprocess.DEVNULL, stderr=said, env=environment)  # noqa: S603  (our own module)
         except OSError as error:
             self._door.close()
             os.close(self._log)
@@ -100,7 +100,7 @@ class Process:
         if height * width > asked["max_pixels"] or height * width * 3 != body_size:
             raise Died(None, "an answer of another size")
         pixels = np.empty((height, width, 3), np.uint8)
-        self._fill(memoryview(pixels.reshape(-1)), look)
+        self._fill(pixels.reshape(-1).data, look)
         pixels.setflags(write=False)
         facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told["picture"].items()}
         return Picture(pixels, **facts)

@@ -99,6 +99,11 @@ class Readers:
         with self._changed:
             return Readings(self._busy, len(self._slow), self._waiting, self._ended, self._failed)
 
+    @property
+    def closed(self) -> bool:
+        """Whether they were ended for good."""
+        return self._closed
+
     def warm(self, count: int = 1) -> None:
         """Start processes ahead.
 
@@ -147,6 +152,11 @@ class Readers:
         self._enter(until, gone)
         try:
             process = self._taken()
+            try:
+                self._check(until, gone)  # it may have been started just now
+            except TimeoutError:
+                self._keep(process, turn)
+                raise
             started = time.monotonic()
             try:
                 picture = process.ask(asked, given, lambda: self._look(turn, process, started, until, gone))

@@ -19,9 +19,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from PIL import AvifImagePlugin
 
@@ -79,12 +79,12 @@ def _stated(source: bytes | Path, max_pixels: int) -> int:
     """Pixels that the file's head states; 0 for none. What is wrong with it is told when it is read."""
     with suppress(PictureError, OSError, ValueError), _opened(source) as file:
         container.check(file, "a picture", max_pixels)
-        image = open_image(file, "a picture")  # pyright: ignore[reportArgumentType]
+        image = open_image(file, "a picture")
         return image.width * image.height
     return 0
 
 
-def _opened(source: bytes | Path) -> BinaryIO:
+def _opened(source: bytes | Path) -> BufferedIOBase:
     return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 

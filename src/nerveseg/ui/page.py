@@ -50,6 +50,7 @@ _CACHED = ", without a network pass"
 _NOTHING: tuple[Any, ...] = (gr.skip(), gr.skip())
 _LONGEST_VISIT = 64  # letters of a visit's name
 _LARGEST = 1e9  # of any number that the page sends
+_READING = 6  # visitors whose pictures are read at one time
 _PROGRESS = gr.Progress()
 _LOG = logging.getLogger("nerveseg.ui")
 _BACKGROUNDS = [("Every pixel gets a label", "none"), ("The rest is background", "auto"), ("These words are background", "words")]
@@ -186,7 +187,8 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         once = {"concurrency_id": "networks", "concurrency_limit": 1, "api_visibility": "private"}
         shown = {"outputs": [viewer, notice], "show_progress_on": viewer, **once}
         still = {"outputs": [viewer, notice], "show_progress": "hidden", **once}
-        viewer.picture(calls.picture, fields, **shown)
+        reading = {**shown, "concurrency_id": "pictures", "concurrency_limit": _READING}  # the networks take turns by themselves
+        viewer.picture(calls.picture, fields, **reading)
         viewer.example(calls.example, [background, others, alpha, beta, endless, steps], **{**shown, "outputs": [words, viewer, notice]})
         for event in (words.submit, others.submit, go.click):
             event(calls.label, fields, **shown)

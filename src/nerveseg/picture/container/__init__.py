@@ -1,14 +1,14 @@
 """What a picture's file claims, read from its structure before any decoder sees it.
 
 Decoders believe files: a JPEG of 2.6 MB may ask for 60,000 passes over its pixels, a TIFF of 1 × 1 for a tile of 2 GB. Each module here
-walks one container – segments, chunks, directories, boxes – and refuses what would cost far more than the file and its picture are worth.
-The limits lie an order of magnitude beyond what programs write. What is cut short or odd, and cheap, passes: its decoder says what is wrong.
+walks one container – segments, chunks, directories, boxes – and refuses what would cost far more than its file and picture are worth.
+The limits lie an order of magnitude beyond what programs write. What is cut short or odd, and cheap, passes: its decoder says what is
+wrong.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import BinaryIO
+from io import BufferedIOBase, BytesIO
 
 from nerveseg.picture.container import bitmaps, boxes, chunks, gif, jpeg, tiff
 from nerveseg.picture.container.claims import File
@@ -18,7 +18,7 @@ __all__ = ["check", "check_exif"]
 _MODULES = (jpeg, chunks, tiff, gif, bitmaps, boxes)
 
 
-def check(file: BinaryIO, where: str, max_pixels: int) -> None:
+def check(file: BufferedIOBase, where: str, max_pixels: int) -> None:
     """Refuse a file whose decoding would take time or memory out of all proportion.
 
     Takes a few milliseconds; memory of a few blocks. The file's position is as before.

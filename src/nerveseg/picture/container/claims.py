@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, NoReturn
+from io import BufferedIOBase
+from typing import NoReturn
 
 from nerveseg.errors import PictureError, PictureTooLarge
 
@@ -25,13 +26,13 @@ class File:
         max_pixels: cap on height × width.
     """
 
-    file: BinaryIO
+    file: BufferedIOBase
     size: int
     where: str
     max_pixels: int
 
     @classmethod
-    def of(cls, file: BinaryIO, where: str, max_pixels: int) -> File:
+    def of(cls, file: BufferedIOBase, where: str, max_pixels: int) -> File:
         """Measure a file; its position stays."""
         before = file.tell()
         size = file.seek(0, os.SEEK_END)

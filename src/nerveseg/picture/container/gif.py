@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from io import BufferedIOBase
+
 from nerveseg.picture.container.claims import File
 
-__all__ = ["accepts", "check"]
+__all__ = ["MOST_FRAMES", "accepts", "check", "frames"]
 
-_MOST_BLOCKS = 10_000  # outside of frames: one for each frame, one for the loop, comments
-_MOST_FRAMES = 10_000
+MOST_FRAMES = 1000
+"""Frames that are counted; a small file may hold a million, and no reader here goes further."""
+
+_MOST_BLOCKS = 10_000  # outside of frames: one for the loop, comments
 _MOST_COMMENTS = 1 << 20  # bytes
-_PIECES = 10_000  # of one frame's data, beside one for each 32 bytes of the file; programs fill pieces of 255
+_PIECES = 10_000  # of data, beside one for each 32 bytes of the file; programs fill pieces of 255
 _EXTENSION, _FRAME, _COMMENT, _CONTROL = 0x21, 0x2C, 0xFE, 0xF9
 
 
@@ -19,25 +24,40 @@ def accepts(start: bytes) -> bool:
 
 
 def check(held: File) -> None:
-    """Count blocks, frames, pieces and bytes of comments."""
-    content = held.read(0, held.size)  # as the reader has it, piece by piece
+    """Count blocks, pieces and bytes of comments, as far as frames are counted."""
+    for _ in _walk(held):
+        continue
+
+
+def frames(file: BufferedIOBase) -> int:
+    """How many frames a checked file holds, at most `MOST_FRAMES`; its position is as before."""
+    before = file.tell()
+    count = max(_walk(File.of(file, "a GIF", 0)), default=1)
+    file.seek(before)
+    return count
+
+
+def _walk(held: File) -> Iterator[int]:
+    """The number of frames so far, after each block."""
+    content = held.read(0, held.size)
     at = 13 + _palette(content, 10)
-    blocks = frames = comments = pieces = 0
+    blocks = count = comments = pieces = 0
     most = _PIECES + held.size // 32
-    while at < len(content) and content[at] in (_EXTENSION, _FRAME):
+    while at < len(content) and content[at] in (_EXTENSION, _FRAME) and count < MOST_FRAMES:
         kind, name = content[at], content[at + 1 : at + 2]
         if kind == _FRAME:
-            frames, begin = frames + 1, at + 10 + _palette(content, at + 9) + 1
+            count, begin = count + 1, at + 10 + _palette(content, at + 9) + 1
         else:
             blocks, begin = blocks + (name != bytes([_CONTROL])), at + 2
-        at, count = _skip(content, begin, most - pieces)
-        pieces += count
+        at, passed = _skip(content, begin, most - pieces)
+        pieces += passed
         comments += (at - begin) if kind == _EXTENSION and name == bytes([_COMMENT]) else 0
-        if blocks > _MOST_BLOCKS or comments > _MOST_COMMENTS or frames > _MOST_FRAMES or pieces >= most:
+        if blocks > _MOST_BLOCKS or comments > _MOST_COMMENTS or pieces >= most:
             held.refuse(
-                f"a GIF with {frames:,} frames, {blocks:,} extension blocks, {comments:,} bytes of comments and {pieces:,} pieces, and more",
-                f"are up to {_MOST_FRAMES:,} frames, {_MOST_BLOCKS:,} blocks, {_MOST_COMMENTS:,} bytes and {most:,} pieces",
+                f"a GIF with {blocks:,} extension blocks, {comments:,} bytes of comments and {pieces:,} pieces of data, and more",
+                f"are up to {_MOST_BLOCKS:,}, {_MOST_COMMENTS:,} and {most:,}",
             )
+        yield max(1, count)
 
 
 def _palette(content: bytes, at: int) -> int:

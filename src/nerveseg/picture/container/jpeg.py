@@ -31,10 +31,9 @@ def accepts(start: bytes) -> bool:
 
 def check(held: File) -> None:
     """Count segments and scans, and look into EXIF."""
-    segments = scans = frame = components = 0
+    scans = frame = components = 0
     exif = list[bytes]()
-    for marker, at in _segments(held):
-        segments += 1
+    for segments, (marker, at) in enumerate(_segments(held), 1):
         if segments > _MOST_SEGMENTS:
             held.refuse(f"a JPEG of more than {_MOST_SEGMENTS:,} segments", f"are up to {_MOST_SEGMENTS:,}")
         if marker in _SOF:
