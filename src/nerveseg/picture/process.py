@@ -97,7 +97,7 @@ class Process:
             kind = getattr(errors, told["error"]) if told["error"] in errors.__all__ else PictureError
             raise kind(told["message"])
         height, width = told["size"]
-        if height * width > asked["max_pixels"] or height * width * 3 != body_size:
+        if height * width > asked["given"]["max_pixels"] or height * width * 3 != body_size:
             raise Died(None, "an answer of another size")
         pixels = np.empty((height, width, 3), np.uint8)
         self._fill(pixels.reshape(-1).data, look)

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nerveseg import errors
 from nerveseg.errors import PictureError, PictureTooLarge, RunError
@@ -130,6 +131,7 @@ class Readers:
         name: str | None = None,
         until: float = float("inf"),
         gone: Callable[[], bool] = lambda: False,
+        **choice: Any,
     ) -> Picture:
         """Read one picture; `load` in another process.
 
@@ -139,15 +141,16 @@ class Readers:
             name: likewise.
             until: when it has to be there, on `time.monotonic`'s clock.
             gone: whether nobody waits for it any more; asked ten times a second.
+            choice: whatever else `load` takes, as plain numbers and lists of them.
 
         Raises:
             PictureError: as `load`; a picture whose decoding takes too long, or breaks the decoder. PictureTooLarge: one with too many
                 pixels, or that takes too much memory. TimeoutError: ``until`` is over, or ``gone``. RunError: no process comes up.
         """
         if os.name != "posix":  # neither sockets as standard input nor limits
-            return load(source, max_pixels=max_pixels, name=name)
+            return load(source, max_pixels=max_pixels, name=name, **choice)
         given = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
-        asked = {"max_pixels": max_pixels, "name": name, "where": _where(given), "budget": asdict(self._budget)}
+        asked = {"given": {"max_pixels": max_pixels, "name": name, **choice}, "where": _where(given), "budget": asdict(self._budget)}
         turn = _Turn()
         self._enter(until, gone)
         try:

@@ -25,7 +25,7 @@ from typing import Any
 
 from PIL import AvifImagePlugin
 
-from nerveseg.errors import NerveSegError, PictureError, PictureTooLarge
+from nerveseg.errors import NerveSegError, PictureTooLarge
 from nerveseg.picture import container
 from nerveseg.picture.decode import open_image
 from nerveseg.picture.load import Picture, load
@@ -63,11 +63,11 @@ def main() -> int:
 def _answer(asked: dict[str, Any], body: bytes, door: socket.socket) -> tuple[dict[str, Any], Any]:
     """One picture within its bounds. An error of ours is an answer; any other one ends the process, and the other side says so."""
     source = body if asked["path"] is None else Path(asked["path"])
-    max_pixels, budget = asked["max_pixels"], asked["budget"]
+    given, budget = asked["given"], asked["budget"]
     try:
         with _ending_with(door), _bounds(budget, 0) as lift:
-            lift(budget, min(max_pixels, _stated(source, max_pixels)))
-            picture = load(source, max_pixels=max_pixels, name=asked["name"])
+            lift(budget, min(given["max_pixels"], _stated(source, given["max_pixels"])))
+            picture = load(source, **given)
     except (NerveSegError, MemoryError) as error:
         told = _too_much(asked) if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError) else error
         return {"error": type(told).__name__, "message": str(told)}, b""
@@ -77,7 +77,7 @@ def _answer(asked: dict[str, Any], body: bytes, door: socket.socket) -> tuple[di
 
 def _stated(source: bytes | Path, max_pixels: int) -> int:
     """Pixels that the file's head states; 0 for none. What is wrong with it is told when it is read."""
-    with suppress(PictureError, OSError, ValueError), _opened(source) as file:
+    with suppress(NerveSegError, OSError, ValueError), _opened(source) as file:
         container.check(file, "a picture", max_pixels)
         image = open_image(file, "a picture")
         return image.width * image.height
