@@ -1,8 +1,9 @@
-"""libtiff writes what displeases it straight to file descriptor 2, past every log and ``--quiet``: a megabyte for a file of 48 KB."""
+"""Decoders keep quiet: libtiff writes what displeases it straight to file descriptor 2, a megabyte for a file of 48 KB."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def quiet() -> bool:
     Returns:
         Whether there was such a copy.
     """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints its errors where nobody has set up logs
     here = Path(PIL.__file__).parent
     found = [path for place in _PLACES for path in here.glob(place)]
     for path in found:
