@@ -130,7 +130,7 @@ async def _serve(server: uvicorn.Server, service: Service, door: socket.socket, 
 async def _drain(server: uvicorn.Server, service: Service, told: asyncio.Event) -> None:
     await told.wait()
     try:
-        async with asyncio.timeout(service.limits.drain_seconds):
+        async with asyncio.timeout(0.95 * service.limits.drain_seconds):
             while service.open:
                 await asyncio.sleep(_MOMENT)
     except TimeoutError:
