@@ -1,6 +1,11 @@
 """Load on the service: requests from many clients at once, each answer checked against the same call made alone; then SIGTERM under load.
 
     python benchmarks/serve.py --requests 200 --clients 16 --batch 1 --queue 8
+    python benchmarks/serve.py --hostile --requests 200 --clients 16 --queue 32
+
+With --hostile the requests are made twice: alone, and beside four clients who send files that claim far more than they are, or never read
+their answers. It exits 1, too, where the 95 % of seconds is then more than three times that without them, where all processes together
+take 2 GiB, or where SIGTERM does not end the service within drain_seconds.
 
 The embedded pair, on loopback. Prints a Markdown table; exits 1 where an answer is wrong, an error is not 429, an accepted request is lost,
 or the process does not end with 0.
@@ -16,6 +21,7 @@ import queue
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +36,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+_ATTACKERS, _UNREAD, _DRAIN = 4, 25, 60.0  # clients; sockets that each of them keeps and never reads; seconds
 _LISTENING = re.compile(r"http://127\.0\.0\.1:\d+")
 
 
@@ -161,10 +168,11 @@ def painted(content: dict) -> np.ndarray:
     return ids
 
 
-def start(queue_size: int, batch: int) -> tuple[subprocess.Popen[str], str]:
+def start(queue_size: int, batch: int, *more: str) -> tuple[subprocess.Popen[str], str]:
     """Start ``nerveseg serve`` on a free port; gives the process and its address."""
     command = [sys.executable, "-m", "nerveseg", "serve", "--recipe", "mini", "--port", "0", "--offline", "--quiet"]
     command += ["--limit", f"queue={queue_size}", "--limit", f"batch={batch}", "--limit", "seconds=300"]
+    command += [part for one in more for part in ("--limit", one)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     said: list[str] = []
     for line in process.stderr or ():
@@ -253,6 +261,112 @@ def end_under_load(process: subprocess.Popen[str], address: str, asked: list[Que
     return outcomes, code, seconds
 
 
+@dataclass
+class Attack:
+    """Four clients with hostile files, until they are told to stop, and what all processes of the service take meanwhile."""
+
+    address: str
+    pid: int
+    over: threading.Event = field(default_factory=threading.Event)
+    statuses: Counter[str] = field(default_factory=Counter)
+    health: Counter[str] = field(default_factory=Counter)
+    most: float = 0.0
+
+    def __enter__(self) -> Attack:
+        from hostile_files import FILES
+
+        forms = [(name, form({"labels": "cat, dog"}, make())[0]) for name, make in FILES.items()]
+        work = [(self._send, (index, forms)) for index in range(_ATTACKERS)]
+        self.threads = [threading.Thread(target=call, args=given) for call, given in [*work, (self._watch, ())]]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _send(self, first: int, forms: list[tuple[str, bytes]]) -> None:
+        unread: list[socket.socket] = []
+        parts = urlsplit(self.address)
+        for index in range(first * 3, 1 << 30):
+            if self.over.is_set():
+                break
+            name, body = forms[index % len(forms)]
+            try:
+                client = Client(self.address)
+                status = str(client.ask("POST", "/v1/segment", body, content_type="multipart/form-data; boundary=XyZ")[0])
+                client.connection.close()
+                unread.append(socket.create_connection((parts.hostname, parts.port), timeout=10))
+                unread[-1].sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 50)
+            except (OSError, http.client.HTTPException) as error:
+                status = type(error).__name__
+                time.sleep(0.05)
+            self.statuses[f"{name}: {status}"] += 1
+            while len(unread) > _UNREAD:
+                unread.pop(0).close()
+        for door in unread:
+            door.close()
+
+    def _watch(self) -> None:
+        while not self.over.wait(0.3):
+            self.most = max(self.most, tree(self.pid))
+            try:
+                status, content, _ = Client(self.address).ask("GET", "/v1/health")
+                self.health[json.loads(content).get("status") if status == 200 else str(status)] += 1
+            except (OSError, http.client.HTTPException, ValueError):
+                self.health["no answer"] += 1
+
+
+def tree(pid: int) -> float:
+    """MiB of memory of a process and its children."""
+    total = 0.0
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(place.read_text("utf-8").rpartition(")")[2].split()[1])
+            total += resident(int(place.parent.name)) if pid in (parent, int(place.parent.name)) else 0.0
+        except (OSError, AttributeError):  # gone meanwhile
+            continue
+    return total
+
+
+def hostile(given: argparse.Namespace) -> None:
+    """Good requests alone, and beside attackers; prints a table and exits."""
+    asked = questions(given.scenes)
+    process, address = start(given.queue, given.batch, f"drain_seconds={_DRAIN}")
+    try:
+        load(address, process.pid, asked, given.clients, given.clients)
+        alone, _, _ = load(address, process.pid, asked, given.requests, given.clients)
+        with Attack(address, process.pid) as attack:
+            time.sleep(2.0)
+            beside, _, _ = load(address, process.pid, asked, given.requests, given.clients)
+            before = time.perf_counter()
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=3 * _DRAIN)
+            ended = time.perf_counter() - before
+    finally:
+        process.kill()
+    times = [sorted(seen.seconds) for seen in (alone, beside)]
+    ends = [one[int(len(one) * 0.95)] for one in times]
+    rows = {
+        "seconds of good requests, median and 95 %, alone": f"{times[0][len(times[0]) // 2]:.2f}, {ends[0]:.2f}",
+        "the same beside 4 attackers": f"{times[1][len(times[1]) // 2]:.2f}, {ends[1]:.2f}",
+        "ratio of the 95 %": f"{ends[1] / ends[0]:.2f}",
+        "wrong answers": str(len(alone.wrong) + len(beside.wrong)),
+        "what the attackers got": ", ".join(f"{name}: {count}" for name, count in sorted(attack.statuses.items())),
+        "health meanwhile": ", ".join(f"{name}: {count}" for name, count in sorted(attack.health.items())),
+        "most memory of all processes, MiB": f"{attack.most:.0f}",
+        "SIGTERM under attack: exit code, seconds": f"{code}, {ended:.1f} (drain_seconds {_DRAIN:g})",
+    }
+    print(f"`python benchmarks/serve.py {' '.join(sys.argv[1:])}`, {os.cpu_count()} cores\n\n| what | found |\n|---|---|")
+    for name, text in rows.items():
+        print(f"| {name} | {text} |")
+    for text in [*alone.wrong, *beside.wrong][:10]:
+        print("wrong:", text)
+    sys.exit(bool(alone.wrong or beside.wrong or ends[1] > 3 * ends[0] or attack.most > 2048 or ended > _DRAIN))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200)
@@ -260,7 +374,10 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--hostile", action="store_true")
     given = parser.parse_args()
+    if given.hostile:
+        hostile(given)
     asked = questions(given.scenes)
     process, address = start(given.queue, given.batch)
     try:

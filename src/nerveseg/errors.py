@@ -2,6 +2,7 @@
 
     NerveSegError
     ├── PictureError      (ValueError)   a picture that cannot be read, is too large, or is ambiguous
+    │   └── PictureTooLarge              … that takes more pixels or memory than are accepted
     ├── LabelError        (ValueError)   words that cannot become labels
     ├── OptionError       (ValueError)   a knob out of its range, or a knob that does not exist
     ├── RecipeError       (ValueError)   a recipe that cannot be found, read or composed
@@ -32,6 +33,7 @@ __all__ = [
     "OutOfMemory",
     "OutputError",
     "PictureError",
+    "PictureTooLarge",
     "RecipeError",
     "RegistryError",
     "RunError",
@@ -49,6 +51,10 @@ class NerveSegError(Exception):
 
 class PictureError(NerveSegError, ValueError):
     """A picture that cannot be read, is too large, or whose layout is ambiguous."""
+
+
+class PictureTooLarge(PictureError):
+    """A picture with more pixels, or whose decoding takes more memory, than are accepted."""
 
 
 class LabelError(NerveSegError, ValueError):

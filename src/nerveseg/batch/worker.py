@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -22,7 +23,8 @@ from nerveseg.batch.pictures import Found, stem
 from nerveseg.batch.places import Home
 from nerveseg.batch.places import place as at
 from nerveseg.errors import NerveSegError, OutputError, RunError
-from nerveseg.picture import Picture, load
+from nerveseg.picture import Picture
+from nerveseg.picture.readers import Readers
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
@@ -32,6 +34,7 @@ from nerveseg.writers import base
 
 __all__ = ["Labelling", "Make"]
 
+_SLOW = 4  # pictures that take long to decode, beside one a core
 _SIZE = 16  # digits of a picture's digest that a line keeps
 # The place is at fault, not the picture: with the next one it would be the same.
 _PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ESTALE, errno.EFBIG}
@@ -79,9 +82,11 @@ class Labelling:
         self._options: Any
         self._common: Any = None
         self._hand: ThreadPoolExecutor
+        self._readers: Readers
 
     def start(self) -> None:
-        """Load the networks."""
+        """Load the networks. Pictures are read in processes of their own, so that one bad file ends neither this one nor the batch."""
+        self._readers = Readers(os.cpu_count() or 1, _SLOW)
         self._segmenter = self._job.load()
         self._vocabulary = self._job.vocabulary
         self._background = Background.parse(self._job.background, self._vocabulary)
@@ -92,7 +97,7 @@ class Labelling:
 
     def read(self, item: str) -> Picture:
         """A picture."""
-        return load(self._found.path(item), bands=self._job.bands, value_range=self._job.value_range)
+        return self._readers.read(self._found.path(item), bands=self._job.bands, value_range=self._job.value_range)
 
     def work(self, item: str, read: Picture) -> Future[Record]:
         """Label it, and have it written."""
@@ -111,6 +116,7 @@ class Labelling:
     def stop(self) -> None:
         """Write what waits."""
         self._hand.shutdown(wait=True)
+        self._readers.close()
 
     def _write(self, item: str, result: Segmentation) -> Record:
         started = time.perf_counter()

@@ -185,9 +185,9 @@ def _take(member: _Member, path: Path, archive: Path, *, again: bool) -> bool:
 def _plain(name: str, archive: Path) -> str:
     """A name without a way out: relative, without .. and without a drive."""
     path = PurePosixPath(name.removeprefix("./"))
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or (path.parts and ":" in path.parts[0]):
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or (path.parts and ":" in path.parts[0]):
         raise DataError(
-            f"Got {archive} in which a file is called {name!r}, which leads out of it. Accepted are names below its own folder. "
+            f"Got {archive} in which a file is called {name!r}, which is no name below it. Accepted are names below its own folder. "
             "Take the archive from its publisher."
         )
     return path.as_posix()
@@ -207,7 +207,7 @@ def _in_zip(zipped: zipfile.ZipFile) -> Iterator[_Member]:
     end = 0
     for info in zipped.infolist():
         end += info.compress_size
-        if info.is_dir():
+        if info.filename.endswith("/"):  # is_dir() fails on a name of no letters
             continue
         link = (info.external_attr >> 16) & 0o170000 == 0o120000
         yield _Member(info.filename, info.file_size, None if link else lambda info=info: zipped.open(info), end)

@@ -7,6 +7,7 @@ another process.
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BufferedIOBase, BytesIO
 from typing import Any, cast
 
 import numpy as np
@@ -14,9 +15,9 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from nerveseg.errors import PictureError
-from nerveseg.picture import raster, tiff
-from nerveseg.picture.opening import FORMATS, Damage, Head, Opened, directory_of, head, open_image, opened, said_by
+from nerveseg.errors import PictureError, PictureTooLarge
+from nerveseg.picture import container, raster, tiff
+from nerveseg.picture.opening import FORMATS, Damage, Head, Opened, directory_of, frames_of, head, open_image, opened, said_by
 from nerveseg.picture.orientation import Said
 from nerveseg.picture.samples import PLAIN, Choice, pick, scaled
 
@@ -42,8 +43,10 @@ def read(data: bytes, max_pixels: int, where: str, choice: Choice = PLAIN) -> De
         choice: bands and range.
 
     Raises:
-        PictureError: no picture, damaged, too large, or of a kind that is not read. MissingExtra: what reads it is not installed.
+        PictureError: no picture, damaged, or of a kind that is not read. PictureTooLarge: too many pixels. MissingExtra: what reads it
+            is not installed.
     """
+    container.check(BytesIO(data), where, max_pixels)
     directory = directory_of(data, where)
     if directory is not None:
         _check(directory.size, max_pixels, where)
@@ -71,10 +74,13 @@ def decode(image: Image.Image, max_pixels: int, where: str, choice: Choice = PLA
     Raises:
         PictureError: see `read`.
     """
+    if isinstance(image, ImageFile.ImageFile) and isinstance(image.fp, BufferedIOBase):  # its pixels are not read yet
+        container.check(image.fp, where, max_pixels)
     _check((image.height, image.width), max_pixels, where)
+    container.check_exif(image.info.get("exif"), where)
     said = said_by(image)
     with Damage(where):
-        notes = _several(image.tell(), 1 if image.format == "TIFF" else int(getattr(image, "n_frames", 1)))
+        notes = _several(image.tell(), 1 if image.format == "TIFF" else frames_of(image))
         image.load()
         pixels = _rgb(Opened(image, b""), None, choice, where, notes)
         if image.format == "TIFF":  # it is upright by now
@@ -86,7 +92,7 @@ def check_pixels(size: tuple[int, ...], max_pixels: int, where: str) -> None:
     """Refuse more than ``max_pixels``; size is (height, width)."""
     height, width = size
     if height * width > max_pixels:
-        raise PictureError(
+        raise PictureTooLarge(
             f"Got {where} with {height}×{width} = {height * width:,} pixels. Accepted are at most {max_pixels:,}. "
             "Shrink it, cut it into parts, or raise max_pixels."
         )

@@ -16,10 +16,11 @@ from typing import IO, Any, cast
 from PIL import Image
 
 from nerveseg.errors import NerveSegError, PictureError
-from nerveseg.picture import bare, kinds, tiff
+from nerveseg.picture import bare, kinds, silence, tiff
+from nerveseg.picture.container import gif
 from nerveseg.picture.orientation import NOTHING, ORIENTATION, Said, of_exif, stored_size
 
-__all__ = ["DAMAGED", "FORMATS", "Damage", "Head", "Opened", "directory_of", "head", "open_image", "opened", "said_by"]
+__all__ = ["DAMAGED", "FORMATS", "Damage", "Head", "Opened", "directory_of", "frames_of", "head", "open_image", "opened", "said_by"]
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "QOI")
 """The file formats read; HEIC with the extra ``heic``. No vector formats: they would start other programs."""
@@ -118,7 +119,7 @@ def opened(data: bytes, where: str) -> Opened:
                 image = _by_pillow(data, name)
             except DAMAGED:
                 continue
-            return Opened(image, data, said_by(image), _frames(image), cut=bare.cut(data, name))
+            return Opened(image, data, said_by(image), frames_of(image), cut=bare.cut(data, name))
         held = bare.READERS[name](data)
         try:
             return Opened(_by_pillow(held.data, name), held.data, held.said, held.frames, held.deep)
@@ -198,9 +199,11 @@ def _formats(start: bytes) -> list[str]:
     return [name for name in found if name != "TIFF"]
 
 
-def _frames(image: Image.Image) -> int:
+def frames_of(image: Image.Image) -> int:
     """How many pictures the file holds; a damaged later one does not matter."""
     try:
+        if image.format == "GIF" and isinstance(file := getattr(image, "fp", None), BufferedIOBase):
+            return gif.frames(file)
         return int(getattr(image, "n_frames", 1))
     except (*DAMAGED, Image.DecompressionBombWarning):
         return 1
@@ -213,6 +216,7 @@ def _by_pillow(data: bytes, name: str) -> Image.Image:
 
 def _readers() -> Mapping[str, Any]:
     """PIL's readers by format; they register themselves when they are first imported."""
+    silence.quiet()
     Image.preinit()
     if not set(FORMATS) <= set(Image.OPEN):
         Image.init()

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from nerveseg.picture import Picture, load
-from nerveseg.picture.decode import open_image
 from nerveseg.server import parts, strict_json
 from nerveseg.server.limits import Limits
 from nerveseg.server.problems import Problem
 
-__all__ = ["Form", "json_object", "multipart", "plain_name", "read_picture"]
+__all__ = ["Form", "json_object", "multipart", "plain_name"]
 
 _PARTS = 16
 _TEXT = 1024 * 1024  # bytes of JSON: read at once, so few
@@ -125,20 +122,3 @@ def plain_name(given: str) -> str:
     last = re.split(r"[/\\]", given)[-1]
     kept = "".join(letter for letter in last if unicodedata.category(letter)[0] != "C").strip()[:_LONGEST_NAME]
     return kept if kept.strip(".") else "picture"
-
-
-def read_picture(data: bytes, name: str, limits: Limits) -> Picture:
-    """Decode a picture whose size is within the limits; the header is read before any pixel.
-
-    Raises:
-        Problem: 413. PictureError: no picture, or a damaged one.
-    """
-    image = open_image(BytesIO(data), f"{len(data):,} bytes")
-    pixels = image.height * image.width
-    if pixels > limits.max_pixels:
-        raise Problem(
-            413,
-            "pixels",
-            f"Got a picture of {image.height}×{image.width} = {pixels:,} pixels. Accepted are {limits.max_pixels:,}. Shrink it first.",
-        )
-    return load(data, max_pixels=limits.max_pixels, name=name)

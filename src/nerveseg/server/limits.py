@@ -21,6 +21,7 @@ class Limits:
     max_words: int = knob(1024, "Words of a request: synonyms and background words count. Larger: longer text passes.", low=1)
     max_letters: int = knob(100, "Letters of one word. Larger: nothing, CLIP reads few.", low=1, high=10_000)
     max_points: int = knob(2000, "Points of the clicks, strokes and boxes of a request.", low=0)
+    readers: int = knob(2, "Pictures that are decoded at one time, each in a process of its own. Larger: more memory.", low=1, high=64)
     seconds: float = knob(60.0, "Seconds from a request's head to its answer. Larger: bigger work passes.", above=0, high=86_400)
     read_seconds: float = knob(
         20.0, "Seconds that a head, and then a body, may take to arrive, and an answer to be read. Larger: slower clients pass.", above=0

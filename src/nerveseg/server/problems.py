@@ -36,6 +36,7 @@ SCHEMA: Mapping[str, Any] = MappingProxyType(
 
 _LONGEST = 2000  # letters of a detail: it may quote what came
 _OURS: tuple[tuple[type[Exception], int, str], ...] = (
+    (errors.PictureTooLarge, 413, "pixels"),
     (errors.PictureError, 422, "picture"),
     (errors.LabelError, 422, "labels"),
     (errors.OptionError, 422, "settings"),

@@ -49,7 +49,7 @@ def _segment(made: APIRouter, service: Service) -> None:
         kind = answers.chosen(request.headers.get("accept"))
         form = await forms.multipart(request, service.limits)
         ask = await service.beside(lambda: asks.of_form(form.fields, service.limits, service.settings))
-        picture = await service.beside(lambda: forms.read_picture(form.data, form.name, service.limits))
+        picture = await service.read(form, request.scope[UNTIL], request)
         done = await service.do(Job(request.scope[UNTIL], picture=picture, ask=ask), request)
         return await _answer(service, done, kind, request)
 
@@ -72,7 +72,7 @@ def _encode(made: APIRouter, service: Service) -> None:
             raise Problem(
                 422, "form", f"Got the field {next(iter(form.fields))[:100]!r}. Accepted is 'file' alone. Send words to /v1/decode."
             )
-        picture = await service.beside(lambda: forms.read_picture(form.data, form.name, service.limits))
+        picture = await service.read(form, request.scope[UNTIL], request)
         done = await service.do(Job(request.scope[UNTIL], picture=picture), request)
         handle = service.handles.add(done.encoding, done.worker)
         content = {
@@ -150,12 +150,20 @@ def _about(made: APIRouter, service: Service) -> None:
         responses={200: schemas.described("health", "It does."), **schemas.responses()},
     )
     async def health() -> JSONResponse:
-        """200, or 503 while it ends."""
-        status = "draining" if service.draining else "good"
-        content = {"status": status, "waiting": service.pool.waiting, "open": service.open}
+        """200, or 503 while it ends or cannot decode pictures; "busy" where one would have to wait before it is decoded."""
+        readers = service.readers.readings
+        status = "draining" if service.draining else "busy" if readers.waiting else "good"
+        content = {"status": status, "waiting": service.pool.waiting, "open": service.open, "readers": dataclasses.asdict(readers)}
         if service.draining:
             raise Problem(
                 503, "draining", "The service is ending. Accepted are no new requests. Try another one.", extra={"open": service.open}
+            )
+        if readers.failed:
+            raise Problem(
+                503,
+                "readers",
+                "The service cannot start a process to decode pictures. Accepted are requests once it can. Tell who runs it.",
+                extra={"open": service.open},
             )
         return JSONResponse(content)
 

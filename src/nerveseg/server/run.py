@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -23,6 +24,7 @@ _LOG = logging.getLogger("nerveseg.server")
 _MOMENT = 0.05  # seconds between two looks at what is left to do
 _KEPT = 65  # seconds that an idle connection is kept: longer than Retry-After says at most, so that who waits finds it
 _SHORTEST_TOKEN = 16
+_CUT = 1  # exit code where requests were cut: by a second signal, or at the end of drain_seconds
 
 
 def check_door(host: str, token: str | None, *, open_door: bool) -> None:
@@ -88,11 +90,11 @@ async def _serve(server: uvicorn.Server, service: Service, crowd: Crowd, door: s
     told = asyncio.Event()
 
     def tell(number: int, _: FrameType | None) -> None:
+        if told.is_set():  # at once: what a thread is at, or has yet to write, is not waited for
+            os._exit(_CUT)
         loop.call_soon_threadsafe(_stop, number)
 
     def _stop(number: int) -> None:
-        if told.is_set():
-            server.should_exit = server.force_exit = True
         _LOG.info("signal %d: %d requests are in hand", number, service.open)
         service.draining = True
         told.set()
@@ -116,9 +118,10 @@ async def _serve(server: uvicorn.Server, service: Service, crowd: Crowd, door: s
 async def _drain(server: uvicorn.Server, service: Service, told: asyncio.Event) -> None:
     await told.wait()
     try:
-        async with asyncio.timeout(service.limits.drain_seconds):
+        async with asyncio.timeout(0.95 * service.limits.drain_seconds):
             while service.open:
                 await asyncio.sleep(_MOMENT)
     except TimeoutError:
-        _LOG.warning("%d requests were not done in time", service.open)
+        _LOG.warning("%d requests were not done in time and are cut", service.open)
+        os._exit(_CUT)  # threads that are still at work would be waited for
     server.should_exit = True

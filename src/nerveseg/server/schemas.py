@@ -106,8 +106,20 @@ _MODELS = {
 _HEALTH = {
     "type": "object",
     "required": ["status", "waiting", "open"],
-    "properties": {"status": {"enum": ["good", "draining"]}, "waiting": {"type": "integer"}, "open": {"type": "integer"}},
-    "examples": [{"status": "good", "waiting": 0, "open": 1}],
+    "properties": {
+        "status": {"enum": ["good", "busy"]},
+        "waiting": {"type": "integer", "description": "Requests that wait for a worker."},
+        "open": {"type": "integer"},
+        "readers": {
+            "type": "object",
+            "description": "Pictures that are decoded, that take long, and that wait; processes that had to be ended so far.",
+            "properties": {
+                **{name: {"type": "integer"} for name in ("busy", "slow", "waiting", "ended")},
+                "failed": {"type": "boolean"},
+            },
+        },
+    },
+    "examples": [{"status": "good", "waiting": 0, "open": 1, "readers": {"busy": 1, "slow": 0, "waiting": 0, "ended": 0, "failed": False}}],
 }
 _OWN = {"handle": _HANDLE, "models": _MODELS, "health": _HEALTH}
 _MEANING = {

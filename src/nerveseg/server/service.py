@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,8 +12,12 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from nerveseg import registry
-from nerveseg.errors import OptionError
+from nerveseg.errors import OptionError, RunError
+from nerveseg.picture import Picture
+from nerveseg.picture.readers import Readers
 from nerveseg.segmenter import Segmenter
+from nerveseg.server.deadline import Overdue
+from nerveseg.server.forms import Form
 from nerveseg.server.handles import Handles
 from nerveseg.server.limits import Limits
 from nerveseg.server.metrics import Metrics
@@ -21,10 +27,13 @@ from nerveseg.server.settings import Settings
 
 __all__ = ["Service"]
 
+_LOG = logging.getLogger("nerveseg.server")
+
 T = TypeVar("T")
 
 _TOGETHER = 4  # pictures in a batch on an accelerator
-_HELPERS = 2  # threads that decode pictures and write answers beside the workers
+_HELPERS = 2  # threads that read words and write answers beside the workers
+_SLOW = 4  # pictures that take long to decode, beside the others
 
 
 class Service:
@@ -62,11 +71,17 @@ class Service:
         batch = limits.batch or (1 if segmenters[0].device.type == "cpu" else _TOGETHER)
         self.pool = Pool(segmenters, limits.queue, batch, self.metrics)
         self.handles = Handles(limits.handle_seconds, limits.handles)
+        self.readers = Readers(limits.readers, _SLOW)
         self.draining = False
         self.open = 0
         self._bodies = 0
         self._helpers: ThreadPoolExecutor | None = None
+        self._waiting: ThreadPoolExecutor | None = None
         self.metrics.watch("queue_jobs", "Jobs that wait.", lambda: self.pool.waiting)
+        self.metrics.watch("readers_busy", "Pictures that are decoded.", lambda: self.readers.readings.busy)
+        self.metrics.watch("readers_slow", "Pictures that take long to decode.", lambda: self.readers.readings.slow)
+        self.metrics.watch("readers_waiting", "Pictures that wait to be decoded.", lambda: self.readers.readings.waiting)
+        self.metrics.watch("readers_ended", "Reading processes that had to be ended, or died.", lambda: self.readers.readings.ended)
         self.metrics.watch("handles", "Encodings that are kept.", lambda: len(self.handles))
         self.metrics.watch("handles_bytes", "Bytes of them.", lambda: self.handles.bytes)
 
@@ -89,18 +104,57 @@ class Service:
 
     def start(self) -> None:
         """Start the workers, also after a stop."""
+        if self.readers.closed:
+            self.readers = Readers(self.limits.readers, _SLOW)
         self._helpers = ThreadPoolExecutor(_HELPERS, thread_name_prefix="nerveseg-helper")
+        self._waiting = ThreadPoolExecutor(self.limits.open, thread_name_prefix="nerveseg-picture")
+        self._waiting.submit(self._warm)
         self.pool.start()
+
+    def _warm(self) -> None:
+        """One reading process ahead. Where none comes up, health says so."""
+        try:
+            self.readers.warm()
+        except RunError as error:
+            if not self.readers.closed:
+                _LOG.error("%s", error)
 
     def stop(self, seconds: float = 5.0) -> None:
         """End the workers, and let encodings go."""
         self.pool.stop(seconds)
-        if self._helpers is not None:
-            self._helpers.shutdown(wait=False, cancel_futures=True)
+        self.readers.close()
+        for threads in (self._helpers, self._waiting):
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     async def beside(self, work: Callable[[], T]) -> T:
         """Do work that is neither the device's nor the event loop's."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, work)
+
+    async def read(self, form: Form, until: float, request: Request) -> Picture:
+        """Decode a form's picture in a reading process, as long as the client waits for it and until its time is up.
+
+        Raises:
+            PictureError: no picture, or one that cannot be read. Overdue, ClientDisconnect, RunError.
+        """
+        gone = threading.Event()
+
+        def read() -> Picture:
+            return self.readers.read(form.data, max_pixels=self.limits.max_pixels, name=form.name, until=until, gone=gone.is_set)
+
+        result = asyncio.get_running_loop().run_in_executor(self._waiting, read)
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            await asyncio.wait({result, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                raise ClientDisconnect
+            return result.result()
+        except TimeoutError as error:
+            raise Overdue from error
+        finally:
+            gone.set()
+            leaving.cancel()
+            result.cancel()
 
     async def do(self, job: Job, request: Request) -> Done:
         """Have a job done, as long as the client waits for it.

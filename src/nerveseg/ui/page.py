@@ -52,6 +52,7 @@ _FIELDS = 7  # words, background, other words, α, β, to the end, steps
 _BACKGROUND, _OTHERS, _ENDLESS, _STEPS = 1, 2, 5, 6
 _LONGEST_VISIT = 64  # letters of a visit's name
 _LARGEST = 1e9  # of any number that the page sends
+_READING = 6  # visitors whose pictures are read at one time
 _PROGRESS = gr.Progress()
 _LOG = logging.getLogger("nerveseg.ui")
 _BACKGROUNDS = [("Every pixel gets a label", "none"), ("The rest is background", "auto"), ("These words are background", "words")]
@@ -190,7 +191,8 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         # What fields say is looked at by `_Calls`, in its own words: Gradio's look shows words of its own, and logs a traceback.
         shown = {"outputs": [viewer, notice], "show_progress_on": viewer, "preprocess": False, **once}
         still = {"outputs": [viewer, notice], "show_progress": "hidden", "preprocess": False, **once}
-        viewer.picture(calls.picture, fields, **shown)
+        reading = {**shown, "concurrency_id": "pictures", "concurrency_limit": _READING}  # the networks take turns by themselves
+        viewer.picture(calls.picture, fields, **reading)
         viewer.example(calls.example, [background, others, alpha, beta, endless, steps], **{**shown, "outputs": [words, viewer, notice]})
         for event in (words.submit, others.submit, go.click):
             event(calls.label, fields, **shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 import unicodedata
 import warnings
 import zipfile
@@ -15,8 +16,9 @@ from typing import Any
 from nerveseg import registry
 from nerveseg.clicks import Correction, Seed
 from nerveseg.deciding import Watch
-from nerveseg.errors import LabelError, OptionError
-from nerveseg.picture import Picture, load
+from nerveseg.errors import LabelError, OptionError, PictureError
+from nerveseg.picture import Picture
+from nerveseg.picture.readers import Readers
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter, UntrainedWord
 from nerveseg.server.asks import Ask
@@ -35,6 +37,7 @@ MAX_LABELS = 512
 
 _MAX_LETTERS = 20_000
 _TRAIL = 8  # corrections that are kept, so that taking clicks back is exact and at once; older ones are made again
+_LONGEST_READING = 60.0  # seconds
 _LONGEST_NAME = 80
 _LONGEST_LABEL = 200
 _MOST_CLICKS = 500
@@ -58,6 +61,7 @@ class Work:
 
     def __init__(self, segmenter: Segmenter, desks: Desks | None = None) -> None:
         self.segmenter, self.desks = segmenter, desks or Desks()
+        self.readers = Readers()
         self._turn = threading.Lock()
 
     def wish(self, words: str, background: str, others: str, settings: dict[str, Any] | None = None) -> Wish:
@@ -104,7 +108,7 @@ class Work:
         told("read")
         before = self._passes(visitor)
         self.desks.drop(visitor)
-        picture: Picture = load(source, max_pixels=MAX_PIXELS, name=_plain(name))
+        picture = self._read(source, name)
         with self._device():
             encoding = self.segmenter.encode(picture, watch=Watch(told))
         return self.desks.put(visitor, Desk(encoding, passes=before + 1))
@@ -191,6 +195,16 @@ class Work:
             return self.desks.get(visitor).passes
         except ValueError:
             return 0
+
+    def _read(self, source: Path | bytes, name: str) -> Picture:
+        """In a process of its own, and before the networks are asked for, so that one visitor's file keeps nobody waiting."""
+        try:
+            return self.readers.read(source, max_pixels=MAX_PIXELS, name=_plain(name), until=time.monotonic() + _LONGEST_READING)
+        except TimeoutError as error:
+            raise PictureError(
+                f"Got a picture that was not read within {_LONGEST_READING:g} s. Accepted is one that decodes in a few seconds. Try it "
+                "again, or save it as PNG or baseline JPEG."
+            ) from error
 
     def _start(self, desk: Desk) -> Correction[Segmentation]:
         wish = desk.wish
