@@ -73,17 +73,17 @@ def meant(given: Any, accepted: Iterable[str], otherwise: str = "Choose one of t
     >>> meant("COCO", ["coco", "voc"])
     "Did you mean 'coco'?"
     """
-    if not isinstance(given, str) or not _plain(given):
+    if not isinstance(given, str) or not _folded(given):
         return otherwise
-    plain = {_plain(name): name for name in reversed(list(accepted))}
-    word = _plain(given)
+    plain = {_folded(name): name for name in reversed(list(accepted))}
+    word = _folded(given)
     near = [word] if word in plain else difflib.get_close_matches(word, plain, n=1)
     if not near:  # COCO JSON, png8: a name inside what was given, or the other way round
         near = [name for name in plain if len(name) > 2 and name in word] or [name for name in plain if len(word) > 2 and word in name]
     return f"Did you mean {plain[near[0]]!r}?" if near else otherwise
 
 
-def _plain(name: str) -> str:
+def _folded(name: str) -> str:
     return name.strip().casefold().replace("-", "_").replace(" ", "_").lstrip(".")
 
 

@@ -108,7 +108,7 @@ def load(
         PictureError: not a picture, damaged, too large, or a layout that can be read in two ways. OptionError: bands or a range that
             are none. MissingExtra: a TIFF that takes rasterio, which is not installed.
     """
-    choice = Choice(None if bands is None else tuple(bands), None if value_range is None else tuple(value_range))
+    choice = Choice(None if bands is None else tuple(bands), None if value_range is None else (value_range[0], value_range[1]))
     if isinstance(source, Picture):
         check_pixels(source.size, max_pixels, source.name)
         return source

@@ -35,11 +35,11 @@ def _texture(rng: np.random.Generator, stuff: str, size: tuple[int, int]) -> NDA
     zoom = float(np.exp(rng.uniform(np.log(0.8), np.log(2.2))))
     small = (max(16, round(size[0] / zoom)), max(16, round(size[1] / zoom)))
     drawn = textures.draw(stuff, rng, small)
-    grown = np.asarray(Image.fromarray(drawn.astype(np.uint8)).resize(size[::-1], Image.Resampling.BICUBIC), np.float32)
+    grown = np.asarray(Image.fromarray(drawn.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.BICUBIC), np.float32)
     tone = 1 + rng.normal(0, 0.06, 3).astype(np.float32) + np.float32(rng.normal(-0.04, 0.07))
     slope = np.float32(rng.uniform(-0.2, 0.2)) * np.linspace(-1, 1, size[0], dtype=np.float32)[:, None]
     slope = slope + np.float32(rng.uniform(-0.2, 0.2)) * np.linspace(-1, 1, size[1], dtype=np.float32)[None]
-    return np.clip(grown * tone * (1 + slope)[..., None], 0, 255)
+    return np.clip(grown * tone * (1 + slope)[..., None], 0, 255).astype(np.float32)
 
 
 def _region(rng: np.random.Generator, shape: str, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -102,8 +102,9 @@ def _turned(rng: np.random.Generator, name: int, side: int, *, training: bool) -
     scale = side / max(tight.size)
     squeeze = 1.0 if training else float(rng.uniform(0.8, 1.0))
     size = max(4, round(tight.width * scale * squeeze)), max(4, round(tight.height * scale))
-    pixels = np.asarray(tight.resize(size, Image.Resampling.BICUBIC), np.float32)
-    return np.concatenate([pixels[..., :3], pixels[..., 3:] / 255], -1)
+    pixels = np.asarray(tight.resize(size, Image.Resampling.BICUBIC), np.float32).copy()
+    pixels[..., 3] /= 255
+    return pixels
 
 
 def _pattern(rng: np.random.Generator, kind: str, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -151,15 +152,15 @@ def lit(rng: np.random.Generator, picture: NDArray[np.float32], shining: Light) 
     """Put the light of the day, the night, the evening or the fog over a whole picture."""
     down, across = _ramps(picture.shape[0], picture.shape[1])
     fall = 1 + 0.12 * shining.hardness * (down * shining.towards[0] + across * shining.towards[1])
-    picture = picture * fall[..., None] * np.float32(rng.uniform(0.88, 1.1))
+    picture = (picture * fall[..., None] * np.float32(rng.uniform(0.88, 1.1))).astype(np.float32)
     if shining.kind == "night":
-        picture = picture * np.array([0.36, 0.42, 0.62], np.float32) * np.float32(rng.uniform(0.8, 1.3))
+        picture = (picture * np.array([0.36, 0.42, 0.62], np.float32) * np.float32(rng.uniform(0.8, 1.3))).astype(np.float32)
     if shining.kind == "sunset":
-        picture = picture * np.array([1.08, 0.8, 0.6], np.float32) + np.array([22, 8, 0], np.float32)
+        picture = (picture * np.array([1.08, 0.8, 0.6], np.float32) + np.array([22, 8, 0], np.float32)).astype(np.float32)
     if shining.kind == "fog":
         thick = np.float32(rng.uniform(0.3, 0.6)) * (1 - 0.3 * down)[..., None]
-        picture = picture + thick * (np.array([206, 210, 214], np.float32) - picture)
-    return picture.astype(np.float32)
+        picture = (picture + thick * (np.array([206, 210, 214], np.float32) - picture)).astype(np.float32)
+    return picture
 
 
 @lru_cache(32)
