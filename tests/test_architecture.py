@@ -17,7 +17,8 @@ _SOURCE = _ROOT / "src" / "nerveseg"
 # From the bottom up. A module imports its own package and packages of lower rows, never its own row or a higher one.
 _ROWS = (
     ("errors",),
-    ("registry", "outputs", "parse", "showing", "texts"),
+    ("registry", "parse", "showing", "texts"),
+    ("outputs",),
     ("words", "picture", "weights", "transition"),
     ("walk",),
     ("backbones",),

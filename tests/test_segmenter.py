@@ -231,7 +231,7 @@ def test_pictures_in_every_form(mini, scene, tmp_path):
         assert torch.equal(other, ids[0])
 
 
-@pytest.mark.parametrize("picture", [np.zeros((8, 8), np.uint8), torch.zeros(8, 8, 3), "https://example.org/a.png", None])
+@pytest.mark.parametrize("picture", [np.zeros((3, 3, 3), np.uint8), torch.zeros(2, 8, 8, 3), "https://example.org/a.png", None])
 def test_pictures_that_could_be_read_in_two_ways_are_refused(mini, picture):
     with pytest.raises(PictureError, match="Accepted are"):
         mini(picture, LABELS)

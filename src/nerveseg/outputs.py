@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nerveseg.errors import OptionError, OutputError
+from nerveseg.showing import brief
 
 __all__ = ["Inputs", "check", "inputs", "keeping", "key", "put", "refused", "told"]
 
@@ -34,6 +35,8 @@ class Inputs:
     """
 
     files: Mapping[Identity, Path] = field(default_factory=dict[Identity, Path])
+
+    __repr__ = brief
 
     def named(self, path: Path) -> Path | None:
         """The input that a path leads to, or None."""

@@ -284,7 +284,7 @@ def test_a_folder_that_cannot_be_read_is_told(photos, tmp_path, pattern):
         found = find(f"{source}{pattern}")
     finally:
         closed.chmod(0o700)
-    ((name, reason),) = found.left_out
+    ((name, reason),) = found.unread
     assert name == "closed/"
     assert "cannot be read" in reason
 
@@ -298,7 +298,7 @@ def test_a_folder_that_cannot_be_read_is_told_for_root_too(photos, monkeypatch):
 
     monkeypatch.setattr(os, "walk", closed)
     for what in (source, f"{source}/**/*.png", f"{source}/*/*.png"):
-        assert find(what).left_out[0][0] == "closed/"
+        assert find(what).unread[0][0] == "closed/"
 
 
 def test_a_picture_that_is_no_utf8_in_its_own_record(tmp_path, mini):

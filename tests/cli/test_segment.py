@@ -51,7 +51,7 @@ def test_knobs_reach_the_walk(run, photo):
     assert result.exit_code == 0, result.stderr
     walk = json.loads(result.stdout)["walk"]
     assert walk["steps"] == 3
-    assert walk["bound"] == pytest.approx(2 * 0.5**4)
+    assert 2 * 0.5**4 < walk["bound"] < 2 * 0.5**4 + 1e-5  # what is left of the walk, and round-off
 
 
 def test_labels_come_from_a_file(run, photo, tmp_path):

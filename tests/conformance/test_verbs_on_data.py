@@ -214,7 +214,8 @@ def test_calibrate(case, run):
 @pytest.mark.parametrize("case", CASES)
 def test_bench_clicks(case, run):
     out = Path(f"clicks {case}")
-    fine(run("bench", "clicks", *on(case), "--limit", 1, "--cap", 1, "-o", out))
+    # The first scenes of the embedded world hold no thing that is worth a click.
+    fine(run("bench", "clicks", *on(case), "--limit", 3 if case == "embedded" else 1, "--cap", 1, "-o", out))
     (place,) = out.iterdir()
     assert (place / "table.md").is_file()
 

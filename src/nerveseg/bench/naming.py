@@ -122,7 +122,7 @@ def names_of(given: str) -> ClassNames:
         DataError: no such list, or a file that cannot be read or has no name.
     """
     data, _, origin = given.partition(":")
-    if data in registry.names("datasets") and not Path(given).exists():
+    if data in registry.names("datasets") and not Path(given).is_file():
         if not datasets.splits_of(data):
             raise OptionError(f"Got {data}, whose names are in a folder of yours. Accepted is their file. Give it, such as ROOT/names.txt.")
         if not classes.lists(data):  # drawn ones hold their own names

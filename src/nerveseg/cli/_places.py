@@ -10,7 +10,6 @@ from typing import Any
 from nerveseg import outputs
 from nerveseg.errors import OptionError, OutputError
 from nerveseg.outputs import Inputs
-from nerveseg.picture.names import stem
 
 __all__ = ["Place", "check_file", "folder", "inputs", "plan"]
 
@@ -82,6 +81,8 @@ def plan(
         OptionError: two pictures that would write one file, a result that would replace a file that is read, or one that is there
             already and ``overwrite`` is not said.
     """
+    from nerveseg.picture.names import stem  # Pillow comes with it
+
     places = [Place(picture, out / f"{stem(picture.name)}.png", painted=painted) for picture in pictures]
     owner: dict[str, Path] = {}
     read = read | outputs.inputs(*pictures)

@@ -20,6 +20,7 @@ from nerveseg.picture import tiff
 from nerveseg.picture.decode import Head, head
 from nerveseg.picture.opening import DAMAGED, directory_of, opened
 from nerveseg.picture.orientation import turned
+from nerveseg.showing import brief
 
 __all__ = ["Stored", "head_of", "read"]
 
@@ -45,6 +46,8 @@ class Stored:
 
     values: NDArray[np.integer]
     colours: NDArray[np.uint8] | None = None
+
+    __repr__ = brief
 
     def used(self) -> dict[int, tuple[int, ...]]:
         """Values that occur → their colours in the palette."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nerveseg.picture.orientation import ORIENTATION, TYPES, Said, said
+from nerveseg.showing import brief
 
 __all__ = ["COUNTED", "STARTS", "Directory", "bare", "deep", "describe", "fits_pillow", "read"]
 
@@ -54,6 +55,8 @@ class Directory:
     big: bool
     entries: Mapping[int, tuple[int, int, bytes]]
     frames: int
+
+    __repr__ = brief
 
     def raw(self, tag: int, most: int = 64) -> bytes:
         """The first values of an entry as bytes; none where it is not there or lies outside the file."""

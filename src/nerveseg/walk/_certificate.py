@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from nerveseg.showing import brief
 from nerveseg.transition.host import numbers
 from nerveseg.transition.wide import wide
 from nerveseg.walk.base import StepMatrix, is_stochastic
@@ -44,6 +45,8 @@ class Certificate:
     residual: Float[Tensor, "n k"]
     size: float
     floor: float
+
+    __repr__ = brief
 
     @property
     def bound(self) -> float:
