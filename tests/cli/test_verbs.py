@@ -27,6 +27,8 @@ def test_demo_leaves_an_overlay_and_a_label_map_of_each_scene(run, tmp_path):
             assert ids.mode == "P"
             assert ids.size == picture.size
         assert (tmp_path / "out" / f"{scene.name}.overlay.png").is_file()
+        assert (tmp_path / "out" / "pictures" / scene.path.name).read_bytes() == scene.path.read_bytes()
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == len(bundled.scenes())
     for word in ("label", "share", "confidence", "seconds", "transition", "walk"):
         assert word in result.stdout
     assert run("demo", "-o", "out", "--json").exit_code == 0  # its own older results are replaced
