@@ -21,8 +21,8 @@ def demo(
 ) -> None:
     """Segment the bundled scenes with the embedded networks. No network, no downloads.
 
-    Leaves an overlay with a legend and an indexed PNG of each, and the scenes themselves in the folder's ``pictures``. The labels hold names
-    that are not in the picture, too.
+    Leaves an overlay with a legend and an indexed PNG of each, and the scenes themselves in the folder's ``pictures``. The labels hold
+    names that are not in the picture, too.
     """
     import shutil
 
