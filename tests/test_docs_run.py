@@ -93,6 +93,8 @@ def test_pages_run_in_their_order(tmp_path, monkeypatch):
             warnings.simplefilter("ignore", UserWarning)  # words that the embedded pair does not know
             for page in _PAGES:
                 _read(page, reader)
+        for server in reader.servers:
+            _told(reader, " ".join(server), partial(_await, reader, server))
     finally:
         for process, _ in reader.servers.values():
             process.send_signal(signal.SIGTERM)
@@ -158,12 +160,14 @@ def _python(block: _Block, module: types.ModuleType, reader: _Reader) -> None:
 
 def _shell(where: str, command: str, reader: _Reader) -> None:
     for port, other in reader.ports.items():
-        command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{other}")
+        if f"127.0.0.1:{port}" in command:
+            _await(reader, next(server for server, (_, at) in reader.servers.items() if at == other))
+            command = command.replace(f"127.0.0.1:{port}", f"127.0.0.1:{other}")
     if not command.startswith("nerveseg "):
         if missing := [tool for tool in ("curl", "jq") if tool in command and shutil.which(tool) is None]:
-            warnings.warn(f"{where} was not run: {missing[0]} is not installed", RuntimeWarning, stacklevel=1)
+            sys.stdout.write(f"{where} was not run: {missing[0]} is not installed\n")
             return
-        _bash(where, f"set -eo pipefail; set -a\n{command}\nset +a; env -0 > ../variables", reader)
+        _bash(f"set -eo pipefail; set -a\n{command}\nset +a; env -0 > ../variables", reader)
         rows = (reader.folder.parent / "variables").read_text("utf-8").split("\0")
         kept = {name: value for name, _, value in (row.partition("=") for row in rows if row)}
         reader.variables = {
@@ -172,9 +176,9 @@ def _shell(where: str, command: str, reader: _Reader) -> None:
             if os.environ.get(name) != value and name not in ("_", "PATH", "SHLVL", "PWD", "OLDPWD")
         }
         return
-    given = _bash(where, f"printf '%s\\0' {command}", reader).split("\0")[1:-1]
+    given = _bash(f"printf '%s\\0' {command}", reader).split("\0")[1:-1]
     if given[0] in ("serve", "app"):
-        _start(where, given, reader)
+        _start(given, reader)
         return
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -184,7 +188,7 @@ def _shell(where: str, command: str, reader: _Reader) -> None:
     assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
 
 
-def _bash(where: str, text: str, reader: _Reader) -> str:
+def _bash(text: str, reader: _Reader) -> str:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # as an activated environment has it
     environment = {**os.environ, **reader.variables, "PATH": path}
     done = subprocess.run(["bash", "-c", text], cwd=reader.folder, env=environment, capture_output=True, text=True, timeout=60)
@@ -192,7 +196,7 @@ def _bash(where: str, text: str, reader: _Reader) -> str:
     return done.stdout
 
 
-def _start(where: str, given: list[str], reader: _Reader) -> None:
+def _start(given: list[str], reader: _Reader) -> None:
     """A server of its own, at a free port; the same command once more is the server that runs."""
     documented = given[given.index("--port") + 1] if "--port" in given else {"serve": "8000", "app": "7860"}[given[0]]
     if tuple(given) not in reader.servers:
@@ -203,12 +207,16 @@ def _start(where: str, given: list[str], reader: _Reader) -> None:
         environment = {**os.environ, **reader.variables}
         process = subprocess.Popen(command, cwd=reader.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         reader.servers[tuple(given)] = process, port
-    process, port = reader.servers[tuple(given)]
+    reader.ports[documented] = reader.servers[tuple(given)][1]
+
+
+def _await(reader: _Reader, server: tuple[str, ...]) -> None:
+    """Hold on until a server listens, before a line that asks it, and at the end."""
+    process, port = reader.servers[server]
     until = time.monotonic() + 90
     while True:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        assert time.monotonic() < until, "the server does not listen"
+        assert process.poll() is None, f"{server} ended with {process.returncode}"
+        assert time.monotonic() < until, f"{server} does not listen"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            break
+            return
         time.sleep(0.2)
-    reader.ports[documented] = port

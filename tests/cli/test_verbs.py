@@ -154,6 +154,12 @@ def test_the_command_itself_from_end_to_end(tmp_path):
     assert result.stderr.strip().splitlines() == ["note: 'zeppelin' is a word that the CLIP of 'mini' was not trained on"]
 
 
+def test_words_that_the_pair_does_not_know_are_told_in_one_line(run, photo):
+    result = run("segment", photo(), "--labels", "cat, zebra, zeppelin, zither, zucchini", "--recipe", "mini", "-o", "unknown")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines() == ["note: 'zebra', 'zeppelin' and 2 more are words that the CLIP of 'mini' was not trained on"]
+
+
 def test_the_command_tells_usage_errors_in_one_line(tmp_path):
     result = command("segment", "a.png", "--labels", "dog, dog", "--recipe", "mini", cwd=tmp_path)
     assert result.returncode == 2
