@@ -115,7 +115,7 @@ def _read(page: str, reader: _Reader) -> None:
                 for where, command in _commands(block):
                     _told(reader, where, partial(_shell, where, command, reader))
             if os.environ.get("NERVESEG_DOCS_SECONDS"):
-                sys.__stderr__.write(f"{block.where} {block.language} {block.not_run} {time.perf_counter() - started:.1f} s\n")
+                sys.stdout.write(f"{block.where} {block.language} {block.not_run} {time.perf_counter() - started:.1f} s\n")
     finally:
         del sys.modules[module.__name__]
 
