@@ -15,6 +15,7 @@ import torch
 from nerveseg.recipe import names
 from nerveseg.segmenter import Segmenter
 from nerveseg.world import bundled
+from nerveseg.world.names import NAMES
 
 _ROOT = Path(__file__).parents[1]
 _PAGES = sorted([*_ROOT.glob("*.md"), *(_ROOT / "docs").rglob("*.md")])
@@ -94,3 +95,11 @@ def test_the_two_commands_stand_in_the_readme_on_one_line_each():
     for name in ("try", "test"):
         (command,) = re.findall(rf"<!-- command: {name} -->\n```bash\n(.+)\n```", text)
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -c constraints.txt ")
+
+
+def test_the_words_of_the_embedded_pair_are_listed():
+    text = (_ROOT / "docs" / "embedded-world.md").read_text("utf-8")
+    listed = re.search(r"<!-- words -->\n(.*)<!-- /words -->", text, re.DOTALL)
+    assert listed is not None
+    words = re.sub(r"^(Things|Stuff):$", "", listed[1], flags=re.MULTILINE).replace(".", ",").split(",")
+    assert [" ".join(word.split()) for word in words if word.strip()] == list(NAMES)

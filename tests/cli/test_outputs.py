@@ -88,23 +88,28 @@ def test_what_was_there_is_not_replaced_unless_it_is_told(run, place, verb):
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        (("demo", "-o", "out"), None),
+        (("demo", "-o", "out"), "cat-and-hat.overlay.png"),
+        (("demo", "-o", "out"), "pictures/cat-and-hat.png"),
         (("world", "render", "-o", "out"), "test-00000.png"),
         (("world", "render", "-o", "out"), "test-00000.txt"),
     ],
 )
 def test_what_makes_the_same_every_time_leaves_it_and_refuses_strangers(run, place, arguments, name):
     assert run(*arguments).exit_code == 0
-    made = {path: path.read_bytes() for path in (place / "out").iterdir()}
+    made = _contents(place / "out")
     assert run(*arguments).exit_code == 0
-    stranger = place / "out" / (name or sorted(path.name for path in made)[0])
+    stranger = place / "out" / name
     stranger.write_bytes(b"mine")
     found = run(*arguments)
     assert found.exit_code == 1
     assert "--overwrite" in found.stderr
     assert stranger.read_bytes() == b"mine"
     assert run(*arguments, "--overwrite").exit_code == 0
-    assert {path: path.read_bytes() for path in (place / "out").iterdir()} == made
+    assert _contents(place / "out") == made
+
+
+def _contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_segment_replaces_its_results_when_it_is_told(run, place):

@@ -27,6 +27,8 @@ def test_demo_leaves_an_overlay_and_a_label_map_of_each_scene(run, tmp_path):
             assert ids.mode == "P"
             assert ids.size == picture.size
         assert (tmp_path / "out" / f"{scene.name}.overlay.png").is_file()
+        assert (tmp_path / "out" / "pictures" / scene.path.name).read_bytes() == scene.path.read_bytes()
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == len(bundled.scenes())
     for word in ("label", "share", "confidence", "seconds", "transition", "walk"):
         assert word in result.stdout
     assert run("demo", "-o", "out", "--json").exit_code == 0  # its own older results are replaced
@@ -150,6 +152,12 @@ def test_the_command_itself_from_end_to_end(tmp_path):
     assert json.loads(result.stdout)["size"] == [128, 160]
     # Nothing of the libraries' own talk: bars, advice, warnings.
     assert result.stderr.strip().splitlines() == ["note: 'zeppelin' is a word that the CLIP of 'mini' was not trained on"]
+
+
+def test_words_that_the_pair_does_not_know_are_told_in_one_line(run, photo):
+    result = run("segment", photo(), "--labels", "cat, zebra, zeppelin, zither, zucchini", "--recipe", "mini", "-o", "unknown")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines() == ["note: 'zebra', 'zeppelin' and 2 more are words that the CLIP of 'mini' was not trained on"]
 
 
 def test_the_command_tells_usage_errors_in_one_line(tmp_path):

@@ -21,8 +21,11 @@ def demo(
 ) -> None:
     """Segment the bundled scenes with the embedded networks. No network, no downloads.
 
-    Leaves an overlay with a legend and an indexed PNG of each. The labels hold names that are not in the picture, too.
+    Leaves an overlay with a legend and an indexed PNG of each, and the scenes themselves in the folder's ``pictures``. The labels hold
+    names that are not in the picture, too.
     """
+    import shutil
+
     from nerveseg import outputs
     from nerveseg.cli._places import Place, folder, inputs
     from nerveseg.cli._results import as_json, show
@@ -30,8 +33,10 @@ def demo(
     from nerveseg.picture import load
     from nerveseg.words.vocabulary import Vocabulary
     from nerveseg.world import bundled
+    from nerveseg.writers.base import replacing
 
     folder(out)
+    folder(out / "pictures")
     networks = Networks("mini")
     for scene in bundled.scenes():
         session = Session(networks, Vocabulary.parse(scene.labels))
@@ -40,6 +45,8 @@ def demo(
             result = session.segment(load(scene.path))
             with outputs.keeping(inputs(scene.path), overwrite=overwrite):  # the same results stay as they are
                 files, taken = save(result, target)
+                with replacing(out / "pictures" / scene.path.name) as (draft,):
+                    shutil.copyfile(scene.path, draft)
         if json:
             json_line(as_json(scene.name, result, files, taken))
         else:

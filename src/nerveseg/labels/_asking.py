@@ -17,6 +17,7 @@ from nerveseg.labels.base import Words
 from nerveseg.showing import brief
 from nerveseg.weights.locate import Folder
 from nerveseg.words import prompts
+from nerveseg.words.untrained import untrained
 from nerveseg.words.vocabulary import Background, Vocabulary
 
 __all__ = ["Ask", "Texts", "UntrainedWord"]
@@ -26,7 +27,7 @@ _WORTH_KEEPING = 512  # prompts; fewer take less time than reading the weights f
 
 
 class UntrainedWord(UserWarning):
-    """A word that the recipe's CLIP was not trained on, so that its label means little, or a string that was cut."""
+    """Words that the recipe's CLIP was not trained on, so that their labels mean little, or a string that was cut."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Texts:
     __repr__ = brief
 
     def words(self, vocabulary: Vocabulary, background: Background | None, ask: Ask) -> Words:
-        """Words and their vectors; a warning for each word that the tower was not trained on or cuts."""
+        """Words and their vectors; one warning for those that the tower was not trained on, one for each that it cuts."""
         strings = tuple(string for label in vocabulary for string in label.strings)
         groups = tuple(place for place, label in enumerate(vocabulary) for _ in label.strings)
         others = tuple(background.strings) if background else ()
@@ -102,8 +103,8 @@ class Texts:
 
 
 def _say(tower: Any, strings: Sequence[str], templates: Sequence[str], recipe: str) -> None:
-    for word in tower.unknown(strings):
-        warnings.warn(f"{word!r} is a word that the CLIP of {recipe!r} was not trained on", UntrainedWord, stacklevel=2)
+    if unknown := tower.unknown(strings):
+        warnings.warn(untrained(unknown, f"the CLIP of {recipe!r}"), UntrainedWord, stacklevel=2)
     for word in tower.truncated(strings, templates):
         short = word if len(word) < 40 else word[:37] + "…"
         warnings.warn(f"{short!r} is longer than CLIP reads; its end was cut", UntrainedWord, stacklevel=2)

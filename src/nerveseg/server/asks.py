@@ -16,6 +16,7 @@ from nerveseg.server.problems import Problem
 from nerveseg.server.settings import Settings
 from nerveseg.words import prompts
 from nerveseg.words.line import counted, parted
+from nerveseg.words.untrained import untrained
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
 __all__ = ["Ask", "of_form", "of_json"]
@@ -45,16 +46,17 @@ class Ask:
         return segmenter.decode(encoding, self.vocabulary, background=self.background, seeds=self.seeds, settings=self.settings)
 
     def notes(self, segmenter: Segmenter) -> tuple[str, ...]:
-        """One sentence a word that the text tower does not know or cuts: the same whoever asked before."""
+        """One sentence on the words that the text tower does not know, one on each that it cuts: the same whoever asked before."""
         recipe = segmenter.recipe
         strings = self.vocabulary.strings
         with segmenter.turn:  # a tokenizer is not for several threads
             tower = segmenter.networks.get(recipe.labels.module.embeds) if recipe.labels.module.embeds else None
             if tower is None:
                 return ()
-            unknown = [f"{word!r} is a word that the recipe's text tower was not trained on." for word in tower.unknown(strings)]
+            unknown = tower.unknown(strings)
             cut = tower.truncated(strings, prompts.template_set(recipe.templates))
-        return (*unknown, *(f"{word!r} is longer than the text tower reads; its end was cut." for word in cut))
+        told = (untrained(unknown, "the recipe's text tower") + ".",) if unknown else ()
+        return (*told, *(f"{word!r} is longer than the text tower reads; its end was cut." for word in cut))
 
 
 def of_form(form: Mapping[str, str], limits: Limits, settings: Settings) -> Ask:
