@@ -140,7 +140,7 @@ def test_lists_that_ship_by_name_and_files():
     with pytest.raises(DataError, match="cannot be read"):
         naming.names_of("nowhere.txt")
     assert len(naming.names_of("embedded")) == len(naming.names_of("embedded:synonyms")) == 112
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(OptionError, match="folder of yours"):
         naming.names_of("folder")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nerveseg.backbones import capture
 from nerveseg.backbones.clip import POSITIONS, resize_positions
-from nerveseg.backbones.reading import complete, reading
+from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import OptionError, ShapeError, WeightsError
 from nerveseg.showing import brief
 from nerveseg.weights import config
@@ -169,6 +169,7 @@ def load(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype
     Raises:
         WeightsError: the folder cannot be read as one of these.
     """
+    holds(folder, "config.json")
     with reading(folder, "a DINO or DINOv2"):
         told = config.read(folder / "config.json")
         kind = str(told.get("model_type")) if isinstance(told, dict) else "nothing"

@@ -120,6 +120,7 @@ def names_of(given: str) -> ClassNames:
 
     Raises:
         DataError: no such list, or a file that cannot be read or has no name.
+        OptionError: a data set whose names are in a folder of yours.
     """
     data, _, origin = given.partition(":")
     if data in registry.names("datasets") and not Path(given).is_file():

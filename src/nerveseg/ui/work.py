@@ -60,7 +60,7 @@ class Work:
     """
 
     def __init__(self, segmenter: Segmenter, desks: Desks | None = None) -> None:
-        self.segmenter, self.desks = segmenter, desks or Desks()
+        self.segmenter, self.desks = segmenter, Desks() if desks is None else desks  # none on them yet is false, too
         self.readers = Readers()
         self._turn = threading.Lock()
 
