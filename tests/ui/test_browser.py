@@ -72,6 +72,7 @@ def visit(chromium, address):
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.goto(address)
         page.locator(".nv-thumb").first.wait_for()
+        page.locator("#save").wait_for()  # the last of the page: what Tab reaches is there
         return page
 
     yield make
