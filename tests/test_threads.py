@@ -72,7 +72,7 @@ def test_threads_get_the_maps_of_one_thread(name, segmenters):
 @pytest.mark.filterwarnings("ignore::nerveseg.segmenter.UntrainedWord")
 def test_two_segmenters_on_the_same_networks_wait_for_each_other(segmenters):
     first = segmenters("mini")
-    other = Segmenter(first.recipe.changed({"walk.alpha": 0.5}), first.networks, first.folders, first.device, first.dtype)
+    other = Segmenter(first.recipe.changed({"walk.alpha": 0.5}), first.networks, first.folders, first.device, first.dtype, first.familiar)
     assert other.turn is first.turn
     alone = [call((first, other)[number % 2], number) for number in range(CALLS)]
     found = in_threads(lambda number: call((first, other)[number % 2], number), range(CALLS))

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from nerveseg import backbones, clicks, transition
 from nerveseg import recipe as recipes
+from nerveseg.backbones import familiar
+from nerveseg.backbones.familiar import Familiar, UnfamiliarImageWarning
 from nerveseg.backbones.held import Held, turn
 from nerveseg.backbones.memory import enough
 from nerveseg.backbones.place import device_and_dtype
@@ -44,7 +46,7 @@ from nerveseg.transition import Heads, TiledHeads, Transition
 from nerveseg.weights.locate import Folder, locate_all
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
-__all__ = ["Encoding", "Labelling", "Segmenter", "UntrainedWord"]
+__all__ = ["Encoding", "Labelling", "Segmenter", "UnfamiliarImageWarning", "UntrainedWord"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,7 @@ class Segmenter:
         folders: backbone → where its weights came from.
         device: where the networks and the walk run.
         dtype: of the networks; G, S and P are float32.
+        familiar: what the pictures of the networks' training look like, where their folders say so; others get a note and a warning.
 
     Any number of threads may call one: its networks serve one of them at a time, and so do segmenters that share networks.
     """
@@ -92,6 +95,7 @@ class Segmenter:
     folders: Mapping[str, Folder]
     device: torch.device
     dtype: torch.dtype
+    familiar: Familiar | None = None
     _texts: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
     _lock: AbstractContextManager[Any] = field(default_factory=threading.RLock, repr=False)
 
@@ -141,7 +145,7 @@ class Segmenter:
             home = torch.device("cpu") if low_memory else place
             networks = {name: backbones.load(name, folder.path, device=home, dtype=kind) for name, folder in folders.items()}
         held = Held(networks) if home == place else InTurns(networks, chosen.stages, place)
-        return cls(chosen, held, folders, place, kind)
+        return cls(chosen, held, folders, place, kind, familiar.of_folders([folder.path for folder in folders.values()]))
 
     def __call__(self, pictures: Any, labels: Any, *, background: Any = None, batch: int = 1) -> Any:
         """Segment one picture, a list of them, or as many as an iterator gives.
@@ -254,7 +258,7 @@ class Segmenter:
     def _read(self, picture: Any, watch: Watch | None = None) -> tuple[Picture, Watch]:
         watch = watch or Watch()
         with watch("read"):
-            return (picture if isinstance(picture, Picture) else load(picture)), watch
+            return familiar.noted(picture if isinstance(picture, Picture) else load(picture), self.familiar), watch
 
     def _encode(
         self,

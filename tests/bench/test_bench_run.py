@@ -7,12 +7,10 @@ import json
 import os
 import pickle
 import random
-import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,17 +217,6 @@ def test_the_folder_of_another_job_is_no_run(tmp_path):
 def test_a_job_can_be_sent_to_another_process():
     made = pickle.loads(pickle.dumps(Make(Job("mini", "embedded", settings={"walk.alpha": 0.5}))))()
     assert isinstance(made, Scoring)
-
-
-def test_what_the_page_shows_runs(run, tmp_path):
-    text = (Path(__file__).parents[2] / "docs" / "harness.md").read_text("utf-8")
-    (command,) = re.findall(r"^```bash\nnerveseg (.+)\n```", text, re.MULTILINE)
-    result = run(*command.replace("--limit 20", "--limit 1").split())
-    assert result.exit_code == 0, result.stderr
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    space: dict[str, object] = {}
-    exec(compile(snippet.replace("limit=2", "limit=1"), "harness.md", "exec"), space)
-    assert space["ran"].metrics["pictures"] == 1
 
 
 # Bad data: seven pictures of ADE20K in miniature, five of them wrong.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +160,13 @@ def test_notes_of_the_picture_are_told(run, tmp_path):
     result = run("segment", "grey.png", *WORDS, "--json")
     assert result.exit_code == 0
     assert "grey.png: Mode L was turned into RGB" in result.stderr
+
+
+def test_a_picture_unlike_those_that_the_networks_know_is_told_of_once(run, photo):
+    photo("a.png", size=(96, 96))
+    photo("b.png", size=(96, 120))
+    result = run("segment", "a.png", "b.png", *WORDS)
+    assert result.exit_code == 0, result.stderr
+    assert " ".join(result.stderr.split()).count("know drawn scenes only") == 1
+    for name in ("a", "b"):
+        assert "know drawn scenes only" in json.loads(Path(f"nerveseg-out/{name}.run.json").read_text())["picture"]["notes"][0]

@@ -100,6 +100,16 @@ def test_the_same_request_has_the_same_bytes(serving, png, accept):
     assert ask(client, scene, accept).content == ask(client, scene, accept).content
 
 
+def test_a_picture_unlike_those_that_the_networks_know_is_told_of(real):
+    held = BytesIO()
+    Image.effect_noise((120, 96), 80).convert("RGB").save(held, "PNG")
+    file = {"file": ("noise.png", held.getvalue())}
+    answer = real.post("/v1/segment", files=file, data={"labels": "cat, grass"}, headers={"accept": "application/json"})
+    assert answer.status_code == 200, answer.text
+    assert "know drawn scenes only" in answer.json()["notes"][0]
+    assert "know drawn scenes only" in real.post("/v1/encode", files=file).json()["notes"][0]
+
+
 def test_encode_and_decode_answer_as_segment_does(real, scene, alone, mini):
     data, words = scene
     made = real.post("/v1/encode", files={"file": ("a.png", data)})

@@ -181,6 +181,12 @@ def test_notes_say_which_words_are_not_known(work):
     assert [note for note in work.notes(desk) if "zeppelin" in note]
 
 
+def test_notes_say_that_a_picture_is_unlike_those_that_the_networks_know(work):
+    held = BytesIO()
+    Image.effect_noise((120, 96), 80).convert("RGB").save(held, "PNG")
+    assert "know drawn scenes only" in work.notes(work.open("me", held.getvalue(), "noise.png"))[0]
+
+
 def test_only_what_was_changed_is_set():
     mini, paper, clip = recipe("mini"), recipe("nerve-paper"), recipe("clip")
     own = Knobs.of(mini)

@@ -17,7 +17,7 @@ app = typer.Typer(help="The embedded world: drawn scenes with exact masks, and t
 
 # Of the minutes: the autoencoder is done early; CLIP decides the labels; the diffusion half is still improving when it stops.
 _PARTS = {"vae": 0.1, "clip": 0.35, "diffusion": 0.55}
-_ALONE = {"classic": 1.0}  # on the second world, not part of the pair yet: trained where it is asked for, for all of the minutes
+_ALONE = {"classic": 1.0, "pictures": 1.0}  # done where they are asked for, for all of the minutes; classic is no part of the pair yet
 
 
 @app.command()
@@ -72,7 +72,10 @@ def train(
     minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training in all, earlier runs in the folder included.")] = 240.0,
     part: Annotated[
         list[str] | None,
-        typer.Option("--part", help="vae, clip or diffusion; left out: all, in this order. Or classic, a CLIP trained by its class token."),
+        typer.Option(
+            "--part",
+            help="vae, clip or diffusion; left out: all three. Or pictures: what scenes look like. Or classic: another CLIP.",
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor. Left out: all.")] = None,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from nerveseg.picture import Picture
 from nerveseg.segmentation import Segmentation
-from nerveseg.segmenter import Encoding, Segmenter, UntrainedWord
+from nerveseg.segmenter import Encoding, Segmenter, UnfamiliarImageWarning, UntrainedWord
 from nerveseg.server.asks import Ask
 from nerveseg.server.deadline import Deadline, Overdue
 from nerveseg.server.metrics import Metrics
@@ -167,7 +167,8 @@ class Pool:
     def _do(self, index: int, jobs: list[Job]) -> None:
         live = [job for job in jobs if job.future.set_running_or_notify_cancel() and not _dropped(job)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UntrainedWord)  # the answer says it
+            for said in (UnfamiliarImageWarning, UntrainedWord):  # the answer says it
+                warnings.simplefilter("ignore", said)
             encodings = self._encoded(index, live) if live else []
             for job, encoding in zip(live, encodings, strict=True):
                 if encoding is not None:

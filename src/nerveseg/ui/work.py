@@ -20,7 +20,7 @@ from nerveseg.errors import LabelError, OptionError, PictureError
 from nerveseg.picture import Picture
 from nerveseg.picture.readers import Readers
 from nerveseg.segmentation import Segmentation
-from nerveseg.segmenter import Segmenter, UntrainedWord
+from nerveseg.segmenter import Segmenter, UnfamiliarImageWarning, UntrainedWord
 from nerveseg.server.asks import Ask
 from nerveseg.ui.state import Desk, Desks, Wish
 from nerveseg.words.line import counted, parted
@@ -216,7 +216,8 @@ class Work:
     def _device(self) -> Iterator[None]:
         """One at a time; words that the networks do not know are told by `notes`, not warned of."""
         with self._turn, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UntrainedWord)
+            for said in (UnfamiliarImageWarning, UntrainedWord):
+                warnings.simplefilter("ignore", said)
             yield
 
 

@@ -16,7 +16,7 @@ from nerveseg.weights.locate import Folder, not_found
 
 __all__ = ["Plan", "fetch", "in_cache", "plan", "present"]
 
-_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "words.json")
+_SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "words.json", "pictures.safetensors")
 _OTHERS = ("config.json", "model.safetensors | diffusion_pytorch_model.safetensors")
 _UNTOUCHED = ("merges.txt", "vocab.json", "tokenizer.json")
 

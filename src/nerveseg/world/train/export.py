@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nerveseg.backbones import familiar
 from nerveseg.errors import WeightsNotFound
 from nerveseg.world.names import NAMES
 from nerveseg.world.train import clip, diffusion, tokenizer, vae
@@ -18,6 +19,8 @@ __all__ = ["export"]
 
 def export(run: Path, out: Path) -> None:
     """Write ``out``/clip and ``out``/diffusion from whatever the checkpoints of ``run`` hold now, finished or not.
+
+    What the scenes look like goes with them where it was taken (``--part pictures``).
 
     Args:
         run: the folder that ``nerveseg world train`` works in.
@@ -43,6 +46,9 @@ def export(run: Path, out: Path) -> None:
     noise.save_pretrained(out / "diffusion" / "scheduler")
     for config in out.rglob("*.json"):
         _forget(config)
+    if (seen := run / "pictures-run" / familiar.FILE).is_file():
+        for part in ("clip", "diffusion"):
+            shutil.copy(seen, out / part)
 
 
 def _average(folder: Path) -> dict[str, torch.Tensor]:
