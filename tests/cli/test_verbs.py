@@ -160,6 +160,15 @@ def test_words_that_the_pair_does_not_know_are_told_in_one_line(run, photo):
     assert result.stderr.splitlines() == ["note: 'zebra', 'zeppelin' and 2 more are words that the CLIP of 'mini' was not trained on"]
 
 
+def test_words_of_the_background_are_told_of_where_they_were_given(run, photo):
+    arguments = ("segment", photo(), "--labels", "cat, zebra", "--recipe", "mini", "-o")
+    result = run(*arguments, "given", "--background", "zeppelin, sky")
+    assert result.stderr.splitlines() == ["note: 'zebra' and 'zeppelin' are words that the CLIP of 'mini' was not trained on"]
+    assert run(*arguments, "auto", "--background", "auto").stderr.splitlines() == [
+        "note: 'zebra' is a word that the CLIP of 'mini' was not trained on"
+    ]
+
+
 def test_the_command_tells_usage_errors_in_one_line(tmp_path):
     result = command("segment", "a.png", "--labels", "dog, dog", "--recipe", "mini", cwd=tmp_path)
     assert result.returncode == 2

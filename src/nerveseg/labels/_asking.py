@@ -72,10 +72,10 @@ class Texts:
         strings = tuple(string for label in vocabulary for string in label.strings)
         groups = tuple(place for place, label in enumerate(vocabulary) for _ in label.strings)
         others = tuple(background.strings) if background else ()
-        rows = self._vectors(strings, others, ask)
+        rows = self._vectors(strings, others, ask, told=(*strings, *(background.asked if background else ())))
         return Words(strings, groups, others, rows[: len(strings)], rows[len(strings) :])
 
-    def _vectors(self, strings: tuple[str, ...], others: tuple[str, ...], ask: Ask) -> Float[Tensor, "s E"]:
+    def _vectors(self, strings: tuple[str, ...], others: tuple[str, ...], ask: Ask, told: tuple[str, ...]) -> Float[Tensor, "s E"]:
         tower = ask.tower
         if tower is None:
             return torch.zeros(len(strings) + len(others), 0, device=self.device)
@@ -84,7 +84,7 @@ class Texts:
             return found
         with self.turn:
             templates = prompts.template_set(ask.templates)
-            _say(self.networks[tower], strings, templates, ask.recipe)
+            _say(self.networks[tower], told, templates, ask.recipe)
             while len(self.kept) >= _VOCABULARIES_KEPT:
                 self.kept.pop(next(iter(self.kept)))
             self.kept[key] = found = self._embedded(tower, [*strings, *others], templates)

@@ -48,7 +48,7 @@ class Ask:
     def notes(self, segmenter: Segmenter) -> tuple[str, ...]:
         """One sentence on the words that the text tower does not know, one on each that it cuts: the same whoever asked before."""
         recipe = segmenter.recipe
-        strings = self.vocabulary.strings
+        strings = (*self.vocabulary.strings, *(self.background.asked if self.background else ()))
         with segmenter.turn:  # a tokenizer is not for several threads
             tower = segmenter.networks.get(recipe.labels.module.embeds) if recipe.labels.module.embeds else None
             if tower is None:

@@ -179,13 +179,20 @@ class Background:
         strings: the words.
         name: what its pixels are called.
         published: words as a program published them, that may be labels, too, or stand twice: they are taken as they are.
+        auto: the words are ours, not the caller's, so that nobody needs to be told which of them a network does not know.
     """
 
     strings: tuple[str, ...]
     name: str = BACKGROUND
     published: bool = False
+    auto: bool = False
 
     __repr__ = brief
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The words that the caller gave."""
+        return () if self.auto else self.strings
 
     @classmethod
     def parse(cls, given: Any, vocabulary: Vocabulary) -> Background | None:
@@ -206,7 +213,7 @@ class Background:
         if isinstance(given, Background):  # read before: nothing in its strings is parted again
             if given.published:
                 return given
-            given = [Label(word, (word,)) for word in given.strings]
+            given = "auto" if given.auto else [Label(word, (word,)) for word in given.strings]
         taken = {folded(string) for label in vocabulary for string in (label.name, *label.strings)}
         if BACKGROUND in taken:
             raise LabelError(
@@ -215,7 +222,7 @@ class Background:
         if isinstance(given, str) and given == "auto":
             # "trees" as a label takes "tree" out as well: the two would share the probability of the same pixels.
             roots = {key.rstrip("s") for key in taken}
-            return cls(tuple(word for word in BACKGROUND_WORDS if folded(word).rstrip("s") not in roots))
+            return cls(tuple(word for word in BACKGROUND_WORDS if folded(word).rstrip("s") not in roots), auto=True)
         if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable | Path):
             raise LabelError(f"Got background={given!r}. Accepted are None, 'auto', or words: a list, a line or a Path. Give one of these.")
         words = [string for label in Vocabulary.parse(given) for string in label.strings]
