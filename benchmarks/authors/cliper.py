@@ -1,6 +1,8 @@
-"""CLIPer beside its authors' program (https://github.com/linsun449/cliper.code, commit 85fbe81), on the same random weights.
+"""CLIPer beside its authors' program, on the same random weights.
 
     python benchmarks/authors/cliper.py --clone DIR [--sizes B/16,L/14] [--sets voc21,voc20] [--parts clip,windows,diffusion,settings]
+
+DIR is a clone of github.com/linsun449/cliper.code at c05fa41a4966d0a43af513546b17c346ccd42559. Nothing else is to be installed.
 
 clip: embeddings and scores of CLIP alone for every data set's settings; windows: the same with sliding windows; diffusion: the whole
 pipeline with Stable Diffusion 2.1's sizes and its decision; settings: the knobs of our recipes against the authors' files.
@@ -8,7 +10,6 @@ pipeline with Stable Diffusion 2.1's sizes and its decision; settings: the knobs
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 import tempfile
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 import yaml
 from _diffusion import note, schedule, stable_diffusion
-from _shared import Numbers, Rows, clip_state, difference, our_clip, picture, stand_in, theirs, unequal, words
+from _shared import Numbers, Rows, arguments, clip_state, difference, our_clip, picture, stand_in, theirs, unequal, words
 from torch import Tensor, nn
 
 from nerveseg import recipe as recipes
@@ -32,7 +33,7 @@ from nerveseg.picture import Picture
 from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.segmenter import Segmenter
 
-PROGRAM = "linsun449/cliper.code, 85fbe81"
+PROGRAM = "linsun449/cliper.code c05fa41"
 SETS = {  # our benchmark → the authors' file
     "voc21": "voc21",
     "voc20": "voc20",
@@ -302,21 +303,15 @@ def compare_settings(rows: Rows, clone: Path, size: str) -> None:
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clone", type=Path, required=True, help="a clone of the authors' repository")
-    parser.add_argument("--sizes", default="B/16,L/14")
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--parts", default="settings,clip,windows,diffusion")
-    given = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.set_grad_enabled(False)
+    more = {"--sizes": "CLIPs; B/16,L/14", "--sets": "benchmarks; all", "--parts": "settings,clip,windows,diffusion; all"}
+    given = arguments(__doc__, **more)
     rows = Rows(PROGRAM)
     stand_ins()
-    sets = given.sets.split(",")
+    sets = given.sets.split(",") if given.sets else list(SETS)
     with theirs(given.clone):
-        for size in given.sizes.split(","):
-            state = clip_state(size)
-            for part in given.parts.split(","):
+        for size in (given.sizes or "B/16,L/14").split(","):
+            state = clip_state(size, given.seed)
+            for part in (given.parts or "settings,clip,windows,diffusion").split(","):
                 if part == "settings":
                     compare_settings(rows, given.clone, size)
                 elif part == "diffusion":

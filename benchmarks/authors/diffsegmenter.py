@@ -13,7 +13,6 @@ Their unconditional half of a pass is not kept by them, and runs by itself here 
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
 import importlib.util
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 from _diffusion import note, schedule, stable_diffusion
-from _shared import Numbers, Rows, difference, picture, stand_in, theirs, unequal
+from _shared import Numbers, Rows, arguments, difference, picture, stand_in, theirs, unequal
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,7 +32,7 @@ from nerveseg.masks.decide import decide
 from nerveseg.segmenter import Segmenter
 from nerveseg.words.vocabulary import Vocabulary
 
-PROGRAM = "VCG-team/DiffSegmenter, b3a8686"
+PROGRAM = "VCG-team/DiffSegmenter b3a8686"
 CAPTIONS = {"cat": "lying on the grass", "plane": "flying over the water"}  # the second is read at "flying", too
 THRESHOLD = 0.5
 WHERE, CROSS = ("up", "mid", "down"), True
@@ -117,20 +116,16 @@ def their_maps(clone: Path, diffusion: Any, x_t: Tensor) -> Tensor:
 
 def main() -> None:
     """Compare latents, maps and masks of two classes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clone", type=Path, required=True, help="a clone of the authors' repository")
-    parser.add_argument("--size", default="1.5", help="small-1.5: a narrow U-Net, to try the script out")
-    given = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.set_grad_enabled(False)
+    given = arguments(__doc__, **{"--size": "1.5, or small-1.5: a narrow U-Net, to try the script out"})
+    size = given.size or "1.5"
     rows = Rows(PROGRAM)
     stand_ins()
     with tempfile.TemporaryDirectory() as folder:
         text = " ".join(["a photograph of", *CAPTIONS, *CAPTIONS.values()])
-        diffusion = stable_diffusion(given.size, [text], Path(folder))
+        diffusion = stable_diffusion(size, [text], Path(folder), given.seed)
     seen, draw = picture(375, 500, seed=4), Numbers(5)
     noise, sample = draw.normal(1, 4, 64, 64), draw.normal(1, 4, 64, 64)
-    where = f"SD {given.size}, 375×500"
+    where = f"SD {size}, 375×500"
 
     recipe = recipes.load("diffsegmenter")
     columns, labels = [], list(CAPTIONS)
