@@ -30,7 +30,10 @@ SCENES = 4
 
 def right(name: str, calls: int, callers: int) -> int:
     """How many maps of calls in threads are byte for byte those of the same calls one after the other."""
-    segmenter = Segmenter.from_pretrained(carried(name), device="cpu")
+    chosen = carried(name)
+    if chosen is None:
+        sys.exit(f"Got {name}, which needs more than the embedded pair. Accepted are recipes that the pair carries. Leave it out.")
+    segmenter = Segmenter.from_pretrained(chosen, device="cpu")
     shown = [scenes.render("test", number) for number in range(SCENES)]
     asked = [(load(scene.picture.copy()), labels_of(scene, "test", number)[:3]) for number, scene in enumerate(shown)]
 

@@ -2,8 +2,10 @@
 
     python benchmarks/authors/iseg.py --clone DIR [--sets voc,coco] [--size small]
 
-DIR is a clone of github.com/linsun449/iseg.code at 2e8fb3210052c884e227e60e2d8e2824679bfa24. Nothing else is to be installed. Their whole test step for pseudo-masks (wsss/) at Stable Diffusion 2.1-base's sizes. Their clustering compares in float16 whatever the
-network's type; here it is done in float64, since a last digit moves tokens from one cluster to another.
+DIR is a clone of github.com/linsun449/iseg.code at 2e8fb3210052c884e227e60e2d8e2824679bfa24. Nothing else is to be installed: the few lines
+that it changed in the diffusers that it carries are written out here. Their whole test step for pseudo-masks (wsss/) at Stable Diffusion
+2.1-base's sizes. Their clustering compares in float16 whatever the network's type; here it is done in float64, since a last digit moves
+tokens from one cluster to another.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
-from nerveseg.masks.decide import decide
 from nerveseg.masks.upsample import resample
 from nerveseg.segmenter import Segmenter
 from nerveseg.words.vocabulary import Background, Vocabulary
@@ -168,10 +169,10 @@ def compare(rows: Rows, name: str, diffusion: Any) -> None:
     sizes = f"SD 2.1-base, {size[0]}×{size[1]}"
     rows.put("iseg", sizes, f"class maps, {name}", difference(scores.values, stretched(before)))
     inside = segmenter.label(encoding, vocabulary, Background(()))
-    P, G = (columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G))
-    options = recipe.rule.options
-    square = resample(P, (options.through, options.through))
-    found = decide(square, G, seen.size, background=True, rule=recipe.rule.name, options=options, scale=inside.scale)
+    P = inside.P.T.unflatten(1, inside.grid)
+    through = recipe.rule.options.through
+    square = resample(P, (through, through))
+    found = torch.as_tensor(segmenter.decode(encoding, labels, background=Background(())).segmentation)
     flat = stretched(maps.flatten(1).T)
     difference_of = {
         what: difference(stretched(resample(x[:-1], seen.size).flatten(1).T), flat) for what, x in (("", square), (" straight", P))
