@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import _shared
 import torch
@@ -25,6 +26,7 @@ from nerveseg.backbones.clip import Clip
 from nerveseg.labels import _windows
 from nerveseg.masks.upsample import resample
 from nerveseg.picture import Picture
+from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.segmenter import Segmenter
 
 MEAN, STD = (122.771, 116.746, 104.094), (68.501, 66.632, 70.323)  # as the programs give them to MMSegmentation
@@ -201,6 +203,23 @@ def in_float32() -> Iterator[None]:
         yield
     finally:
         Tensor.half = half  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def in_float64(*networks: nn.Module) -> Iterator[None]:
+    """Inside, everything is twice as wide, the networks for good, and colours are normalised by the mean that is not rounded."""
+    for network in networks:
+        network.double()
+    mean, std = (tuple(255 * value for value in values) for values in (CLIP_MEAN, CLIP_STD))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with (
+            mock.patch.object(torch.Tensor, "float", lambda self: self.double()),
+            mock.patch.dict(globals(), {"MEAN": mean, "STD": std}),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @dataclass

@@ -3,7 +3,8 @@
     python benchmarks/authors/diffsegmenter.py --clone DIR [--size small-1.5]
 
 DIR is a clone of github.com/VCG-team/DiffSegmenter at b3a8686a7f37b73a2f1a3277d143b3af2e5efded. Their script for Pascal VOC at Stable
-Diffusion 1.5's sizes, with captions given in the place of BLIP's. It wants the package compel, which wants pyparsing:
+Diffusion 1.5's sizes: maps with captions given in the place of BLIP's, and without, as our recipe has none; labels of these. It wants the
+package compel, which wants pyparsing:
 
     pip install --no-deps --target EXTRA compel==2.0.3 pyparsing
     PYTHONPATH=EXTRA python benchmarks/authors/diffsegmenter.py --clone DIR
@@ -13,27 +14,26 @@ Their unconditional half of a pass is not kept by them, and runs by itself here 
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
 import importlib.util
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from _diffusion import note, schedule, stable_diffusion
-from _shared import Numbers, Rows, difference, picture, stand_in, theirs, unequal
+from _shared import Numbers, Rows, arguments, difference, picture, stand_in, theirs, unequal
 from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
-from nerveseg.masks.decide import decide
 from nerveseg.segmenter import Segmenter
-from nerveseg.words.vocabulary import Vocabulary
+from nerveseg.words.vocabulary import Background, Vocabulary
 
-PROGRAM = "VCG-team/DiffSegmenter, b3a8686"
+PROGRAM = "VCG-team/DiffSegmenter b3a8686"
 CAPTIONS = {"cat": "lying on the grass", "plane": "flying over the water"}  # the second is read at "flying", too
 THRESHOLD = 0.5
 WHERE, CROSS = ("up", "mid", "down"), True
@@ -62,8 +62,8 @@ def stand_ins() -> None:
 def the_loop(script: Path) -> Any:
     """The lines of their main block that make one map of what the U-Net left: from the loop over levels on."""
     for node in ast.walk(ast.parse(script.read_text("utf-8"))):
-        for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
-            for at, line in enumerate(block if isinstance(block, list) else ()):
+        for block in (part for part in (getattr(node, "body", None), getattr(node, "orelse", None)) if isinstance(part, list)):
+            for at, line in enumerate(block):
                 if isinstance(line, ast.For) and ast.unparse(line.iter) == "enumerate([8, 16, 32, 64])":
                     until = next(i for i in range(at, len(block)) if ast.unparse(block[i]).startswith("att_map ="))
                     return compile(ast.fix_missing_locations(ast.Module(block[at : until + 1], [])), str(script), "exec")
@@ -74,7 +74,7 @@ def functions(script: Path, utils: Any, pipe: Any) -> dict[str, Any]:
     """Their functions and classes, without what stands around them."""
     wanted = (ast.FunctionDef, ast.ClassDef)
     names = {"AttentionControl", "AttentionStore", "aggregate_all_attention", "run_and_display"}
-    kept = [node for node in ast.parse(script.read_text("utf-8")).body if isinstance(node, wanted) and node.name in names]
+    kept: list[ast.stmt] = [node for node in ast.parse(script.read_text("utf-8")).body if isinstance(node, wanted) and node.name in names]
     import abc
     from typing import Optional
 
@@ -84,7 +84,7 @@ def functions(script: Path, utils: Any, pipe: Any) -> dict[str, Any]:
     return space
 
 
-def their_maps(clone: Path, diffusion: Any, x_t: Tensor) -> Tensor:
+def their_maps(clone: Path, diffusion: Any, x_t: Tensor, captions: Mapping[str, str]) -> Tensor:
     """One 64 × 64 map a class, as their script leaves it before it is brought to the picture."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from visual_code import ptp_utils  # pyright: ignore[reportMissingImports]
@@ -99,7 +99,7 @@ def their_maps(clone: Path, diffusion: Any, x_t: Tensor) -> Tensor:
     loop = the_loop(clone / SCRIPT)
     attentions = [module for module in diffusion.unet.modules() if type(module).__name__ == "Attention"]
     found = []
-    for name, caption in CAPTIONS.items():
+    for name, caption in captions.items():
         prompt = [f"a photograph of {name}++ {caption}"]
         controller.reset()
         with contextlib.suppress(StopIteration):
@@ -115,25 +115,26 @@ def their_maps(clone: Path, diffusion: Any, x_t: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+def stretched(maps: Tensor) -> Tensor:
+    """Columns from 0 to 1."""
+    return (maps - maps.amin(0)) / (maps.amax(0) - maps.amin(0))
+
+
 def main() -> None:
     """Compare latents, maps and masks of two classes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clone", type=Path, required=True, help="a clone of the authors' repository")
-    parser.add_argument("--size", default="1.5", help="small-1.5: a narrow U-Net, to try the script out")
-    given = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.set_grad_enabled(False)
+    given = arguments(__doc__, **{"--size": "1.5, or small-1.5: a narrow U-Net, to try the script out"})
+    size = given.size or "1.5"
     rows = Rows(PROGRAM)
     stand_ins()
     with tempfile.TemporaryDirectory() as folder:
         text = " ".join(["a photograph of", *CAPTIONS, *CAPTIONS.values()])
-        diffusion = stable_diffusion(given.size, [text], Path(folder))
+        diffusion = stable_diffusion(size, [text], Path(folder), given.seed)
     seen, draw = picture(375, 500, seed=4), Numbers(5)
     noise, sample = draw.normal(1, 4, 64, 64), draw.normal(1, 4, 64, 64)
-    where = f"SD {given.size}, 375×500"
+    where = f"SD {size}, 375×500"
 
     recipe = recipes.load("diffsegmenter")
-    columns, labels = [], list(CAPTIONS)
+    columns, plain = [], dict.fromkeys(CAPTIONS, "")
     options = recipe.labels.options
     source = recipe.labels.module
     networks = {"diffusion": diffusion}
@@ -142,7 +143,6 @@ def main() -> None:
     for name, own in segmenters.items():
         words = Segmenter(own, networks, {}, torch.device("cpu"), torch.float32)._words(Vocabulary.parse([name]), None, own)
         columns.append(source.score(features, words, networks, own.labels.options).values)
-    ours = torch.cat(columns, dim=1)
 
     pixels = torch.from_numpy(seen.pixels.copy()).permute(2, 0, 1)[None].float() / 255
     image = F.interpolate(pixels, (512, 512), mode="bilinear", align_corners=False)
@@ -153,15 +153,24 @@ def main() -> None:
     x_t = schedule(DDIMScheduler).add_noise(x_0, noise, torch.tensor(100))
     rows.add("diffsegmenter", where, "latent at step 100", features.extra["noised"], x_t)
     with theirs(given.clone), theirs(given.clone / "visual_code"):
-        maps = their_maps(given.clone, diffusion, x_t)
-    flat = maps.flatten(1).T
-    rows.put("diffsegmenter", where, "maps of two classes", difference(ours, (flat - flat.amin(0)) / (flat.amax(0) - flat.amin(0))))
+        told = their_maps(given.clone, diffusion, x_t, CAPTIONS)
+        rows.put(
+            "diffsegmenter",
+            where,
+            "maps of two classes, with captions",
+            difference(torch.cat(columns, dim=1), stretched(told.flatten(1).T)),
+        )
+        maps = their_maps(given.clone, diffusion, x_t, plain)
+    segmenter = Segmenter(recipe, networks, {}, torch.device("cpu"), torch.float32)
+    encoding = segmenter.encode(seen, features=features)
+    inside = segmenter.label(encoding, Vocabulary.parse(list(plain)), Background(()))
+    found = stretched(inside.P[:, : len(plain)])
+    rows.put("diffsegmenter", where, "maps of two classes, without", difference(found, stretched(maps.flatten(1).T)))
     full = F.interpolate(maps[None], size=seen.size, mode="bilinear", align_corners=False)[0]
     low, high = full.amin((1, 2), keepdim=True), full.amax((1, 2), keepdim=True)
     expected = torch.cat([torch.full((1, *seen.size), THRESHOLD), (full - low) / (high - low)]).argmax(0)
-    G = torch.cat([ours, (1 - ours.sum(1, keepdim=True)).clamp_min(0)], dim=1).T.unflatten(1, (64, 64))
-    found = decide(G, G, seen.size, background=True, rule=recipe.rule.name, options=recipe.rule.options)
-    order = torch.tensor([*range(1, len(labels) + 1), 0])
+    found = torch.as_tensor(segmenter.decode(encoding, list(plain), background=Background(())).segmentation)
+    order = torch.tensor([*range(1, len(plain) + 1), 0])
     rows.put("diffsegmenter", where, f"pixels decided differently at {THRESHOLD}", unequal(order[found], expected))
     note(f"{len(expected.unique())} labels, background {float((expected == 0).float().mean()):.2f}")
     rows.finish()

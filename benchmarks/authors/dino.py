@@ -1,7 +1,10 @@
 """DINO and DINOv2 by transformers, as we read them, against the authors' own vision transformers.
 
-    python benchmarks/authors/dino.py --clone DIR             # github.com/facebookresearch/dino, read at 04c0ad95
-    python benchmarks/authors/dino.py --clone DIR --second    # github.com/facebookresearch/dinov2, read at 112792f1
+    python benchmarks/authors/dino.py --clone DINO
+    python benchmarks/authors/dino.py --clone DINOV2 --second
+
+DINO is a clone of github.com/facebookresearch/dino at 7c446df5b9f45747937fb0d72314eb9f7b66930a, DINOV2 one of
+github.com/facebookresearch/dinov2 at b8931f7bf91576930313be2c6d6af376033b35f0. Nothing else is to be installed.
 
 ViT-B/8 and B/16, or B/14 without and with registers; squares, other sides, and the trained grid; tokens after the norm, queries, keys
 and values of the last block. DINO's norms add 1e-6 to the variance, those of its checkpoint in transformers 1e-12.
@@ -35,7 +38,7 @@ def main() -> None:
 
 
 def dino(clone: Path, seed: int) -> None:
-    rows = Rows("facebookresearch/dino, 04c0ad95")
+    rows = Rows("facebookresearch/dino 7c446df")
     for patch, sizes in ((8, ((224, 224), (336, 336), (224, 296))), (16, ((224, 224), (336, 448), (224, 240)))):
         state = dino_state(patch, seed)
         own, other = our_dino(state), their_dino(clone, state)
@@ -47,7 +50,7 @@ def dino(clone: Path, seed: int) -> None:
 
 
 def dinov2(clone: Path, seed: int) -> None:
-    rows = Rows("facebookresearch/dinov2, 112792f1")
+    rows = Rows("facebookresearch/dinov2 b8931f7")
     os.environ["XFORMERS_DISABLED"] = "1"
     with theirs(clone):
         module = importlib.import_module("dinov2.models.vision_transformer")

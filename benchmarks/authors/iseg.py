@@ -1,9 +1,11 @@
-"""iSeg beside its authors' program (https://github.com/linsun449/iseg.code, commits 87debb0 and, for base/, 4b0784c), on the same weights.
+"""iSeg beside its authors' program, on the same weights.
 
-    python benchmarks/authors/iseg.py --clone DIR [--sets voc,coco]
+    python benchmarks/authors/iseg.py --clone DIR [--sets voc,coco] [--size small]
 
-Their whole test step for pseudo-masks (wsss/) at Stable Diffusion 2.1-base's sizes. Their clustering compares in float16 whatever the
-network's type; here it is done in float64, since a last digit moves tokens from one cluster to another.
+DIR is a clone of github.com/linsun449/iseg.code at 2e8fb3210052c884e227e60e2d8e2824679bfa24. Nothing else is to be installed: the few lines
+that it changed in the diffusers that it carries are written out here. Their whole test step for pseudo-masks (wsss/) at Stable Diffusion
+2.1-base's sizes. Their clustering compares in float16 whatever the network's type; here it is done in float64, since a last digit moves
+tokens from one cluster to another.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import _shared
 import torch
 from _diffusion import note, schedule, stable_diffusion
 from _shared import Rows, difference, picture, stand_in, theirs, unequal
@@ -26,12 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
-from nerveseg.masks.decide import decide
 from nerveseg.masks.upsample import resample
 from nerveseg.segmenter import Segmenter
 from nerveseg.words.vocabulary import Background, Vocabulary
 
-PROGRAM = "linsun449/iseg.code, 87debb0"
+PROGRAM = "linsun449/iseg.code 2e8fb32"
 TEXT = "a photograph of and other object background ground land grass tree building wall sky lake water river sea railway"
 SETS = {  # data set → class ids in the picture, changes to our recipe for pseudo-masks, picture
     "voc": ((7, 10, 14, 15), {}, (375, 500)),
@@ -167,10 +169,10 @@ def compare(rows: Rows, name: str, diffusion: Any) -> None:
     sizes = f"SD 2.1-base, {size[0]}×{size[1]}"
     rows.put("iseg", sizes, f"class maps, {name}", difference(scores.values, stretched(before)))
     inside = segmenter.label(encoding, vocabulary, Background(()))
-    P, G = (columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G))
-    options = recipe.rule.options
-    square = resample(P, (options.through, options.through))
-    found = decide(square, G, seen.size, background=True, rule=recipe.rule.name, options=options, scale=inside.scale)
+    P = inside.P.T.unflatten(1, inside.grid)
+    through = recipe.rule.options.through
+    square = resample(P, (through, through))
+    found = torch.as_tensor(segmenter.decode(encoding, labels, background=Background(())).segmentation)
     flat = stretched(maps.flatten(1).T)
     difference_of = {
         what: difference(stretched(resample(x[:-1], seen.size).flatten(1).T), flat) for what, x in (("", square), (" straight", P))
@@ -188,19 +190,13 @@ def stretched(maps: Tensor) -> Tensor:
 
 def main() -> None:
     """Run the data sets asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clone", type=Path, required=True, help="a clone of the authors' repository")
-    parser.add_argument("--sets", default="voc,coco")
-    parser.add_argument("--size", default="2.1-base", help="small: a narrow U-Net, to try the script out")
-    given = parser.parse_args()
-    torch.set_num_threads(2)
-    torch.set_grad_enabled(False)
+    given = _shared.arguments(__doc__, **{"--sets": "voc,coco; both", "--size": "2.1-base, or small: a narrow U-Net, to try it out"})
     rows = Rows(PROGRAM)
     stand_ins(given.clone)
     with theirs(given.clone), theirs(given.clone / "base"), theirs(given.clone / "wsss"), tempfile.TemporaryDirectory() as folder:
         words = [TEXT, *(" ".join(class_names(name)) for name in SETS)]
-        diffusion = stable_diffusion(given.size, words, Path(folder))
-        for name in given.sets.split(","):
+        diffusion = stable_diffusion(given.size or "2.1-base", words, Path(folder), given.seed)
+        for name in (given.sets or ",".join(SETS)).split(","):
             compare(rows, name, diffusion)
     rows.finish()
 

@@ -36,7 +36,6 @@ from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
 from nerveseg.labels import proxyclip
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 
 PROGRAM = "mc-lan/ProxyCLIP e7b767f"
 RUNS = (  # CLIP, benchmark, their configuration, picture, side of windows where it is not theirs: one that zeros are put around
@@ -99,7 +98,7 @@ def main() -> None:
             run(given.clone, rows, case, *seen[case[0]], other, own)
         net, clip = seen.get("B/16", (None, None))
         if net is not None and clip is not None:
-            with in_float64(net, clip.model, other, own.model):
+            with _family.in_float64(net, clip.model, other, own.model):
                 for case in (case for case in cases if case in WIDE):
                     run(given.clone, rows, case, net, clip, other, own, narrow=False)
     rows.finish()
@@ -127,24 +126,6 @@ def in_float32() -> Iterator[None]:
     """Nothing is made half as wide."""
     with mock.patch.object(torch.Tensor, "half", lambda self: self), mock.patch.object(nn.Module, "half", lambda self: self):
         yield
-
-
-@contextlib.contextmanager
-def in_float64(*networks: nn.Module) -> Iterator[None]:
-    """Everything is made twice as wide, the networks for good, and colours are normalised by the mean that is not rounded."""
-    for network in networks:
-        network.double()
-    mean, std = (tuple(255 * value for value in values) for values in (CLIP_MEAN, CLIP_STD))
-    torch.set_default_dtype(torch.float64)
-    try:
-        with (
-            mock.patch.object(torch.Tensor, "float", lambda self: self.double()),
-            mock.patch.object(_family, "MEAN", mean),
-            mock.patch.object(_family, "STD", std),
-        ):
-            yield
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def firm(features: Tensor, beta: float, gamma: float) -> Tensor:
