@@ -36,4 +36,4 @@ def test_axes_are_checked_in_tests():
         lengths(torch.zeros(2, 3, dtype=torch.int64))
     except jaxtyping.TypeCheckError:
         return
-    pytest.fail("the switch --jaxtyping-packages in pyproject.toml did nothing")
+    pytest.fail("the import hook of conftest.py did nothing")

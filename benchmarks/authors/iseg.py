@@ -168,11 +168,11 @@ def compare(rows: Rows, name: str, diffusion: Any) -> None:
     )
     sizes = f"SD 2.1-base, {size[0]}×{size[1]}"
     rows.put("iseg", sizes, f"class maps, {name}", difference(scores.values, stretched(before)))
-    inside = segmenter.label(encoding, vocabulary, Background(()))
+    inside = segmenter.label(encoding, vocabulary, Background((), published=True))
     P = inside.P.T.unflatten(1, inside.grid)
     through = recipe.rule.options.through
     square = resample(P, (through, through))
-    found = torch.as_tensor(segmenter.decode(encoding, labels, background=Background(())).segmentation)
+    found = torch.as_tensor(segmenter.decode(encoding, labels, background=Background((), published=True)).segmentation)
     flat = stretched(maps.flatten(1).T)
     difference_of = {
         what: difference(stretched(resample(x[:-1], seen.size).flatten(1).T), flat) for what, x in (("", square), (" straight", P))
