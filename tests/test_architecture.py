@@ -191,3 +191,18 @@ def test_no_file_names_a_place_outside_the_project():
             continue
         found = _FORBIDDEN.search(path.read_text("utf-8"))
         assert found is None, f"{path.relative_to(_ROOT)} says {found.group()!r}"
+
+
+def test_texts_of_others_are_read_in_bounds():
+    """`json` and `tomllib` leave some texts to foreign errors: only what this package itself has just written is given to them."""
+    own = {
+        *("parse.py", "server/strict_json.py", "world/train/export.py", "world/bundled/__init__.py", "weights/catalogue.py"),
+        *("cli/recipes.py", "bench/job.py", "batch/job.py", "batch/worker.py", "runs/plan.py", "picture/worker.py", "picture/process.py"),
+        "bench/report/compare.py",
+    }
+    found = {
+        path.relative_to(_SOURCE).as_posix()
+        for path in _files()
+        if re.search(r"(?<!strict_)\b(json|tomllib)\.loads?\(", path.read_text("utf-8"))
+    }
+    assert found == own

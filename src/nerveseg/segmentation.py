@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import picked, resample, shares
 from nerveseg.neighbours import supervision, transformers
 from nerveseg.neighbours.segments import Segments, segments
+from nerveseg.parse import from_json
 from nerveseg.picture import names
 from nerveseg.picture.load import Picture, png
 from nerveseg.showing import brief
@@ -475,7 +475,7 @@ def _check_alone(folder: Path, stem: str) -> None:
     try:
         folder.mkdir(exist_ok=True)
         note = folder / "run.json"
-        held = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+        held = from_json(note.read_text(encoding="utf-8")) if note.is_file() else {}
     except (OSError, ValueError) as error:
         raise OutputError(f"Got the folder {folder} ({error}). Accepted is a new or an empty folder. Choose another.") from error
     held = held if isinstance(held, dict) else {}

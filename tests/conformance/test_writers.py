@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import weakref
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from nerveseg import registry
-from nerveseg.errors import OutputError
+from nerveseg.errors import OutputError, PictureError
 from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
@@ -409,3 +410,48 @@ def test_a_crash_in_a_part_leaves_nothing_half(many, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="No space left"):
         many.finish([part], tmp_path, many.Options())
     assert contents(tmp_path) == before
+
+
+ODD = (None, [], {}, -1, 10**30, "x", [None], [[[]]])
+
+
+def places(value, at=()):
+    """Where something stands in a JSON text: of a list the first entry, of an object the first few."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, below in list(inner)[:8]:
+        yield from places(below, (*at, key))
+
+
+def changed(text, at, new):
+    told = json.loads(text)
+    if not at:
+        return json.dumps(new)
+    inner = told
+    for key in at[:-1]:
+        inner = inner[key]
+    inner[at[-1]] = new
+    return json.dumps(told)
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(_ALL) if lossless(_ALL[name])])
+def test_what_somebody_changed_is_read_or_refused_in_our_words(name, tmp_path):
+    writer = _ALL[name]
+    made = result(noise(), TAME)
+    if is_collection(writer):
+        place = tmp_path / "out"
+        collect(writer, [("a", made)], place)
+    else:
+        place = tmp_path / f"a{writer.suffix}"
+        write(writer, made, place)
+    for path in tmp_path.rglob("*.json"):
+        text = path.read_text("utf-8")
+        # What is never read back, and the packed masks, are many and alike.
+        found = [at for at in places(json.loads(text)) if not {"recipe", "weights", "versions"} & set(at) and len(at) < 8]
+        for content in ("", "[" * 100_000, "1" * 5001, *(changed(text, at, odd) for at in found for odd in ODD)):
+            path.write_text(content, encoding="utf-8")
+            with contextlib.suppress(PictureError):
+                back = writer.read(place)
+                for _ in back if is_collection(writer) else ():
+                    pass
+        path.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from nerveseg import outputs, runs
 from nerveseg.batch.places import Home
 from nerveseg.errors import OutputError, RunError
 from nerveseg.outputs import Inputs
+from nerveseg.parse import from_json
 from nerveseg.runs import journal, results
 from nerveseg.runs.lock import locked
 
@@ -56,8 +57,8 @@ def read_common(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = from_json(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise _no_common(path, error) from error
     if not isinstance(found, dict):
         raise _no_common(path, "it is no object")
@@ -104,10 +105,10 @@ def read_record(path: Path) -> dict[str, Any]:
         RunError: it cannot be read, or is none.
     """
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = from_json(path.read_text("utf-8"))
         known = record["bad"], record["digest"], record["pictures"]
         bad = all({"item", "type", "message"} <= set(one) for one in known[0])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _no_record(path, error) from error
     if not bad:
         raise _no_record(path, "its list of bad pictures is none")
@@ -177,7 +178,7 @@ def _remove(path: Path, read: Inputs) -> None:
 def _claimed(text: str) -> Iterator[str]:
     for line in text.splitlines():
         try:
-            found = json.loads(line)
+            found = from_json(line)
         except ValueError:  # torn by a kill
             continue
         if isinstance(found, str):

@@ -23,6 +23,7 @@ from safetensors.torch import load, save_file
 
 from nerveseg.labels._windows import Box, Part
 from nerveseg.labels.base import Features
+from nerveseg.parse import from_json
 from nerveseg.picture import Picture
 from nerveseg.segmenter import Encoding, Segmenter
 from nerveseg.showing import brief
@@ -104,9 +105,9 @@ def _read(path: Path, picture: Picture, segmenter: Segmenter) -> Encoding | None
     try:
         # Read, not mapped: a mapped file that another process cuts short would end this one.
         data = path.read_bytes()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
         tensors = {name: tensor.to(segmenter.device) for name, tensor in load(data).items()}
-        features, heads = _put_together(json.loads(header["__metadata__"]["skeleton"]), tensors)
+        features, heads = _put_together(from_json(header["__metadata__"]["skeleton"]), tensors)
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:

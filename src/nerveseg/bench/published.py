@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import DataError
+from nerveseg.parse import from_toml, text_of
 from nerveseg.showing import brief
 
 __all__ = ["CERTAINTIES", "TABLES", "Published", "read"]
@@ -86,8 +86,8 @@ def read(path: Path | None = None, *, table: str | None = None) -> tuple[Publish
     if table is not None and table not in TABLES:
         raise DataError(f"Got the table {table!r}. Accepted are {', '.join(TABLES)}. Choose one of them.")
     try:
-        text = (files("nerveseg.bench") / "published.toml").read_text("utf-8") if path is None else path.read_text("utf-8")
-        content = tomllib.loads(text)
+        text = (files("nerveseg.bench") / "published.toml").read_text("utf-8") if path is None else text_of(path)
+        content = from_toml(text)
     except (OSError, ValueError) as error:
         raise DataError(f"Got {name}, which cannot be read ({error}). Accepted is a TOML file with [[row]] tables. Mend it.") from error
     sources = content.get("sources", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import zipfile
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nerveseg.errors import SavedError, ShapeError
+from nerveseg.parse import from_json
 from nerveseg.showing import brief
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _from_safetensors(path: Path, wanted: tuple[str, ...]) -> Saved:
         _check_size(path, {name: math.prod(archive.get_slice(name).get_shape()) for name in chosen})
         arrays = {name: archive.get_tensor(name) for name in chosen}
         said = (archive.metadata() or {}).get(_LABELS)
-    labels = json.loads(said) if said else []
+    labels = from_json(said) if said else []
     if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
         raise SavedError(f"Got {path} whose metadata says labels = {said!r}. Accepted is a JSON list of strings. Write it as one.")
     return Saved(path, MappingProxyType(arrays), tuple(labels), names)

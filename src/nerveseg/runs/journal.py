@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from nerveseg import outputs, parse
 from nerveseg.errors import RunError
+from nerveseg.parse import from_json
 from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Outcome
 
@@ -59,7 +60,7 @@ def entry(folder: str | Path, place: Place) -> dict[str, Any]:
     """Read one line."""
     with (Path(folder) / NAME).open("rb") as file:
         file.seek(place.start)
-        return json.loads(file.read(place.length))
+        return from_json(file.read(place.length))
 
 
 def restore(folder: str | Path) -> None:
@@ -81,8 +82,8 @@ def restore(folder: str | Path) -> None:
 
 def _object(line: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = from_json(line)
+    except ValueError:
         return None
     return found if isinstance(found, dict) and "\ufffd" not in line else None
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from nerveseg import outputs
 from nerveseg.errors import OutputError, RunError
+from nerveseg.parse import from_json
 
 __all__ = ["NAME", "locked"]
 
@@ -88,7 +89,7 @@ def _is_still(path: Path, handle: int) -> bool:
 
 def _holder(handle: int) -> dict[str, Any]:
     try:
-        return dict(json.loads(os.pread(handle, 4096, 0)))
+        return dict(from_json(os.pread(handle, 4096, 0)))
     except (ValueError, TypeError, OSError):
         return {}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nerveseg import parse
 from nerveseg.errors import NerveSegError, RunError
+from nerveseg.parse import from_json
 from nerveseg.runs import journal
 from nerveseg.runs.whole import writing
 
@@ -29,7 +30,7 @@ def write(folder: Path, items: Iterable[str], places: Mapping[str, journal.Place
             if place is None or place.bad:
                 continue
             source.seek(place.start)
-            entry = json.loads(source.read(place.length))
+            entry = from_json(source.read(place.length))
             out.write(json.dumps({"item": item, **entry["result"]}, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 

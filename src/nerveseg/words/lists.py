@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from nerveseg import texts
 from nerveseg.errors import LabelError
+from nerveseg.parse import from_json
 from nerveseg.showing import brief
 from nerveseg.words.letters import plain
 from nerveseg.words.line import counted, numbered, parted, strings, without_comment
@@ -167,8 +167,8 @@ def _columns(table: list[tuple[int, list[str]]], path: Path, mark: str) -> tuple
 
 def _json(text: str, path: Path) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return from_json(text)
+    except ValueError as error:
         raise LabelError(
             f"Got the label file {path}, which is no JSON ({error}). Accepted is JSON. Mend it, or write one label a line."
         ) from error

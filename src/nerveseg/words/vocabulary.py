@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import LabelError
+from nerveseg.parse import from_json
 from nerveseg.showing import brief
 from nerveseg.words import line as written
 from nerveseg.words import lists
@@ -267,8 +267,8 @@ def _joined(name: str, words: Iterable[str], where: str = "a label") -> Label:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return from_json(line)
+    except ValueError as error:
         raise LabelError(
             f"Got labels that begin with {line.lstrip()[0]!r} and are no JSON ({type(error).__name__}: {error}). Accepted are words parted "
             'by ",", or a JSON list such as ["cat", "dog"]. Write double quotes in it, or leave the brackets out.'

@@ -15,8 +15,10 @@ from jaxtyping import UInt16
 
 from nerveseg import outputs, registry
 from nerveseg.errors import OutputError, PictureError
+from nerveseg.parse import from_json
+from nerveseg.picture import MAX_PIXELS
 from nerveseg.segmentation import Segmentation
-from nerveseg.writers.base import Reading, alone, finite, is_collection, shared
+from nerveseg.writers.base import Reading, alone, finite, is_collection, labels_of, reading_back, shared
 
 __all__ = ["RUN", "Growing", "begin", "below", "file_name", "joined", "line", "make", "read_run", "reading", "run_head", "save_all"]
 
@@ -140,20 +142,24 @@ def read_run(folder: str | Path, collection: str | None = None) -> dict[str, Any
         PictureError: none there, one that is no record, or of another collection than the one named.
     """
     path = Path(folder) / RUN
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-        known = run["collection"], run["labels"], run["pictures"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PictureError(f"Got {path}, which cannot be read ({error!r}). Accepted is a collection's record. Write it again.") from error
-    if collection not in (None, known[0]):
-        raise PictureError(f"Got {path} of the format {known[0]!r}. Accepted is {collection!r}. Read it with the writer that made it.")
+    with reading_back(path):
+        run = from_json(path.read_text(encoding="utf-8"))
+        labels_of(run)
+        if not 0 <= int(run["ignore_index"]) < 1 << 16:
+            raise ValueError(f"its ignore_index is {run['ignore_index']}")
+        for picture in run["pictures"]:
+            if not (isinstance(picture["stem"], str) and 0 < picture["height"] * picture["width"] <= MAX_PIXELS):
+                raise ValueError(f"its picture {picture['stem']!r} has no name or size")
+        found = run["collection"]
+    if collection not in (None, found):
+        raise PictureError(f"Got {path} of the format {found!r}. Accepted is {collection!r}. Read it with the writer that made it.")
     return run
 
 
 def reading(ids: UInt16[np.ndarray, "H W"], run: Mapping[str, Any], picture: Mapping[str, Any]) -> Reading:
     """A picture of a collection read back: its record is that of the collection, with ``picture`` in place of ``pictures``."""
     own = {name: value for name, value in run.items() if name != "pictures"}
-    return Reading(ids, tuple(label["name"] for label in run["labels"]), {**own, "picture": picture})
+    return Reading(ids, labels_of(run), {**own, "picture": picture})
 
 
 def save_all(

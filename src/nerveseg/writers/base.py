@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt16
 
 from nerveseg import __version__, outputs
-from nerveseg.errors import OutputError
+from nerveseg.errors import NerveSegError, OutputError, PictureError
 from nerveseg.segmentation import Segmentation
 from nerveseg.showing import brief
 
@@ -31,6 +31,8 @@ __all__ = [
     "files_of",
     "finite",
     "is_collection",
+    "labels_of",
+    "reading_back",
     "record",
     "replacing",
     "shared",
@@ -59,6 +61,30 @@ class Reading:
     run: Mapping[str, Any]
 
     __repr__ = brief
+
+
+@contextmanager
+def reading_back(path: Path) -> Generator[None, None, None]:
+    """Say where a file of ours is that cannot be read back. Somebody changed or cut it, and such files break in any way.
+
+    Raises:
+        PictureError: in the place of every error that is not ours.
+    """
+    try:
+        yield
+    except NerveSegError:
+        raise
+    except Exception as error:
+        raise PictureError(f"Got {path}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
+
+
+def labels_of(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in a record, by id; raises `ValueError` or `TypeError` where they are none."""
+    entries = run.get("labels", [])
+    names = {entry["id"]: entry["name"] for entry in entries}
+    if not all(type(id) is int and 0 <= id < 1 << 16 and isinstance(name, str) for id, name in names.items()) or len(names) < len(entries):
+        raise ValueError("its list of labels is none")
+    return tuple(names[id] for id in sorted(names))
 
 
 @contextmanager

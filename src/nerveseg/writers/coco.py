@@ -6,7 +6,6 @@ Layout: ``instances.json`` and ``run.json`` in the folder. Categories are ids + 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from nerveseg.errors import PictureError
+from nerveseg.parse import from_json
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _rle
 from nerveseg.writers._runs import each_knob, objects
-from nerveseg.writers.base import Reading, check_holds, replacing
+from nerveseg.writers.base import Reading, check_holds, reading_back, replacing
 
 __all__ = ["JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
 
@@ -95,22 +94,20 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """
     run = _collection.read_run(folder, "coco")
     path = Path(folder) / JOINED
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+    with reading_back(path):
+        told = from_json(path.read_text(encoding="utf-8"))
         objects_of: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in told["images"]}
         for entry in told["annotations"]:
             objects_of[entry["image_id"]].append(entry)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PictureError(f"Got {path}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
-    outside = run["ignore_index"] if run["background"] is None else run["background"]
-    for image, picture in enumerate(run["pictures"], start=1):
-        annotated = picture.get("ignored", _NOTHING) is _NOTHING  # no such entry: the background has annotations, what has none is ignored
-        ids = np.full((picture["height"], picture["width"]), run["ignore_index"] if annotated else outside, dtype=np.uint16)
-        for entry in objects_of.get(image, []):
-            _rle.fill(ids, entry["segmentation"]["counts"], entry["category_id"] - _SHIFT)
-        if picture.get("ignored"):
-            _rle.fill(ids, picture["ignored"], run["ignore_index"])
-        yield picture["stem"], _collection.reading(ids, run, picture)
+        outside = run["ignore_index"] if run["background"] is None else run["background"]
+        for image, picture in enumerate(run["pictures"], start=1):
+            annotated = picture.get("ignored", _NOTHING) is _NOTHING  # none: the background has annotations, the rest is ignored
+            ids = np.full((picture["height"], picture["width"]), run["ignore_index"] if annotated else outside, dtype=np.uint16)
+            for entry in objects_of.get(image, []):
+                _rle.fill(ids, entry["segmentation"]["counts"], entry["category_id"] - _SHIFT)
+            if picture.get("ignored"):
+                _rle.fill(ids, picture["ignored"], run["ignore_index"])
+            yield picture["stem"], _collection.reading(ids, run, picture)
 
 
 def head(common: Mapping[str, Any], skip: int | None) -> dict[str, Any]:

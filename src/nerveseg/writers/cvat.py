@@ -21,13 +21,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from nerveseg.errors import PictureError
 from nerveseg.masks.palette import voc_palette
 from nerveseg.picture.decode import open_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _labelmap, _rle
 from nerveseg.writers._runs import Objects, each_knob, objects
-from nerveseg.writers.base import Reading, replacing
+from nerveseg.writers.base import Reading, reading_back, replacing
 
 __all__ = ["JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
 
@@ -103,18 +102,13 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """
     path = Path(folder) / JOINED
     run = _collection.read_run(folder, "cvat")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for picture in run["pictures"]:
-                held = open_image(BytesIO(archive.read(f"{_CLASS}/{picture['stem']}.png")), str(path))
-                ids = _labelmap.unshifted(_values(np.asarray(held.convert("RGB"))), run)
-                if picture["ignored"]:
-                    _rle.fill(ids, picture["ignored"], run["ignore_index"])
-                yield picture["stem"], _collection.reading(ids, run, picture)
-    except (OSError, SyntaxError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, PictureError):
-            raise
-        raise PictureError(f"Got {path}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
+    with reading_back(path), zipfile.ZipFile(path) as archive:
+        for picture in run["pictures"]:
+            held = open_image(BytesIO(archive.read(f"{_CLASS}/{picture['stem']}.png")), str(path))
+            ids = _labelmap.unshifted(_values(np.asarray(held.convert("RGB"))), run)
+            if picture["ignored"]:
+                _rle.fill(ids, picture["ignored"], run["ignore_index"])
+            yield picture["stem"], _collection.reading(ids, run, picture)
 
 
 def _numbered(found: Objects) -> UInt8[np.ndarray, "H W"]:

@@ -23,11 +23,12 @@ import numpy as np
 from nerveseg import __version__
 from nerveseg.errors import MissingExtra, OutputError, PictureError
 from nerveseg.masks.palette import wheel
+from nerveseg.parse import from_json
 from nerveseg.picture.load import Picture
 from nerveseg.picture.orientation import source_of, stored_size
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
-from nerveseg.writers.base import Reading, check_holds, finite, record, replacing
+from nerveseg.writers.base import Reading, check_holds, finite, reading_back, record, replacing
 
 __all__ = ["Options", "holds", "read", "suffix", "write"]
 
@@ -80,15 +81,15 @@ def read(path: str | Path) -> Reading:
         MissingExtra: rasterio is not installed. PictureError: no label map that `write` makes.
     """
     library = _library()
-    try:
+    with reading_back(Path(path)):
         with _calm(), library.open(Path(path).absolute(), driver="GTiff") as held:
             ids, tags = held.read(1), held.tags()
-        labels, run = tuple(json.loads(tags.get(_LABELS, "[]"))), json.loads(tags.get(_RUN, "{}"))
-    except (library.errors.RasterioError, OSError, ValueError) as error:
-        raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted is a label map in a GeoTIFF. Write it again.") from error
+        labels, run = from_json(tags.get(_LABELS, "[]")), from_json(tags.get(_RUN, "{}"))
+        if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels) and isinstance(run, dict)):
+            raise ValueError("its tags hold no names")
     if ids.dtype not in (np.uint8, np.uint16):
         raise PictureError(f"Got {path} of {ids.dtype}. Accepted are 8 or 16 bits without sign, one id a pixel. Write it again.")
-    return Reading(ids.astype(np.uint16), labels, run)
+    return Reading(ids.astype(np.uint16), tuple(labels), run)
 
 
 def _made(result: Segmentation, options: Options) -> bytes:

@@ -7,7 +7,6 @@ annotations that are done. Objects do not overlap.
 from __future__ import annotations
 
 import base64
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,13 +18,14 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from nerveseg.errors import OutputError, PictureError
+from nerveseg.errors import OutputError
 from nerveseg.masks.palette import wheel
+from nerveseg.parse import from_json
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _brush, _collection, _rle
 from nerveseg.writers._runs import Objects, each_knob, objects
-from nerveseg.writers.base import Reading, check_holds, check_names, replacing
+from nerveseg.writers.base import Reading, check_holds, check_names, reading_back, replacing
 
 __all__ = ["CONFIG", "JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
 
@@ -109,21 +109,17 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     run = _collection.read_run(folder, "labelstudio")
     path = Path(folder) / JOINED
     ids_of = {label["name"]: label["id"] for label in run["labels"]}
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-        regions = [next(task[kind] for kind in _KINDS if kind in task)[0]["result"] for task in tasks]
-        masks = [[(ids_of[region["value"]["brushlabels"][0]], bytes(region["value"]["rle"])) for region in task] for task in regions]
-    except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
-        raise PictureError(f"Got {path}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
     outside = run["ignore_index"] if run["skip"] is None else run["skip"]
-    for picture, held in zip(run["pictures"], masks, strict=True):
-        size = picture["height"], picture["width"]
-        ids = np.full(size, outside, dtype=np.uint16)
-        for label, packed in held:
-            ids[_brush.decode(packed, size)] = label
-        if picture["ignored"] is not None:
-            _rle.fill(ids, picture["ignored"], run["ignore_index"])
-        yield picture["stem"], _collection.reading(ids, run, picture)
+    with reading_back(path):
+        tasks = from_json(path.read_text(encoding="utf-8"))
+        for picture, task in zip(run["pictures"], tasks, strict=True):
+            size = picture["height"], picture["width"]
+            ids = np.full(size, outside, dtype=np.uint16)
+            for region in next(task[kind] for kind in _KINDS if kind in task)[0]["result"]:
+                ids[_brush.decode(bytes(region["value"]["rle"]), size)] = ids_of[region["value"]["brushlabels"][0]]
+            if picture["ignored"] is not None:
+                _rle.fill(ids, picture["ignored"], run["ignore_index"])
+            yield picture["stem"], _collection.reading(ids, run, picture)
 
 
 def _check(result: Segmentation, folder: Path) -> None:

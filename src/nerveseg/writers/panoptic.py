@@ -7,7 +7,6 @@ pixels are 0.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,15 +17,16 @@ import numpy as np
 from jaxtyping import UInt8, UInt32
 from PIL import Image
 
-from nerveseg.errors import OutputError, PictureError
+from nerveseg.errors import OutputError
 from nerveseg.masks.palette import wheel
+from nerveseg.parse import from_json
 from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.words.vocabulary import Vocabulary
 from nerveseg.writers import _collection
 from nerveseg.writers._runs import Objects, objects
-from nerveseg.writers.base import Reading, check_holds, replacing
+from nerveseg.writers.base import Reading, check_holds, reading_back, replacing
 
 __all__ = ["FOLDER", "JOINED", "Options", "finish", "holds", "part", "read", "suffix"]
 
@@ -99,8 +99,8 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """
     folder = Path(folder)
     run = _collection.read_run(folder, "panoptic")
-    try:
-        told = json.loads((folder / JOINED).read_text(encoding="utf-8"))
+    with reading_back(folder):
+        told = from_json((folder / JOINED).read_text(encoding="utf-8"))
         for picture, entry in zip(run["pictures"], told["annotations"], strict=True):
             numbers = _numbers(folder / FOLDER / entry["file_name"])
             known = np.array([0, *(segment["id"] for segment in entry["segments_info"])], dtype=np.int64)
@@ -108,10 +108,6 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
             table = np.full(int(max(known.max(), numbers.max(initial=0))) + 1, run["ignore_index"], dtype=np.uint16)
             table[known] = values
             yield picture["stem"], _collection.reading(table[numbers], run, picture)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, PictureError):
-            raise
-        raise PictureError(f"Got {folder}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
 
 
 def _things(segmentation: Segmentation, line: str) -> frozenset[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from PIL import Image
 
 from nerveseg.errors import PictureError
 from nerveseg.masks.palette import moved, voc_palette
+from nerveseg.parse import from_json
 from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
-from nerveseg.writers.base import Reading, check_holds, record, replacing, to_json
+from nerveseg.writers.base import Reading, check_holds, labels_of, reading_back, record, replacing, to_json
 
 __all__ = ["Options", "files", "holds", "image", "read", "sidecar", "suffix", "write"]
 
@@ -68,17 +68,9 @@ def read(path: str | Path) -> Reading:
         PictureError: no label map that `write` makes, or a record that is no JSON.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            held = open_image(file, str(path))
-            held.load()
-        run: dict[str, Any] = json.loads(sidecar(path).read_text(encoding="utf-8")) if sidecar(path).is_file() else {}
-    except PictureError:
-        raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise PictureError(
-            f"Got {path}, which cannot be read ({error}). Accepted is a label map and its record. Write it again."
-        ) from error
+    with reading_back(path), path.open("rb") as file:
+        held = open_image(file, str(path))
+        held.load()
     if held.mode not in ("P", "L", "I;16"):
         raise PictureError(
             f"Got {path} of mode {held.mode}. Accepted are P, L and I;16, one id a pixel. A picture of colours holds no ids."
@@ -88,8 +80,12 @@ def read(path: str | Path) -> Reading:
             f"Got {path} whose palette has another colour at {odd} than was written: somebody numbered the ids anew. Accepted is the "
             "file as it was written. Write it again."
         )
-    labels = sorted(run.get("labels", []), key=lambda label: label["id"])
-    return Reading(np.asarray(held).astype(np.uint16), tuple(label["name"] for label in labels), run)
+    run: dict[str, Any] = {}
+    if (note := sidecar(path)).is_file():
+        with reading_back(note):
+            run = from_json(note.read_text(encoding="utf-8"))
+            labels = labels_of(run)
+    return Reading(np.asarray(held).astype(np.uint16), labels if run else (), run)
 
 
 def image(segmentation: Segmentation) -> Image.Image:

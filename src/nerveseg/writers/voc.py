@@ -21,7 +21,7 @@ from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _labelmap
-from nerveseg.writers.base import Reading, replacing
+from nerveseg.writers.base import Reading, reading_back, replacing
 
 __all__ = ["Options", "finish", "holds", "part", "read", "suffix"]
 
@@ -93,14 +93,9 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     run = _collection.read_run(folder, "voc")
     for picture in run["pictures"]:
         path = Path(folder) / _MASKS / f"{picture['stem']}.png"
-        try:
-            with path.open("rb") as file:
-                image = open_image(file, str(path))
-                stored = np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, PictureError):
-                raise
-            raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted is a mask. Write it again.") from error
+        with reading_back(path), path.open("rb") as file:
+            image = open_image(file, str(path))
+            stored = np.asarray(image)
         if image.mode != "P":
             raise PictureError(f"Got {path} of mode {image.mode}. Accepted is P, one value a pixel. Write it again.")
         if (odd := moved(stored, image.getpalette("RGB") or [])) is not None:
@@ -108,4 +103,6 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
                 f"Got {path} whose palette has another colour at {odd} than was written: somebody numbered the ids anew. Accepted is "
                 "the file as it was written. Write it again."
             )
-        yield picture["stem"], _collection.reading(_labelmap.unshifted(stored, run), run, picture)
+        with reading_back(path):
+            ids = _labelmap.unshifted(stored, run)
+        yield picture["stem"], _collection.reading(ids, run, picture)

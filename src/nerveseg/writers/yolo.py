@@ -21,11 +21,10 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Int64, UInt16
 
-from nerveseg.errors import PictureError
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _outlines, _rle
-from nerveseg.writers.base import DetailLost, Reading, check_holds, replacing
+from nerveseg.writers.base import DetailLost, Reading, check_holds, reading_back, replacing
 
 __all__ = ["JOINED", "Options", "finish", "holds", "labels_of", "part", "read", "suffix"]
 
@@ -125,15 +124,13 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     outside = run["ignore_index"] if run["skip"] is None else run["skip"]
     for picture in run["pictures"]:
         path = Path(folder) / f"{labels_of(picture['stem'])}.txt"
-        ids = np.full((picture["height"], picture["width"]), outside, dtype=np.uint16)
-        try:
+        with reading_back(path):
+            ids = np.full((picture["height"], picture["width"]), outside, dtype=np.uint16)
             for text in path.read_text(encoding="ascii").splitlines():
                 _paint(ids, text, kept, run["outline"])
-        except (OSError, ValueError, IndexError) as error:
-            raise PictureError(f"Got {path}, which cannot be read ({error}). Accepted are polygons. Write it again.") from error
-        for name, value in (("filled", outside), ("ignored", run["ignore_index"])):
-            if picture[name] is not None:
-                _rle.fill(ids, picture[name], value)
+            for name, value in (("filled", outside), ("ignored", run["ignore_index"])):
+                if picture[name] is not None:
+                    _rle.fill(ids, picture[name], value)
         yield picture["stem"], _collection.reading(ids, run, picture)
 
 

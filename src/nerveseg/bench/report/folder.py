@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,7 +106,7 @@ class Run:
     @cached_property
     def tables(self) -> Mapping[str, Any]:
         """The recipe, as TOML says it."""
-        return tomllib.loads(self.identity["recipe"]["toml"])
+        return parse.from_toml(self.identity["recipe"]["toml"])
 
     @property
     def weights(self) -> Mapping[str, str]:
