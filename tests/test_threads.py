@@ -152,7 +152,7 @@ def test_vectors_that_are_let_go_meanwhile_are_still_given(segmenters):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UntrainedWord)
         texts = Texts(mini.networks, mini.folders, mini.device, mini.dtype, Forgetful(), mini.turn)
-        first, again = (texts._vectors(("cat",), (), _ask(mini)) for _ in range(2))
+        first, again = (texts._vectors(("cat",), (), _ask(mini), ()) for _ in range(2))
     assert torch.equal(first, again)
 
 

@@ -27,6 +27,7 @@ from nerveseg.recipe import Recipe
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
 from nerveseg.showing import brief
+from nerveseg.transition.rows import is_plain
 from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary, folded, need_background
 
 __all__ = ["Columns", "prepare", "recipe_for", "refine", "settings_for", "walk_on", "walker"]
@@ -233,8 +234,13 @@ def _features(given: Any, recipe: Recipe, size: tuple[int, int] | None, count: i
         raise ShapeError(
             f"Got {type(given).__name__} for the probabilities. Accepted are an array or tensor (K, h, w), or a file. Give one of these."
         )
+    if isinstance(given, torch.Tensor) and not is_plain(given):
+        raise ShapeError(
+            f"Got probabilities in {given.dtype} on {given.device}, laid out as {given.layout}. Accepted is a plain tensor (K, h, w). "
+            "Call .to_dense() or the like."
+        )
     came = f"Got probabilities of shape {tuple(given.shape)} in {str(given.dtype).removeprefix('torch.')}"
-    number = given.dtype.kind in "fiub" if isinstance(given, np.ndarray) else not given.is_complex()
+    number = given.dtype.kind in "fiub" if isinstance(given, np.ndarray) else True
     if not number or given.ndim != 3 or 0 in given.shape:
         raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Give one picture's maps.")
     values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())

@@ -11,7 +11,7 @@ def test_tiles_are_noted_in_the_record(run, photo, tmp_path):
     result = run("segment", photo("a.png", size=(40, 80)), *WORDS, "--tile", 40, "--overlap", 0.3)
     assert result.exit_code == 0, result.stderr
     record = json.loads((tmp_path / "nerveseg-out" / "a.run.json").read_text("utf-8"))
-    assert record["picture"]["notes"] == ["Encoded in 1 × 3 tiles of 40 × 40 pixels that share at least 0.5."]
+    assert record["picture"]["notes"][1:] == ["Encoded in 1 × 3 tiles of 40 × 40 pixels that share at least 0.5."]
 
 
 def test_a_wrong_side_is_a_wrong_command_before_any_network_is_loaded(run, photo, monkeypatch):

@@ -165,3 +165,32 @@ def test_knobs_that_float32_cannot_hold_are_refused_and_others_give_finite_rows(
     rows = S.to_dense()
     assert bool(torch.isfinite(rows).all())
     torch.testing.assert_close(rows.sum(1), torch.ones(16), rtol=0, atol=1e-6)
+
+
+STRANGE = {
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "meta": lambda tensor: tensor.to("meta"),
+    "complex": lambda tensor: tensor.to(torch.complex64),
+    "quantised": lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.quint8),
+    "nested": lambda tensor: torch.nested.nested_tensor(list(tensor)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch, of its prototypes
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", STRANGE)
+def test_tensors_that_hold_no_plain_numbers_are_refused(kind):
+    queries, keys = heads()
+    G = torch.full((16, 2), 0.5)
+    strange = STRANGE[kind]
+    with pytest.raises(ShapeError, match="Got queries in"):
+        Heads(strange(queries), keys, (4, 4))
+    with pytest.raises(ShapeError, match="Got keys in"):
+        Heads(queries, strange(keys), (4, 4))
+    with pytest.raises(ShapeError, match="Got G in"):
+        build(Heads(queries, keys, (4, 4)), strange(G))
+    S = build(Heads(queries, keys, (4, 4)), G)
+    for name in registry.names("walks"):
+        walk = registry.load("walks", name)
+        with pytest.raises(ShapeError, match="Got G in"):
+            walk.solve(S, strange(G), walk.Options())

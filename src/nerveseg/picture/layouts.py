@@ -49,6 +49,8 @@ def from_array(array: np.ndarray, max_pixels: int, name: str) -> Read:
 
 def from_tensor(tensor: Any, max_pixels: int, name: str) -> Read:
     """Read a torch tensor, as `from_array`; where both ends could be the colours, the first is for tensors what the last is for arrays."""
+    if tensor.is_nested:
+        raise PictureError(f"Got a nested tensor. {ACCEPTED} Give one picture at a time.")
     came = f"Got a tensor of shape {tuple(tensor.shape)} and type {tensor.dtype}."
     if str(tensor.layout) != "torch.strided" or tensor.device.type == "meta" or tensor.is_complex() or tensor.is_quantized:
         raise PictureError(f"{came} It is on {tensor.device}, laid out as {tensor.layout}. {ACCEPTED} Make it a plain one of real numbers.")

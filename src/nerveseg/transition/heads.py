@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nerveseg.errors import ShapeError
 from nerveseg.showing import brief
+from nerveseg.transition.rows import is_plain
 
 __all__ = ["Heads"]
 
@@ -43,6 +44,12 @@ class Heads:
     def __post_init__(self) -> None:
         """Refuse what cannot be a graph, before any work is done on it."""
         queries, keys = self.queries, self.keys
+        for name, tensor in (("queries", queries), ("keys", keys)):
+            if not is_plain(tensor):
+                raise ShapeError(
+                    f"Got {name} in {tensor.dtype} on {tensor.device}, laid out as {tensor.layout}. Accepted are plain tensors of floats. "
+                    "Call .to_dense() or the like."
+                )
         if queries.ndim != 3 or queries.shape != keys.shape or 0 in queries.shape:
             raise ShapeError(
                 f"Got queries of shape {tuple(queries.shape)} and keys of shape {tuple(keys.shape)}. "

@@ -9,10 +9,16 @@ from torch import Tensor
 from nerveseg.errors import ShapeError, StochasticError
 from nerveseg.transition.host import numbers
 
-__all__ = ["finite_rows", "label_rows"]
+__all__ = ["finite_rows", "is_plain", "label_rows"]
 
 # What half precision leaves of a sum of 1: bfloat16 rounds an entry to 1/512 of itself. Entries below 0 are round-off of a difference.
 _OFF, _BELOW = 2.0**-8, 1e-5
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has real numbers, one after the other, that can be read: not sparse, nested, quantised, complex or on ``meta``."""
+    held = not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_meta
+    return held and not (tensor.is_quantized or tensor.is_complex())
 
 
 def finite_rows(G: Float[Tensor, "n k"], n: int) -> Float[Tensor, "n k"]:
@@ -59,6 +65,10 @@ def label_rows(G: Float[Tensor, "n k"], n: int) -> Float[Tensor, "n k"]:
 
 
 def _shaped(G: Tensor, n: int) -> None:
+    if not is_plain(G):
+        raise ShapeError(
+            f"Got G in {G.dtype} on {G.device}, laid out as {G.layout}. Accepted is a plain tensor. Call .to_dense() or the like."
+        )
     if G.ndim != 2 or G.shape[0] != n or G.shape[1] < 1:
         raise ShapeError(f"Got G of shape {tuple(G.shape)}. Accepted is ({n}, k), one row a token. Resample G to the grid of the heads.")
     if not G.is_floating_point():
