@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -82,11 +83,15 @@ def _helper(name: str):
     return sys.modules[name]
 
 
+@functools.cache
+def _asks_for_an_error(function) -> bool:
+    return function is not None and "raises(" in inspect.getsource(function)
+
+
 @pytest.fixture(autouse=True)
 def _axes_are_free_in_refusals(request):
     """Switch the check of axes off where a test asks for an error: there the wrong shape is the point, and ours to refuse."""
-    function = getattr(request, "function", None)
-    if function is None or "raises(" not in inspect.getsource(function):
+    if not _asks_for_an_error(getattr(request, "function", None)):
         yield
         return
     before = jaxtyping.config.jaxtyping_disable

@@ -133,3 +133,34 @@ def test_the_hubs_cache_can_be_carried_as_a_whole(hub, clip_folder, tmp_path, mo
     hub.asked.clear()
     assert locate("clip-b16", offline=True).path.is_relative_to(tmp_path / "disk")
     assert not hub.asked
+
+
+def test_what_lies_in_the_folder_already_is_never_replaced_unasked(hub, clip_folder, run, tmp_path):
+    hub.add("openai/clip-vit-base-patch16", clip_folder)
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    config = tmp_path / "there" / "clip-b16" / "config.json"
+    config.parent.mkdir(parents=True)
+    right = (clip_folder / "config.json").read_bytes()
+    config.write_bytes(b" " * len(right))  # of the same length
+    fetched = run("weights", "fetch", "clip-b16", "--to", "there")
+    assert fetched.exit_code == 1
+    assert "config.json, which is there already" in fetched.stderr
+    assert not config.read_bytes().strip()
+    assert run("weights", "fetch", "clip-b16", "--to", "there", "--overwrite").exit_code == 0
+    assert config.read_bytes() == right
+    again = run("weights", "fetch", "clip-b16", "--to", "there")
+    assert again.exit_code == 0, again.stderr
+    config.write_bytes(right + b" ")  # what an earlier call put there
+    assert run("weights", "fetch", "clip-b16", "--to", "there").exit_code == 0
+    assert config.read_bytes() == right
+    (tmp_path / "there" / "SHA256SUMS").write_text("notes of mine\n", "utf-8")
+    assert "line 1 is no digest" in run("weights", "fetch", "clip-b16", "--to", "there").stderr
+
+
+def test_a_recipe_of_ones_own_is_not_replaced_by_the_one_that_is_carried(run, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "recipe.toml").write_text("# mine\n", "utf-8")
+    fetched = run("weights", "fetch", "mini", "--to", "there")
+    assert fetched.exit_code == 1
+    assert "recipe.toml, which is there already" in fetched.stderr
+    assert (tmp_path / "there" / "recipe.toml").read_text("utf-8") == "# mine\n"

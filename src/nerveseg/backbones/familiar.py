@@ -55,8 +55,8 @@ class Familiar:
         bound: largest distance of a picture that is like them.
     """
 
-    mean: Float64[np.ndarray, f]
-    deviation: Float64[np.ndarray, f]
+    mean: Float64[np.ndarray, " f"]
+    deviation: Float64[np.ndarray, " f"]
     precision: Float64[np.ndarray, "f f"]
     bound: float
 
@@ -67,7 +67,7 @@ class Familiar:
         found = statistics(picture)
         return float("nan") if found is None else self._distance(found)
 
-    def _distance(self, found: Float64[np.ndarray, f]) -> float:
+    def _distance(self, found: Float64[np.ndarray, " f"]) -> float:
         z = (found - self.mean) / self.deviation
         return float(np.sqrt(z @ self.precision @ z / len(z)))
 
@@ -126,7 +126,7 @@ def fit(seen: Sequence[Picture], held_back: Sequence[Picture]) -> Familiar:
     return Familiar(mean, deviation, made.precision, far * _SLACK)
 
 
-def statistics(picture: Picture) -> Float64[np.ndarray, f] | None:
+def statistics(picture: Picture) -> Float64[np.ndarray, " f"] | None:
     """Statistics of a picture's textures and colours, at a short side of at most 160 pixels; None of fewer than 48 blocks of 8 × 8.
 
     In order: of each of three planes (grey, red − green, blue − yellow) and each of 14 bands of the cosine transform of 8 × 8 blocks

@@ -11,7 +11,7 @@ import typer
 
 from nerveseg import outputs
 from nerveseg.cli._console import guarded, note, say
-from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, Workers, job_of
+from nerveseg.cli._jobs import Limit, Names, OneRecipe, OwnData, OwnRoot, Workers, job_of, opened
 from nerveseg.cli._places import inputs
 from nerveseg.cli._words import read_settings
 from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settings
@@ -66,6 +66,7 @@ def tune(
         low_memory=low_memory,
         workers=workers,
     )
+    opened(job)
     found = tuned(job, out, cache=None if cache is None else str(cache), workers=workers, command=shlex.join(["nerveseg", *sys.argv[1:]]))
     gain = found.gain
     said = f"{found.before:.1f} -> {found.after:.1f} mIoU, {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"

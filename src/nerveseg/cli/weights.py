@@ -54,6 +54,7 @@ def fetch(
     to: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also put them into plain folders, to carry to a machine without network.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --to: replace other files that are there.")] = False,
 ) -> None:
     """Download checkpoints into the hub's cache: says how many bytes under which licence first, and goes on where it was cut off.
 
@@ -79,7 +80,7 @@ def fetch(
             say(f"{name}\t{folder.path}")
         return
     with waiting(f"copying to {to}"):
-        _carry(names, found, to)
+        _carry(names, found, to, overwrite=overwrite)
 
 
 @app.command()
@@ -108,13 +109,13 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _carry(names: Sequence[str], found: Mapping[str, Folder], to: Path) -> None:
+def _carry(names: Sequence[str], found: Mapping[str, Folder], to: Path, *, overwrite: bool) -> None:
     """Copy checkpoints to FOLDER; beside those of one recipe goes the recipe itself."""
-    from nerveseg import recipe
+    from nerveseg import outputs, recipe
     from nerveseg.weights import carry, catalogue
 
     to = to.expanduser()
-    placed = carry.carry(found, to)
+    placed = carry.carry(found, to, overwrite=overwrite)
     for name, folder in placed.items():
         say(f"{name}\t{folder}")
     if len(names) != 1 or names[0] in catalogue() or names[0] in found:
@@ -123,7 +124,7 @@ def _carry(names: Sequence[str], found: Mapping[str, Folder], to: Path) -> None:
     kinds = dict(zip(chosen.weights, _checkpoints(names[0]), strict=True))
     from nerveseg.runs.whole import writing
 
-    with writing(to / "recipe.toml") as file:
+    with outputs.keeping(outputs.Inputs(), overwrite=overwrite), writing(to / "recipe.toml") as file:
         file.write(recipe.placed_at(chosen, {kind: f"./{placed[name].name}" for kind, name in kinds.items()}))
     say(f"{names[0]}\t{to / 'recipe.toml'}")
     note(f"carry {to} to the other machine, then: nerveseg weights verify {to.name} && nerveseg segment PICTURE --recipe {to.name}",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nerveseg.cli._console import counting, guarded, note, say
-from nerveseg.errors import OptionError
+from nerveseg.errors import OptionError, OutputError
 
 __all__ = ["app"]
 
@@ -93,6 +93,11 @@ def train(
     from nerveseg.cli._places import folder as made
 
     made(folder)
+    if (folder / "embedded").exists() and not any((folder / f"{name}-run").exists() for name in shares):
+        raise OutputError(
+            f"Got {folder / 'embedded'}, which no run in {folder} made and which the result would replace. Accepted is a folder of a run, "
+            "or one without it. Choose another with -f."
+        )
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("nerveseg").setLevel(logging.INFO)
     import torch

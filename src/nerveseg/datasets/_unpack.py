@@ -168,8 +168,13 @@ def _take(member: _Member, path: Path, archive: Path, *, again: bool) -> bool:
         raise DataError(
             f"Got {archive} in which {member.name!r} is a link. Accepted are archives whose files are plain. Take it from its publisher."
         )
-    if not again and path.is_file() and path.stat().st_size == member.bytes:
-        return False
+    if not again and path.is_file():
+        if path.stat().st_size == member.bytes:
+            return False
+        raise OutputError(
+            f"Got {path} of {path.stat().st_size:,} bytes, where {archive.name} has {member.bytes:,}. Accepted is a place without it. "
+            "Move it away, or add --again to replace it."
+        )
     left = member.bytes
     with whole(path) as draft, member.open() as source, draft.open("wb") as out:
         while left and (piece := source.read(min(_PIECE, left))):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nerveseg import parse
+from nerveseg import outputs, parse
 from nerveseg.errors import OutputError, WeightsError
 from nerveseg.weights import check
 from nerveseg.weights.catalogue import GENERIC
@@ -24,7 +24,6 @@ __all__ = ["SUMS", "carry", "place_of", "stated"]
 SUMS = "SHA256SUMS"
 _SMALL = 16 << 20  # bytes; what is smaller and is text goes along: it may say how words are read
 _TEXTS = {".json", ".txt"}
-_CHUNK = 1 << 20
 _LINE = re.compile(r"([0-9a-f]{64})[ *]{2}(.+)")
 
 
@@ -37,30 +36,28 @@ def place_of(name: str) -> str:
     return re.sub(r"[^\w.-]", "-", name.replace("/", "--")).strip(".") or "weights"
 
 
-def carry(folders: Mapping[str, Folder], to: Path) -> dict[str, Path]:
+def carry(folders: Mapping[str, Folder], to: Path, *, overwrite: bool = False) -> dict[str, Path]:
     """Copy checkpoints into FOLDER, and write the digests of all files.
 
     Args:
         folders: name → where it lies now.
-        to: FOLDER; made where it is missing. What is there whole is left.
+        to: FOLDER; made where it is missing. What is there whole is left, and what an earlier call put there may be replaced.
+        overwrite: replace other files that are there.
 
     Returns:
         Name → its folder there.
 
     Raises:
-        WeightsError: a checkpoint that is not whole. OutputError: no room, no right to write.
+        WeightsError: a checkpoint that is not whole. OutputError: no room, no right to write, or another file in the way.
     """
     sums: dict[str, str] = dict(_stated(to))
     placed: dict[str, Path] = {}
-    for name, folder in folders.items():
-        placed[name] = to / place_of(name)
-        for file in _files(folder):
-            source, target = folder.path / file, placed[name] / file
-            sums[f"{placed[name].name}/{file}"] = _copied(source, target)
-    try:
-        (to / SUMS).write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(sums.items())), "utf-8")
-    except OSError as error:
-        raise _unwritable(to / SUMS, error) from error
+    with outputs.keeping(outputs.Inputs(), overwrite=overwrite, ours=(to / SUMS, *(to / file for file in sums))):
+        for name, folder in folders.items():
+            placed[name] = to / place_of(name)
+            for file in _files(folder):
+                sums[f"{placed[name].name}/{file}"] = _copied(folder.path / file, placed[name] / file)
+        _put(to / SUMS, lambda draft: draft.write_text("".join(f"{digest}  {file}\n" for file, digest in sorted(sums.items())), "utf-8"))
     return placed
 
 
@@ -77,7 +74,13 @@ def _stated(place: Path) -> dict[str, str]:
         lines = parse.text_of(place / SUMS).splitlines()
     except (OSError, ValueError) as error:
         raise WeightsError(f"Got {place / SUMS}, which cannot be read: {error}. Accepted is a list of digests. Carry it again.") from error
-    return {found.group(2): found.group(1) for line in lines if (found := _LINE.fullmatch(line))}
+    found = [_LINE.fullmatch(line) for line in lines]
+    if not all(found):
+        raise WeightsError(
+            f"Got {place / SUMS}, whose line {found.index(None) + 1} is no digest and file. Accepted is a list as nerveseg and sha256sum "
+            "write it. Move it away."
+        )
+    return {line.group(2): line.group(1) for line in found if line}
 
 
 def _files(folder: Folder) -> list[str]:
@@ -95,22 +98,32 @@ def _files(folder: Folder) -> list[str]:
 
 
 def _copied(source: Path, target: Path) -> str:
-    """Copy one file, whole or not at all, and give its digest, of the copy as it was read back."""
+    """Copy one file, whole or not at all, and give its digest; one that is there with the same bytes is left."""
+    digest = _digest(source)
+    if not (target.is_file() and target.stat().st_size == source.stat().st_size and _digest(target) == digest):
+        _put(target, lambda draft: shutil.copyfile(source, draft))
+        if _digest(target) != digest:
+            raise OutputError(f"Got {target}, which reads back other than it was written. Accepted is a sound disk. Use another one.")
+    return digest
+
+
+def _put(target: Path, write: Callable[[Path], object]) -> None:
     draft = target.with_name(f".{target.name}.part")
     try:
-        if not target.is_file() or target.stat().st_size != source.stat().st_size:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, draft)
-            draft.replace(target)
-        total = hashlib.sha256()
-        with target.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                total.update(chunk)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(draft)
+        outputs.put((draft, target))
+    except OutputError:
+        raise
     except OSError as error:
         raise _unwritable(target, error) from error
     finally:
         draft.unlink(missing_ok=True)
-    return total.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

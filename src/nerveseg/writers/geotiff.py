@@ -84,8 +84,9 @@ def read(path: str | Path) -> Reading:
     with reading_back(Path(path)):
         with _calm(), library.open(Path(path).absolute(), driver="GTiff") as held:
             ids, tags = held.read(1), held.tags()
-        labels, run = from_json(tags.get(_LABELS, "[]")), from_json(tags.get(_RUN, "{}"))
-        if not (isinstance(labels, list) and all(isinstance(name, str) for name in labels) and isinstance(run, dict)):
+        labels: list[Any] = from_json(tags.get(_LABELS, "[]"))
+        run: dict[str, Any] = from_json(tags.get(_RUN, "{}"))
+        if type(labels) is not list or type(run) is not dict or not all(isinstance(name, str) for name in labels):
             raise ValueError("its tags hold no names")
     if ids.dtype not in (np.uint8, np.uint16):
         raise PictureError(f"Got {path} of {ids.dtype}. Accepted are 8 or 16 bits without sign, one id a pixel. Write it again.")

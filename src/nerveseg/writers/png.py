@@ -81,11 +81,12 @@ def read(path: str | Path) -> Reading:
             "file as it was written. Write it again."
         )
     run: dict[str, Any] = {}
+    labels: tuple[str, ...] = ()
     if (note := sidecar(path)).is_file():
         with reading_back(note):
             run = from_json(note.read_text(encoding="utf-8"))
             labels = labels_of(run)
-    return Reading(np.asarray(held).astype(np.uint16), labels if run else (), run)
+    return Reading(np.asarray(held).astype(np.uint16), labels, run)
 
 
 def image(segmentation: Segmentation) -> Image.Image:
