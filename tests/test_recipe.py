@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -263,3 +265,11 @@ def test_every_process_writes_a_recipe_the_same_way():
         for seed in ("1", "2")
     }
     assert len(texts) == 1
+
+
+def test_knobs_for_a_record_are_json_infinity_included():
+    chosen = recipe.load("mini").changed({"transition.peakedness": "inf"})
+    assert chosen.transition.peakedness == math.inf
+    tables = json.loads(json.dumps(chosen.tables(), allow_nan=False))
+    assert tables["transition"]["peakedness"] == "inf"
+    assert tables["walk"]["alpha"] == chosen.walk.options.alpha

@@ -276,7 +276,7 @@ def _our_decision(recipe: Any, clip: Any, diffusion: Any, seen: Picture, noise: 
     said = words(clip.width, range(CLASSES), OTHERS)
     key = ("clip", recipe.templates, *said.strings, "\0", *said.others)
     known = {key: torch.cat([said.vectors, said.other_vectors])}
-    segmenter = Segmenter(recipe, {"clip": clip, "diffusion": diffusion}, {}, torch.device("cpu"), torch.float32, known)
+    segmenter = Segmenter(recipe, {"clip": clip, "diffusion": diffusion}, {}, torch.device("cpu"), torch.float32, _texts=known)
     encoding = segmenter.encode(seen, noise=noise)
     thresholds = {"masks.score_floor": float(cfg.score_threshold), "masks.floor": float(cfg.bkg_thre)}
     labels, others = list(said.strings), list(said.others)

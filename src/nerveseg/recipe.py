@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -167,6 +168,15 @@ class Recipe:
             if isinstance(table, Mapping) and table
         ]
         return "\n\n".join(["\n".join(heads), *tables]).strip() + "\n"
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Every knob by table, for records in JSON: what two runs differ in can be named. JSON has no infinity: it is the text ``inf``."""
+        told = parse.from_toml(self.to_toml())
+        return {
+            name: {knob: str(value) if isinstance(value, float) and math.isinf(value) else value for knob, value in table.items()}
+            for name, table in told.items()
+            if isinstance(table, Mapping)
+        }
 
     def _filled(self, name: str) -> dict[str, Any]:
         plain = {"weights": dict(self.weights), "words": {"templates": self.templates}, "transition": dataclasses.asdict(self.transition)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -135,7 +134,7 @@ def identity(job: Job) -> dict[str, Any]:
         "kind": KIND,
         "labels": [{"id": at, "name": label.name, "strings": list(label.strings)} for at, label in enumerate(labels)],
         "background": None if background is None else list(background.strings),
-        "recipe": {"name": recipe.name, "knobs": _knobs(recipe), "digest": recipe.digest, "toml": recipe.to_toml()},
+        "recipe": {"name": recipe.name, "knobs": recipe.tables(), "digest": recipe.digest, "toml": recipe.to_toml()},
         "weights": {kind: folder.digest for kind, folder in folders.items()},
         "dtype": str(device_and_dtype(job.device, job.dtype)[1]).removeprefix("torch."),
         "seed": job.seed,
@@ -150,11 +149,6 @@ def identity(job: Job) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "nerveseg": __version__, **{name: _version(name) for name in _PACKAGES}},
     }
     return json.loads(canonical(found, what="a batch's settings"))  # as it is read back
-
-
-def _knobs(recipe: Recipe) -> dict[str, Any]:
-    """Every knob by table, so that what two starts differ in can be named."""
-    return {name: table for name, table in tomllib.loads(recipe.to_toml()).items() if isinstance(table, dict)}
 
 
 def _version(name: str) -> str | None:

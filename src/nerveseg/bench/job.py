@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -116,7 +115,7 @@ def identity(job: Job, data: DataSet) -> dict[str, Any]:
     folders = locate_all(refs, offline=job.offline, asked=recipe.fetched_as)
     return {
         "kind": KIND,
-        "recipe": {"name": recipe.name, "knobs": _knobs(recipe), "digest": recipe.digest, "toml": recipe.to_toml()},
+        "recipe": {"name": recipe.name, "knobs": recipe.tables(), "digest": recipe.digest, "toml": recipe.to_toml()},
         "data": {"name": data.name, "split": data.split, "protocol": data.protocol, "classes": data.classes, "about": dict(data.about)},
         "names": {"origin": data.names.origin, "digest": data.names.digest, "classes": list(data.names.names)},
         "offer": job.offer,
@@ -138,11 +137,6 @@ def about(job: Job, *, command: str = "", **more: Any) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), "nerveseg": __version__, **{name: _version(name) for name in _PACKAGES}},
         **more,
     }
-
-
-def _knobs(recipe: Recipe) -> dict[str, Any]:
-    """Every knob by table, so that what two runs differ in can be named."""
-    return {name: table for name, table in tomllib.loads(recipe.to_toml()).items() if isinstance(table, dict)}
 
 
 def _seeds(recipe: Recipe, seed: int) -> dict[str, int]:
