@@ -268,7 +268,7 @@ def test_every_process_writes_a_recipe_the_same_way():
 
 
 def test_knobs_for_a_record_are_json_infinity_included():
-    chosen = recipe.load("mini").changed({"transition.peakedness": "inf"})
+    chosen = recipe.load("mini").changed({"transition.peakedness": math.inf})
     assert chosen.transition.peakedness == math.inf
     tables = json.loads(json.dumps(chosen.tables(), allow_nan=False))
     assert tables["transition"]["peakedness"] == "inf"
