@@ -197,7 +197,15 @@ def test_texts_of_others_are_read_in_bounds():
     """`json` and `tomllib` leave some texts to foreign errors: only what this package itself has just written is given to them."""
     own = {
         *("parse.py", "server/strict_json.py", "world/train/export.py", "world/bundled/__init__.py", "weights/catalogue.py"),
-        *("bench/report/compare.py", "cli/recipes.py", "batch/job.py", "batch/worker.py", "runs/plan.py", "picture/worker.py", "picture/process.py"),
+        *(
+            "bench/report/compare.py",
+            "cli/recipes.py",
+            "batch/job.py",
+            "batch/worker.py",
+            "runs/plan.py",
+            "picture/worker.py",
+            "picture/process.py",
+        ),
     }
     found = {
         path.relative_to(_SOURCE).as_posix()
