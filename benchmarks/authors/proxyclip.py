@@ -10,9 +10,9 @@ background. The last case has windows of 300, which both fill up with zeros to 3
 The method has an edge: a pair of DINO's tokens counts with a weight of at least 1 where M >= 0, and not at all below. A few of the three
 million pairs of a window lie within round-off of it, so that float32 cannot tell; the tokens that have such a pair differ by a few
 thousandths between any two orders of summation. So float32 is judged on the tokens that have none (their share is in the row) and on
-labels, and on logits of the whole picture in float64, where hardly a pair is that near: by the share of pixels above 1e-4. In a window whose tokens are nearly all alike M is
-negative even on the diagonal; their softmax then has nothing to share out and is no number, ours keeps the token's own value. Such
-places are left out.
+labels, and on logits of the whole picture in float64, where hardly a pair is that near: by the share of pixels above 1e-4.
+In a window whose tokens are nearly all alike M is negative even on the diagonal; their softmax then has nothing to share out and is no
+number, ours keeps the token's own value. Such places are left out.
 """
 
 from __future__ import annotations
