@@ -175,14 +175,16 @@ def test_what_is_asked_for_is_unpacked(tmp_path, kind):
     assert all(stage == f"unpacking {made.name}" and 0 <= done <= total == made.stat().st_size for stage, done, total in said)
 
 
-def test_what_is_there_is_left_and_what_was_cut_is_written_again(tmp_path):
+def test_what_is_there_is_left_and_another_file_of_its_name_is_refused(tmp_path):
     made = zipped(tmp_path / "a.zip")
     unpack(made, tmp_path, below("top", "new"))
     (tmp_path / "new/a.txt").write_bytes(b"own")  # the same size
-    (tmp_path / "new/deep/b.txt").write_bytes(b"t")
-    assert unpack(made, tmp_path, below("top", "new")) == (2, 1)
+    assert unpack(made, tmp_path, below("top", "new")) == (2, 0)
     assert (tmp_path / "new/a.txt").read_bytes() == b"own"
-    assert (tmp_path / "new/deep/b.txt").read_bytes() == b"two"
+    (tmp_path / "new/deep/b.txt").write_bytes(b"t")
+    with pytest.raises(OutputError, match=r"of 1 bytes, where a[.]zip has 3"):
+        unpack(made, tmp_path, below("top", "new"))
+    assert (tmp_path / "new/deep/b.txt").read_bytes() == b"t"
     assert unpack(made, tmp_path, below("top", "new"), again=True) == (2, 2)
     assert (tmp_path / "new/a.txt").read_bytes() == b"one"
 

@@ -96,7 +96,13 @@ def _serial(page):
 
 
 def _wait(page, before):
-    page.wait_for_function("before => (document.querySelector('.nv-stage').dataset.serial || '0') !== before", arg=before)
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+    try:
+        page.wait_for_function("before => (document.querySelector('.nv-stage').dataset.serial || '0') !== before", arg=before)
+    except PlaywrightTimeout as error:
+        said = page.inner_text("#notice"), page.inner_text("#stage"), page.input_value("#words input, #words textarea")
+        raise AssertionError(f"nothing came of it; the page says {said}") from error
 
 
 def _at(page, x, y, size):
