@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -95,14 +96,30 @@ def _serial(page):
     return page.evaluate("document.querySelector('.nv-stage').dataset.serial || '0'")
 
 
-def _wait(page, before):
+def _wait(page, before, patience=_PATIENCE):
     from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+    changed = "before => (document.querySelector('.nv-stage').dataset.serial || '0') !== before"
     try:
-        page.wait_for_function("before => (document.querySelector('.nv-stage').dataset.serial || '0') !== before", arg=before)
+        page.wait_for_function(changed, arg=before, timeout=patience)
     except PlaywrightTimeout as error:
-        said = page.inner_text("#notice"), page.inner_text("#stage"), page.input_value("#words input, #words textarea")
-        raise AssertionError(f"nothing came of it; the page says {said}") from error
+        raise AssertionError(f"nothing came of it; the page says {_said(page)}") from error
+
+
+def _said(page):
+    return page.inner_text("#notice"), page.inner_text("#stage"), page.input_value("#words input, #words textarea")
+
+
+def _enter(page, field, text):
+    """Type into a field that has just appeared, and wait for what comes of it: Gradio may draw a field before it hears what is typed."""
+    before = _serial(page)
+    until = time.monotonic() + _PATIENCE / 1000
+    while _serial(page) == before and time.monotonic() < until:
+        page.fill(field, text)
+        page.press(field, "Enter")
+        with suppress(AssertionError):
+            _wait(page, before, patience=15_000)
+    assert _serial(page) != before, _said(page)
 
 
 def _at(page, x, y, size):
@@ -393,10 +410,7 @@ def test_the_rest_becomes_background(visit, mini):
     _drop(page, _ROOSTER.path, "rooster")
     assert "single label" in page.inner_text("#notice .nv-notice")
     page.get_by_label("These words are background").check()
-    page.fill("#others input, #others textarea", "sky, sand")
-    before = _serial(page)
-    page.press("#others input, #others textarea", "Enter")
-    _wait(page, before)
+    _enter(page, "#others input, #others textarea", "sky, sand")
     expected = mini.decode(mini.encode(_ROOSTER.path), ["rooster"], background=["sky", "sand"])
     assert "background" in page.locator(".nv-entry .nv-name").all_inner_texts()
     assert _told(page, 10, 10, expected.size) == _expected(expected, 10, 10)
