@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from nerveseg.world import bundled
+from nerveseg.synthetic import bundled
 
 _WORDS = "rooster, penguin, sky, sand"
 _FIELD = "#words input, #words textarea"
@@ -46,18 +46,18 @@ def _click(page: Page) -> float:
     page.locator(".nv-pick", has_text="sand").first.click()
     box = page.locator(".nv-canvas").bounding_box()
     if box is None:
-        raise RuntimeError("no picture is shown")
+        raise RuntimeError("no image is shown")
     return _until_shown(page, lambda: page.mouse.click(box["x"] + 40, box["y"] + 40))
 
 
-def _visit(page: Page, address: str, picture: Path, name: str, times: dict[str, list[float]]) -> None:
+def _visit(page: Page, address: str, image: Path, name: str, times: dict[str, list[float]]) -> None:
     started = time.perf_counter()
     page.goto(address)
     page.locator(".nv-thumb").first.wait_for()
     times.setdefault("the page is there", []).append(time.perf_counter() - started)
     page.fill(_FIELD, _WORDS)
     file = page.locator(".nv-file")
-    times.setdefault(f"{name}: drop to masks", []).append(_until_shown(page, lambda: file.set_input_files(picture)))
+    times.setdefault(f"{name}: drop to masks", []).append(_until_shown(page, lambda: file.set_input_files(image)))
     for value in ("0.9", "0.95"):
         times.setdefault(f"{name}: α turned to masks", []).append(_until_shown(page, lambda value=value: _turn(page, value)))
     times.setdefault(f"{name}: first click to masks", []).append(_click(page))
@@ -73,8 +73,8 @@ def main() -> None:
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         small, large = bundled.scenes()[1].path, Path(folder) / "large.jpg"
-        with Image.open(small) as image:
-            image.convert("RGB").resize((3200, 4000)).save(large, quality=90)
+        with Image.open(small) as pil_image:
+            pil_image.convert("RGB").resize((3200, 4000)).save(large, quality=90)
         for _ in range(rounds):
             started = time.perf_counter()
             command = [sys.executable, "-m", "nerveseg", "app", "--recipe", "mini", "--port", "0", "--offline"]
@@ -84,9 +84,9 @@ def main() -> None:
                 address = re.findall(r"http://\S+:\d+", line)[0]
                 times.setdefault("command to address", []).append(time.perf_counter() - started)
                 browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                for picture, name in ((small, "160 × 128"), (large, "4000 × 3200")):
+                for image, name in ((small, "160 × 128"), (large, "4000 × 3200")):
                     page = browser.new_page(viewport={"width": 1280, "height": 860})
-                    _visit(page, address, picture, name, times)
+                    _visit(page, address, image, name, times)
                 browser.close()
             finally:
                 process.terminate()

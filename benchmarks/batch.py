@@ -1,10 +1,10 @@
-"""Memory of a batch over its pictures: resident bytes after each tenth, and their slope.
+"""Memory of a batch over its images: resident bytes after each tenth, and their slope.
 
-    python benchmarks/batch.py [--pictures 1000] [--saved 10000] [--format png] [--side 64] [--size 32] [--folder DIR] [-o FILE]
+    python benchmarks/batch.py [--images 1000] [--saved 10000] [--format png] [--side 64] [--size 32] [--folder DIR] [-o FILE]
 
-Two cases, each in a process of its own: ``--pictures`` with the embedded pair, its graph at ``--size`` pixels so that a thousand take
-minutes, and ``--saved`` with saved scores, no network. Pictures are noise of ``--side`` pixels, all different. Memory is read after a
-garbage collection. The slope is the median of the slopes of all pairs of samples (Theil and Sen) in the second half of the pictures: the
+Two cases, each in a process of its own: ``--images`` with the embedded pair, its graph at ``--size`` pixels so that a thousand take
+minutes, and ``--saved`` with saved scores, no network. Images are noise of ``--side`` pixels, all different. Memory is read after a
+garbage collection. The slope is the median of the slopes of all pairs of samples (Theil and Sen) in the second half of the images: the
 first half is what caches take to fill. Prints a Markdown table.
 """
 
@@ -23,13 +23,13 @@ from statistics import median
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 WORDS = ("dog", "cat", "grass")
-SAVED = {"labels.source": "saved", "graph.source": "none", "walk.solver": "none", "calibration.name": "none"}
+SAVED = {"labels.name": "saved", "graph.name": "none", "walk.name": "none", "calibration.name": "none"}
 
 
 def main() -> None:
     """Run both cases, each in a process of its own, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=1000, help="with the embedded pair; 0: leave that out")
+    parser.add_argument("--images", type=int, default=1000, help="with the embedded pair; 0: leave that out")
     parser.add_argument("--saved", type=int, default=10000, help="with saved scores; 0: leave that out")
     parser.add_argument("--format", default="png")
     parser.add_argument("--side", type=int, default=64)
@@ -42,7 +42,7 @@ def main() -> None:
         return
     shared = {"format": given.format, "side": given.side, "size": given.size}
     rows = [
-        run({"source": source, "count": count, **shared}) for source, count in (("mini", given.pictures), ("saved", given.saved)) if count
+        run({"source": source, "count": count, **shared}) for source, count in (("mini", given.images), ("saved", given.saved)) if count
     ]
     text = table(rows)
     print(text)
@@ -59,7 +59,7 @@ def run(case: dict) -> dict:
 
 
 def measure(case: dict) -> dict:
-    """Label the pictures of a case; resident bytes as they are done."""
+    """Label the images of a case; resident bytes as they are done."""
     import torch
 
     from nerveseg.batch import Job, find
@@ -85,7 +85,7 @@ def measure(case: dict) -> dict:
         ran = label(job, find(folder / "in"), folder / "out", said=said)
         seconds = time.perf_counter() - started
     if ran.done != case["count"]:
-        sys.exit(f"Got {ran.done} of {case['count']} pictures: {ran.bad[:1]}")
+        sys.exit(f"Got {ran.done} of {case['count']} images: {ran.bad[:1]}")
     late = [sample for sample in samples if sample[0] > case["count"] // 2]
     return {**case, "seconds": seconds, "samples": samples, "slope": slope(late), "all": slope(samples[1:])}
 
@@ -112,7 +112,7 @@ def resident() -> int:
 
 
 def slope(samples: list[tuple[int, int]]) -> float:
-    """Bytes a picture: the median over all pairs."""
+    """Bytes an image: the median over all pairs."""
     return median((y - x) / (b - a) for i, (a, x) in enumerate(samples) for b, y in samples[i + 1 :])
 
 
@@ -120,7 +120,7 @@ def table(rows: list[dict]) -> str:
     """Markdown: resident MB at each tenth, and slopes."""
     tenths = [f"{tenth * 10} %" for tenth in range(1, 11)]
     lines = [
-        "| labels | format | pictures | seconds a picture | " + " | ".join(tenths) + " | slope, second half | slope, all |",
+        "| labels | format | images | seconds an image | " + " | ".join(tenths) + " | slope, second half | slope, all |",
         "|---" * 16 + "|",
     ]
     for row in rows:

@@ -3,9 +3,9 @@
     python benchmarks/clicks.py [--side 64] [--labels 21] [--clicks 12] [--threads 2] [--quick] [-o FILE]
     python benchmarks/fill.py clicks-speed out/clicks.md
 
-Full size: ten heads of width 64 on a grid of 64 × 64 tokens (S folded dense, 64 MiB), 21 labels, 576 token vectors of width 768, a picture
+Full size: ten heads of width 64 on a grid of 64 × 64 tokens (S folded dense, 64 MiB), 21 labels, 576 token vectors of width 768, an image
 of 512 × 512. A click takes in all that a user waits for: the seeds' reach, the visual words, G, the walk and the decision of every pixel.
-The median of several clicks counts, each on top of those before; the first line is what beginning costs once a picture. "From where it
+The median of several clicks counts, each on top of those before; the first line is what beginning costs once an image. "From where it
 was" is the same without a factorisation, each walk started from the click before.
 """
 
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from nerveseg import transition, walk
-from nerveseg.clicks import Correction, Ground, Options, Seed, Solved, prepare, wider
-from nerveseg.deciding import Labelling
+from nerveseg.clicks import Click, Correction, Ground, Options, Solved, prepare, wider
+from nerveseg.image import load_image
 from nerveseg.labels.base import Words, from_cosines, unit
-from nerveseg.picture import load
+from nerveseg.postprocess import Labelling
 from nerveseg.segmentation import Segmentation
 from nerveseg.words.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ def full_size(side: int, labels: int, alpha: float) -> Ground[Segmentation]:
     vectors, Z = unit(drawn(labels, 768)), unit(drawn(m * m, 768))
     vocabulary = Vocabulary.parse([f"label {at}" for at in range(labels)])
     words = Words(vocabulary.strings, vocabulary.groups, (), vectors, vectors[:0])
-    picture = load(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
+    image = load_image(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8))
 
     def score(asked: Words, count: int) -> Labelling:
         cosines = Z @ torch.cat([asked.vectors, asked.other_vectors]).T
@@ -86,7 +86,7 @@ def full_size(side: int, labels: int, alpha: float) -> Ground[Segmentation]:
 
     def decide(found: Solved) -> Segmentation:
         maps = [columns.T.unflatten(1, (side, side)) for columns in (found.P, found.inside.G)]
-        return Segmentation.build(maps[0], maps[1], found.vocabulary, picture, scale=found.inside.scale, odds=found.odds)
+        return Segmentation.build(maps[0], maps[1], found.vocabulary, image, scale=found.inside.scale, odds=found.odds)
 
     plain = score(words, labels)
     S = transition.build(heads, plain.G, kernel="exp", pairing="kk", neighbours=0.01, beta=0.4)
@@ -108,7 +108,7 @@ def full_size(side: int, labels: int, alpha: float) -> Ground[Segmentation]:
         again=lambda made: made.G,
         decide=decide,
         options=Options(),
-        picture=picture,
+        image=image,
     )
 
 
@@ -129,7 +129,7 @@ def several(edit: Correction[Segmentation], clicks: int, size: tuple[int, int]) 
         x, y = int(chance.integers(size[1])), int(chance.integers(size[0]))
         label = edit.labels[int(chance.integers(len(edit.labels)))]
         started = time.perf_counter()
-        edit = edit.add(Seed(label, points=(x, y)))
+        edit = edit.add(Click(label, points=(x, y)))
         steps.append({**edit.seconds, "all": time.perf_counter() - started})
     return steps[1:]
 
@@ -137,12 +137,12 @@ def several(edit: Correction[Segmentation], clicks: int, size: tuple[int, int]) 
 def embedded(clicks: int) -> tuple[float, list[dict[str, float]]]:
     """The same on the embedded pair, from the encoding on."""
     from nerveseg.segmenter import Segmenter
-    from nerveseg.world import scenes
-    from nerveseg.world.score import labels_of
+    from nerveseg.synthetic import scenes
+    from nerveseg.synthetic.score import labels_of
 
     scene = scenes.render("val", 0, size=(128, 160))
     mini = Segmenter.from_pretrained("mini")
-    encoding = mini.encode(load(scene.picture))
+    encoding = mini.encode(load_image(scene.image))
     started = time.perf_counter()
     edit = mini.correct(encoding, list(labels_of(scene, "val", 0)))
     return time.perf_counter() - started, several(edit, clicks, (128, 160))

@@ -28,7 +28,7 @@ from nerveseg.datasets import IGNORE
 from nerveseg.segmentation import CONFIDENCES, Segmentation
 from nerveseg.segmenter import Segmenter
 
-WALKS: Mapping[str, Mapping[str, Any]] = {"walk": {}, "no walk": {"walk.solver": "none"}}
+WALKS: Mapping[str, Mapping[str, Any]] = {"walk": {}, "no walk": {"walk.name": "none"}}
 THRESHOLDS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LABELLED = (20, 40, 80)
 """Validation scenes that a temperature is chosen and checked on, half of them each."""
@@ -50,8 +50,8 @@ def main() -> None:
     results: dict[str, list[Labelled]] = {walk: [] for walk in WALKS}
     pixels = 0
     for item in data.items[: given.scenes]:
-        picture, truth = data.read(item)
-        asked, encoding, counted = ask(data, item), seg.encode(picture), truth != IGNORE
+        image, truth = data.read(item)
+        asked, encoding, counted = ask(data, item), seg.encode(image), truth != IGNORE
         pixels += int(counted.sum())
         for walk, settings in WALKS.items():
             result = seg.decode(encoding, asked.vocabulary, background=asked.background, settings=settings)

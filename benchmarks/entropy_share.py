@@ -15,13 +15,13 @@ import dataclasses
 import torch
 
 from nerveseg import transition
-from nerveseg.picture import load
+from nerveseg.image import load_image
 from nerveseg.segmenter import Segmenter
+from nerveseg.synthetic import scenes
+from nerveseg.synthetic.score import labels_of
 from nerveseg.transition.options import Options
 from nerveseg.walk import infinite
 from nerveseg.words.vocabulary import Vocabulary
-from nerveseg.world import scenes
-from nerveseg.world.score import labels_of
 
 PEAKEDNESS = (1.0, 10.0, 100.0)
 
@@ -38,9 +38,9 @@ def main() -> None:
     worst = dict.fromkeys(PEAKEDNESS, (0.0, 0.0))
     for index in range(given.scenes):
         scene = scenes.render("val", index)
-        encoding = segmenter.encode(load(scene.picture.copy()))
+        encoding = segmenter.encode(load_image(scene.image.copy()))
         vocabulary = Vocabulary.parse(labels_of(scene, "val", index))
-        G = segmenter.label(encoding, vocabulary, recipe=segmenter.recipe.changed({"walk.solver": "none"})).G
+        G = segmenter.label(encoding, vocabulary, recipe=segmenter.recipe.changed({"walk.name": "none"})).G
         for c in PEAKEDNESS:
             part, whole = (
                 transition.build(

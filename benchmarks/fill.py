@@ -1,6 +1,6 @@
 """Put a measured table where it belongs: between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in every page that has the marks.
 
-    nerveseg world score -o out && python benchmarks/fill.py world-score out/score.md
+    nerveseg synthetic score -o out && python benchmarks/fill.py world-score out/score.md
     python benchmarks/walk.py -o out/walk.md && python benchmarks/fill.py walk-speed out/walk.md
 
 Tables on the project's pages come from such files and from nowhere else.

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from nerveseg.world import bundled
+from nerveseg.synthetic import bundled
 
 WORDS = "rooster, penguin, sky, sand"
 _LISTENING = re.compile(r"http://127\.0\.0\.1:\d+")
@@ -40,12 +40,12 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=None)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        picture = Path(home) / "pictures" / "scene.png"
-        picture.parent.mkdir()
-        shutil.copy(bundled.scenes()[0].path, picture)
+        image = Path(home) / "pictures" / "scene.png"
+        image.parent.mkdir()
+        shutil.copy(bundled.scenes()[0].path, image)
         scores = Path(home) / "scores.npz"
         np.savez(scores, scores=np.random.default_rng(0).dirichlet(np.ones(3), (16, 20)).transpose(2, 0, 1).astype(np.float32))
-        rows = [line(name, work, given.rounds) for name, work in verbs(Path(home), picture, scores).items()]
+        rows = [line(name, work, given.rounds) for name, work in verbs(Path(home), image, scores).items()]
     table = "\n".join(
         ["| command | seconds to the first mask |", "|---|---|", *rows, "", f"Embedded pair, the median of {given.rounds}.", ""]
     )
@@ -65,7 +65,7 @@ def line(name: str, work: Callable[[], None], rounds: int) -> str:
     return f"| `{name}` | {statistics.median(taken):.1f} |"
 
 
-def verbs(home: Path, picture: Path, scores: Path) -> dict[str, Callable[[], None]]:
+def verbs(home: Path, image: Path, scores: Path) -> dict[str, Callable[[], None]]:
     """Command as the docs have it → what runs it until there is a mask."""
     out = str(home / "out")
 
@@ -80,12 +80,12 @@ def verbs(home: Path, picture: Path, scores: Path) -> dict[str, Callable[[], Non
 
     asked = ("--labels", WORDS)
     return {
-        "nerveseg segment": command("segment", str(picture), *asked, "-o", out, mask="scene.png"),
-        "nerveseg segment --click": command("segment", str(picture), *asked, "-o", out, "--click", "sky@20,10", mask="scene.png"),
-        "nerveseg refine": command("refine", str(scores), str(picture), "-o", out, mask="scene.png"),
-        "nerveseg batch": command("batch", str(picture.parent), out, *asked, mask="scene.png"),
-        "nerveseg serve": lambda: served(picture),
-        "nerveseg app": lambda: shown(picture),
+        "nerveseg segment": command("segment", str(image), *asked, "-o", out, mask="scene.png"),
+        "nerveseg segment --click": command("segment", str(image), *asked, "-o", out, "--click", "sky@20,10", mask="scene.png"),
+        "nerveseg refine": command("refine", str(scores), str(image), "-o", out, mask="scene.png"),
+        "nerveseg batch": command("batch", str(image.parent), out, *asked, mask="scene.png"),
+        "nerveseg serve": lambda: served(image),
+        "nerveseg app": lambda: shown(image),
     }
 
 
@@ -111,12 +111,12 @@ def started(verb: str) -> Iterator[str]:
         process.wait()
 
 
-def served(picture: Path) -> None:
+def served(image: Path) -> None:
     """The first label map of the service."""
     mark = uuid.uuid4().hex
     parts = [
         f'--{mark}\r\nContent-Disposition: form-data; name="labels"\r\n\r\n{WORDS}\r\n'.encode(),
-        f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="scene.png"\r\n\r\n'.encode() + picture.read_bytes() + b"\r\n",
+        f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="scene.png"\r\n\r\n'.encode() + image.read_bytes() + b"\r\n",
         f"--{mark}--\r\n".encode(),
     ]
     with started("serve") as address:
@@ -125,7 +125,7 @@ def served(picture: Path) -> None:
             json.load(answer)
 
 
-def shown(picture: Path) -> None:
+def shown(image: Path) -> None:
     """The first masks on the page."""
     serial = "document.querySelector('.nv-stage').dataset.serial || '0'"
     with sync_playwright() as play, started("app") as address:
@@ -135,7 +135,7 @@ def shown(picture: Path) -> None:
         page.locator(".nv-thumb").first.wait_for()
         page.fill("#words input, #words textarea", WORDS)
         before = page.evaluate(serial)
-        page.locator(".nv-file").set_input_files(picture)
+        page.locator(".nv-file").set_input_files(image)
         page.wait_for_function(f"before => ({serial}) !== before", arg=before, polling=10)
         browser.close()
 

@@ -1,11 +1,11 @@
-"""Seconds and memory of one picture at the true size of the published models, beside the bare passes that it cannot do without.
+"""Seconds and memory of one image at the true size of the published models, beside the bare passes that it cannot do without.
 
     python benchmarks/full_size.py [--recipe nerve] [--labels 21,171] [--repeat 3] [--device cpu] [--dtype float32] [--batch 1] [-o FILE]
     python benchmarks/full_size.py --vocabulary 3,21,171,847 [-o FILE]
 
 Weights are random: CLIP ViT-L/14 at 336 pixels and the VAE and U-Net of Stable Diffusion 2.1-base; only speed and memory mean anything.
 *Bare* is what any use of these networks pays: CLIP's vision tower, the VAE's encoder, and the U-Net up to the last layer that is needed.
-*Whole* is a JPEG decoded, both networks, labels, S, the walk, and a label map at the picture's size. Words are embedded before: they are
+*Whole* is a JPEG decoded, both networks, labels, S, the walk, and a label map at the image's size. Words are embedded before: they are
 kept on disk. Both are timed in turn in one process, the fastest of each counts. Writes FILE, a markdown table.
 """
 
@@ -28,10 +28,10 @@ from nerveseg import recipe as recipes
 from nerveseg.backbones import capture
 from nerveseg.backbones.clip import Clip
 from nerveseg.backbones.stable_diffusion import StableDiffusion
-from nerveseg.picture import geometry, load
+from nerveseg.image import geometry, load_image
 from nerveseg.segmenter import Segmenter, device_and_dtype
 
-SIZE = (375, 500)  # a picture of Pascal VOC
+SIZE = (375, 500)  # an image of Pascal VOC
 
 
 class WordlessClip(Clip):
@@ -60,13 +60,13 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default=None)
     parser.add_argument("--dtype", default=None)
-    parser.add_argument("--batch", type=int, default=1, help="pictures whose passes are put together; seconds are those of one picture")
+    parser.add_argument("--batch", type=int, default=1, help="images whose passes are put together; seconds are those of one image")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, default=None)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     segmenter = random_segmenter(given.recipe, given.device, given.dtype)
-    jpeg = picture()
+    jpeg = image()
     if given.vocabulary:
         text = curve(segmenter, jpeg, [int(k) for k in given.vocabulary.split(",")], given.repeat)
     else:
@@ -111,7 +111,7 @@ def random_segmenter(recipe: str, device: str | None, dtype: str | None) -> Segm
     return Segmenter(chosen, {name: networks[name] for name in chosen.needs}, {}, place, kind)
 
 
-def picture() -> bytes:
+def image() -> bytes:
     """A JPEG of smooth colours and noise."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((SIZE[1], SIZE[0]), Image.Resampling.BICUBIC)
@@ -122,7 +122,7 @@ def picture() -> bytes:
 
 
 def stages(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int, batch: int) -> str:
-    """Bare passes and the whole, and the share of each stage, by picture."""
+    """Bare passes and the whole, and the share of each stage, by image."""
     bare = {name: best(work, repeat, segmenter)[0] / batch for name, work in bare_passes(segmenter, jpeg, batch).items()}
     total = sum(bare.values())
     lines = ["| labels | bare passes s | whole s | whole / bare | shares of the whole |", "|---|---|---|---|---|"]
@@ -138,7 +138,7 @@ def stages(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int, ba
 
 def curve(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int) -> str:
     """Seconds of encode and decode against the number of labels."""
-    encode, encoding = best(lambda: segmenter.encode(load(jpeg)), 1, segmenter)
+    encode, encoding = best(lambda: segmenter.encode(load_image(jpeg)), 1, segmenter)
     lines = ["| labels | decode s | × decode at 21 | end to end s | × end to end at 21 |", "|---|---|---|---|---|"]
     found = {}
     for count in counts:
@@ -152,7 +152,7 @@ def curve(segmenter: Segmenter, jpeg: bytes, counts: list[int], repeat: int) -> 
 
 def bare_passes(segmenter: Segmenter, jpeg: bytes, batch: int) -> dict[str, Callable[[], Any]]:
     """The passes that the recipe's stages are made of, as the libraries run them."""
-    shot, found = load(jpeg), {}
+    shot, found = load_image(jpeg), {}
     if "clip" in segmenter.networks:
         clip, options = segmenter.networks["clip"], segmenter.recipe.labels.options
         frame = geometry.fit(shot.size, "aspect", options.short_side or clip.side, clip.patch)

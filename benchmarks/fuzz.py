@@ -1,8 +1,8 @@
 """Broken input, by the thousand: whatever comes, only errors of our own tree leave, in 5 seconds and 2 GiB at most.
 
-    python benchmarks/fuzz.py [--pictures 50000] [--labels 10000] [--recipes 10000] [--archives 2000] [--seed 0] [--only pictures]
+    python benchmarks/fuzz.py [--images 50000] [--labels 10000] [--recipes 10000] [--archives 2000] [--seed 0] [--only images]
 
-Pictures are small files of every format that is read, with bytes changed, numbers of heads made large, pieces cut, doubled and swapped;
+Images are small files of every format that is read, with bytes changed, numbers of heads made large, pieces cut, doubled and swapped;
 labels are strings of separators, quotes, controls and letters of many scripts; recipes are TOML with values, keys and lines changed;
 archives are zip, tar and npz through `datasets` unpacking and the readers of saved arrays. Each kind runs in a process of its own; the same
 seed makes the same inputs. Each finding is printed with its kind and number: `--only KIND --at NUMBER` makes that one alone, and `--keep
@@ -48,14 +48,14 @@ _MARKS = (",", ";", "\n", "\r\n", "\t", '"', "'", "\\", "[", "]", "{", "}", ":",
 
 
 def seeds() -> list[bytes]:
-    """Small pictures of every format, and of some of their kinds."""
+    """Small images of every format, and of some of their kinds."""
     from PIL import Image, PngImagePlugin
 
     rng = np.random.default_rng(0)
     colours = Image.fromarray(rng.integers(0, 256, (17, 23, 3), np.uint8))
     grey, flat = colours.convert("L"), Image.new("RGB", (24, 16), (9, 90, 200))
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
+    exif[0x0112], exif[0x010E] = 6, "an image"
     text = PngImagePlugin.PngInfo()
     text.add_text("a", "b" * 99, zip=True)
     deep = Image.fromarray(rng.integers(0, 65536, (9, 11), np.uint16))
@@ -103,15 +103,15 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed[: 1 << 20])
 
 
-def pictures(folder: Path) -> Maker:
-    """Mutated pictures, through `load`; small enough a cap that honest work is short."""
-    from nerveseg.picture import load
+def images(folder: Path) -> Maker:
+    """Mutated images, through `load_image`; small enough a cap that honest work is short."""
+    from nerveseg.image import load_image
 
     from_ = seeds()
 
     def make(rng: random.Random) -> Case:
         data = mutated(rng.choice(from_), rng)
-        return data, lambda: load(data, max_pixels=5_000_000)
+        return data, lambda: load_image(data, max_pixels=5_000_000)
 
     return make
 
@@ -190,7 +190,7 @@ def recipes(folder: Path) -> Maker:
 def archives(folder: Path) -> Maker:
     """Zip, tar and npz, whole at first, through unpacking and through the readers of saved scores."""
     from nerveseg.datasets import _unpack
-    from nerveseg.picture import arrays
+    from nerveseg.image import arrays
 
     zipped, tarred, saved = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -224,7 +224,7 @@ def archives(folder: Path) -> Maker:
     return make
 
 
-KINDS: dict[str, Callable[[Path], Maker]] = {"pictures": pictures, "labels": labels, "recipes": recipes, "archives": archives}
+KINDS: dict[str, Callable[[Path], Maker]] = {"images": images, "labels": labels, "recipes": recipes, "archives": archives}
 _HANGS = 120.0  # seconds of the clock after which a process says where it is, and ends
 
 
@@ -272,7 +272,7 @@ def tried(kind: str, seed: int, numbers: range, keep: Path | None) -> dict[str, 
 def main() -> None:
     """Try each kind in a process of its own, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for kind, count in (("pictures", 50_000), ("labels", 10_000), ("recipes", 10_000), ("archives", 2000)):
+    for kind, count in (("images", 50_000), ("labels", 10_000), ("recipes", 10_000), ("archives", 2000)):
         parser.add_argument(f"--{kind}", type=int, default=count)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=KINDS, default=None)

@@ -1,4 +1,4 @@
-"""What the harness costs a picture beyond the networks, at 171 classes and 640 × 480: time and memory, each beside its rival.
+"""What the harness costs an image beyond the networks, at 171 classes and 640 × 480: time and memory, each beside its rival.
 
     python benchmarks/harness.py [--classes 171] [--repeat 15] [--maps 10000] [--threads 2] [--quick] -o out/harness.md
     python benchmarks/fill.py harness out/harness.md
@@ -193,14 +193,14 @@ def many(given: argparse.Namespace) -> dict[str, float]:
     truths = [blobs(given.classes, seed) for seed in range(8)]
     seen: list[float] = []
 
-    def pictures() -> Any:
+    def images() -> Any:
         for number in range(given.maps):
             if number in (100, given.maps - 1):
                 seen.append(held())
             yield count(truths[number % 8], truths[number * 3 % 7], given.classes)
 
     started = time.perf_counter()
-    metrics(total(pictures(), given.classes))
+    metrics(total(images(), given.classes))
     return {"seconds": (time.perf_counter() - started) / given.maps, "mib": seen[-1] - seen[0]}
 
 

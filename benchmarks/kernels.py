@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from nerveseg import registry, transition
+from nerveseg.image import load_image
 from nerveseg.masks.decide import decide
-from nerveseg.picture import load
 from nerveseg.segmenter import Segmenter
+from nerveseg.synthetic import scenes
+from nerveseg.synthetic.names import NAMES
+from nerveseg.synthetic.score import Counts, interval, labels_of, miou
 from nerveseg.walk import infinite
 from nerveseg.words.vocabulary import Vocabulary
-from nerveseg.world import scenes
-from nerveseg.world.names import NAMES
-from nerveseg.world.score import Counts, interval, labels_of, miou
 
 BETAS, NEIGHBOURS = (0.03, 0.1, 0.3), (0.003, 0.01, 0.03)
 EXTRA = {"anchor, 256 landmarks": ("anchor", {}, {"landmarks": 256}), "exp, 64 kept": ("exp", {"keep": 64}, {})}
@@ -71,8 +71,8 @@ def run(segmenter: Segmenter, indices: range, ways: dict[str, list[Any]]) -> dic
         scene = scenes.render("val", index)
         labels = labels_of(scene, "val", index)
         vocabulary = Vocabulary.parse(labels)
-        encoding = segmenter.encode(load(scene.picture.copy()))
-        G = segmenter.label(encoding, vocabulary, recipe=segmenter.recipe.changed({"walk.solver": "none"})).G
+        encoding = segmenter.encode(load_image(scene.image.copy()))
+        G = segmenter.label(encoding, vocabulary, recipe=segmenter.recipe.changed({"walk.name": "none"})).G
         place = np.array([NAMES.index(name) for name in labels])
         for name, several in ways.items():
             for number, way in enumerate(several):
@@ -81,7 +81,7 @@ def run(segmenter: Segmenter, indices: range, ways: dict[str, list[Any]]) -> dic
                 except ValueError:  # cosine_raw refuses rows that cancel out
                     continue
                 maps = [columns.T.unflatten(1, encoding.heads.grid) for columns in (P, G)]
-                ids = place[decide(maps[0], maps[1], encoding.picture.size).numpy()]
+                ids = place[decide(maps[0], maps[1], encoding.image.size).numpy()]
                 rows.setdefault((name, number), []).append(counted(ids, scene.mask))
                 seconds.setdefault((name, number), []).append(taken)
     whole = {key: found for key, found in rows.items() if len(found) == len(indices)}
@@ -157,7 +157,7 @@ def draw(points: dict[str, tuple[float, float]], alone: float, path: Path) -> No
         up = 9 + 11 * (place % 2) if score > middle - 8 else 7
         axes.annotate(name, (taken, score), xytext=(0, up), textcoords="offset points", ha="center", fontsize=8.5)
     axes.set(
-        xscale="log", xlabel="seconds a picture, S and walk", ylabel="mIoU, %", title="Kernels on the embedded world (green: linear in n)"
+        xscale="log", xlabel="seconds an image, S and walk", ylabel="mIoU, %", title="Kernels on the embedded world (green: linear in n)"
     )
     axes.xaxis.set_major_locator(FixedLocator([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]))
     axes.xaxis.set_minor_locator(NullLocator())

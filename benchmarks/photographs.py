@@ -3,8 +3,8 @@
     pip download scikit-image==0.26.0 --no-deps -d wheel && unzip wheel/*.whl 'skimage/data/*' -d wheel
     python benchmarks/photographs.py wheel/skimage/data [FOLDER …] [--scenes 500] [--sizes 0,320,160,96]
 
-Each picture of the folders is looked at as it is (0) and at short sides of 320, 160 and 96 pixels; scenes are those of the test split.
-What is measured is what `Segmenter.encode` does; no network runs. Exits 1 where a picture of the list below, or a scene, is told wrongly.
+Each image of the folders is looked at as it is (0) and at short sides of 320, 160 and 96 pixels; scenes are those of the test split.
+What is measured is what `Segmenter.encode` does; no network runs. Exits 1 where an image of the list below, or a scene, is told wrongly.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ LISTED = (
 
 
 def main() -> int:
-    """Print a line a picture, and what was told wrongly."""
+    """Print a line an image, and what was told wrongly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--sizes", default="0,320,160,96")
     asked = parser.parse_args()
     from nerveseg.backbones import familiar
-    from nerveseg.picture import load
+    from nerveseg.image import load_image
+    from nerveseg.synthetic import scenes
     from nerveseg.weights.locate import locate
-    from nerveseg.world import scenes
 
     known = familiar.of_folders([locate("embedded:clip", offline=True).path])
     if known is None:
-        print("Got embedded weights without pictures.safetensors.", file=sys.stderr)
+        print("Got embedded weights without images.safetensors.", file=sys.stderr)
         return 1
     sizes = [int(size) for size in asked.sizes.split(",")]
     files = sorted(path for folder in asked.folders for path in folder.iterdir() if path.suffix in (".png", ".jpg", ".jpeg"))
     wrong: list[str] = []
     print(f"bound {known.bound:.3f}")
     for path in files:
-        image = load(path).to_pil()
+        pil_image = load_image(path).to_pil()
         found = []
         for size in sizes:
-            scale = size / min(image.size) if size else 1.0
-            shape = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            found.append(known.distance(load(image.resize(shape, Image.Resampling.LANCZOS) if size else image)))
+            scale = size / min(pil_image.size) if size else 1.0
+            shape = (max(1, round(pil_image.width * scale)), max(1, round(pil_image.height * scale)))
+            found.append(known.distance(load_image(pil_image.resize(shape, Image.Resampling.LANCZOS) if size else pil_image)))
         told = [distance > known.bound for distance in found]
         if not all(told) and path.name in LISTED:
             wrong.append(path.name)
         print(f"{path.name:28} {' '.join(f'{distance:6.2f}' for distance in found)}  {'' if all(told) else 'missed'}")
     missing = set(LISTED) - {path.name for path in files}
-    distances = [known.distance(load(Image.fromarray(scenes.render("test", index).picture))) for index in range(asked.scenes)]
+    distances = [known.distance(load_image(Image.fromarray(scenes.render("test", index).image))) for index in range(asked.scenes)]
     false = sum(distance > known.bound for distance in distances)
     print(f"scenes: {false} of {len(distances)} told of, the furthest {max(distances):.3f}")
     print(f"photographs: {len(files)}; of the list missed: {', '.join(wrong) or 'none'}, not there: {', '.join(sorted(missing)) or 'none'}")

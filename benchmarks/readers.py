@@ -30,18 +30,18 @@ _NAMES = ("cat", "naïve 🐈", "猫", "a/b", "x, y", "background")
 _FOLDERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "labelstudio": ("labelstudio", {}),
     "labelstudio-done": ("labelstudio", {"each": "part", "kind": "annotations"}),
-    "yolo": ("yolo", {"pictures": True}),
-    "yolo-all": ("yolo", {"pictures": True, "background": True}),
-    "yolo-edges": ("yolo", {"pictures": True, "outline": "edges"}),
+    "yolo": ("yolo", {"images": True}),
+    "yolo-all": ("yolo", {"images": True, "background": True}),
+    "yolo-edges": ("yolo", {"images": True, "outline": "edges"}),
 }
 
 
 def write(folder: Path) -> None:
-    """Write all folders, a GeoTIFF of a picture in London and scores; and the ids that are meant."""
+    """Write all folders, a GeoTIFF of an image in London and scores; and the ids that are meant."""
     import rasterio
     import torch
 
-    from nerveseg.picture import load
+    from nerveseg.image import load_image
     from nerveseg.segmentation import Segmentation
     from nerveseg.writers import save_all
 
@@ -57,10 +57,10 @@ def write(folder: Path) -> None:
     place = {"crs": "EPSG:27700", "transform": rasterio.Affine(0.5, 0, 530000, 0, -0.5, 180000)}
     with rasterio.open(folder / "in.tif", "w", driver="GTiff", width=18, height=12, count=3, dtype="uint8", **place) as out:
         out.write(np.zeros((3, 12, 18), np.uint8))
-    placed = Segmentation(first.segmentation, first.probabilities, first.labels, load(folder / "in.tif"), background=_BACKGROUND)
+    placed = Segmentation(first.segmentation, first.probabilities, first.labels, load_image(folder / "in.tif"), background=_BACKGROUND)
     placed.save(folder / "out.tif")
     values = torch.rand(6, 12, 18, generator=torch.Generator().manual_seed(0))
-    soft = Segmentation(first.segmentation, values / values.sum(0), first.labels, first.picture, background=_BACKGROUND)
+    soft = Segmentation(first.segmentation, values / values.sum(0), first.labels, first.image, background=_BACKGROUND)
     soft.save(folder / "out.scores.safetensors")
     np.save(folder / "scores.npy", soft.segmentation_scores.half().numpy())
     from scipy import ndimage
@@ -68,14 +68,14 @@ def write(folder: Path) -> None:
     random = np.random.default_rng(0)
     ids = np.argmax([ndimage.gaussian_filter(random.standard_normal((480, 640)), 12) for _ in range(6)], axis=0)
     np.save(folder / "blobs.npy", ids)
-    picture = load(np.zeros((480, 640, 3), np.uint8))
+    image = load_image(np.zeros((480, 640, 3), np.uint8))
     for outline in ("pixels", "edges"):
-        blobs = Segmentation(torch.from_numpy(ids), first.probabilities, first.labels, picture)
+        blobs = Segmentation(torch.from_numpy(ids), first.probabilities, first.labels, image)
         save_all([("a", blobs)], folder / f"blobs-{outline}", "yolo", outline=outline)
 
 
 def meant(folder: Path, most: int = _BACKGROUND) -> dict[str, np.ndarray]:
-    """The ids by picture; -1 where there is none below ``most``."""
+    """The ids by image; -1 where there is none below ``most``."""
     with np.load(folder / "ids.npz") as held:
         return {name.replace("~", "/"): np.where(held[name] >= most, -1, held[name]) for name in held.files}
 
@@ -178,9 +178,9 @@ def ultralytics(folder: Path) -> None:
     def masks(place: Path, stem: str) -> Iterator[tuple[int, np.ndarray]]:
         names = check_det_dataset(str(place / "data.yaml"))["names"]
         assert names == dict(enumerate(_NAMES[: len(names)]))
-        picture = str(place / "images" / f"{stem}.jpg")
-        (label,) = img2label_paths([picture])
-        told = verify_image_label((picture, label, "", False, len(names), 0, 0, False))
+        image = str(place / "images" / f"{stem}.jpg")
+        (label,) = img2label_paths([image])
+        told = verify_image_label((image, label, "", False, len(names), 0, 0, False))
         _, boxes, (height, width), segments, _, _, known, _, corrupt, message = told
         assert (known, corrupt, message) == (1, 0, ""), message
         if not segments:
@@ -198,7 +198,7 @@ def ultralytics(folder: Path) -> None:
 
 
 def _sizes(folder: Path) -> None:
-    """Mean IoU of blobs with their map where polygons are painted at other sizes than the picture's own."""
+    """Mean IoU of blobs with their map where polygons are painted at other sizes than the image's own."""
     from ultralytics.data.utils import polygons2masks_overlap
 
     ids, shares = np.load(folder / "blobs.npy"), (0.25, 0.5, 1, 1.5, 2)

@@ -70,7 +70,7 @@ class Question:
 def questions(count: int) -> list[Question]:
     """Scenes of two sizes with words of their own, answered in this process, one by one."""
     from nerveseg.segmenter import Segmenter
-    from nerveseg.world import scenes
+    from nerveseg.synthetic import scenes
 
     warnings.simplefilter("ignore")
     segmenter = Segmenter.from_pretrained("mini")
@@ -79,7 +79,7 @@ def questions(count: int) -> list[Question]:
         size = ((96, 128), (128, 96))[index % 2]
         scene = scenes.render("test", index, size)
         out = BytesIO()
-        Image.fromarray(scene.picture).save(out, format="PNG")
+        Image.fromarray(scene.image).save(out, format="PNG")
         labels = [*scene.names, *(word for word in ("cat", "grass", "sky") if word not in scene.names)]
         auto = index % 3 == 0
         result = segmenter(out.getvalue(), labels, background="auto" if auto else None)
@@ -145,7 +145,7 @@ def one(client: Client, question: Question, way: int, seen: Seen) -> None:
         seen.pixels += ids.size
         seen.differing += int((ids != question.ids).sum()) if ids.shape == question.ids.shape else ids.size
     if ids.shape != question.ids.shape or (ids != question.ids).mean() > 1e-3:
-        seen.wrong.append("another picture's answer")
+        seen.wrong.append("another image's answer")
 
 
 def painted(content: dict) -> np.ndarray:
@@ -395,7 +395,7 @@ def main() -> None:
         "pixels that differ from the call alone": f"{seen.differing} of {seen.pixels:,}",
         "requests a second": f"{given.requests / taken:.2f}",
         "seconds, median and 95 %": f"{seconds[len(seconds) // 2]:.2f}, {seconds[int(len(seconds) * 0.95)]:.2f}",
-        "pictures a batch": f"{rounds['nerveseg_batch_pictures_sum'] / max(1, rounds['nerveseg_batch_pictures_count']):.2f}",
+        "images a batch": f"{rounds['nerveseg_batch_pictures_sum'] / max(1, rounds['nerveseg_batch_pictures_count']):.2f}",
         "MiB after each tenth": ", ".join(f"{value:.0f}" for value in memory),
         "SIGTERM under load": ", ".join(f"{name}: {count}" for name, count in sorted(outcomes.items())),
         "exit code, seconds to the end": f"{code}, {ended:.1f}",

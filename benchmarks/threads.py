@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from nerveseg import recipe as recipes
-from nerveseg.picture import load
-from nerveseg.segmenter import Segmenter, UntrainedWord
-from nerveseg.world import scenes
-from nerveseg.world.compare import carried
-from nerveseg.world.score import labels_of
+from nerveseg.image import load_image
+from nerveseg.segmenter import Segmenter, UntrainedWordWarning
+from nerveseg.synthetic import scenes
+from nerveseg.synthetic.compare import carried
+from nerveseg.synthetic.score import labels_of
 
 SCENES = 4
 
@@ -35,11 +35,11 @@ def right(name: str, calls: int, callers: int) -> int:
         sys.exit(f"Got {name}, which needs more than the embedded pair. Accepted are recipes that the pair carries. Leave it out.")
     segmenter = Segmenter.from_pretrained(chosen, device="cpu")
     shown = [scenes.render("test", number) for number in range(SCENES)]
-    asked = [(load(scene.picture.copy()), labels_of(scene, "test", number)[:3]) for number, scene in enumerate(shown)]
+    asked = [(load_image(scene.image.copy()), labels_of(scene, "test", number)[:3]) for number, scene in enumerate(shown)]
 
     def call(number: int) -> NDArray[np.generic]:
-        picture, labels = asked[number % SCENES]
-        return segmenter(picture, [*labels, f"new{number}"]).segmentation
+        image, labels = asked[number % SCENES]
+        return segmenter(image, [*labels, f"new{number}"]).segmentation
 
     alone = [call(number) for number in range(calls)]
     segmenter._texts.clear()
@@ -56,8 +56,8 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=4)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", UntrainedWord)
-    names = given.names or [name for name in recipes.names() if carried(name) is not None]
+    warnings.simplefilter("ignore", UntrainedWordWarning)
+    names = given.names or [name for name in recipes.list_recipes() if carried(name) is not None]
     print(f"| recipe | right, of {given.calls} calls from {given.callers} threads |\n|---|---|")
     wrong = 0
     for name in names:

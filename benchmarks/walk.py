@@ -107,7 +107,7 @@ def measure(case: dict) -> dict:
 
 
 def inputs(case: dict) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and keys that vary smoothly over the grid around a common mean, as a picture's do, and a peaked G."""
+    """Queries and keys that vary smoothly over the grid around a common mean, as an image's do, and a peaked G."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

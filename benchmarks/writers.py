@@ -1,4 +1,4 @@
-"""What a picture costs each writer; COCO's objects beside one mask each, packed by pycocotools.
+"""What an image costs each writer; COCO's objects beside one mask each, packed by pycocotools.
 
     python benchmarks/writers.py --repeat 3
 
@@ -22,7 +22,7 @@ from pycocotools import mask as theirs
 from scipy import ndimage
 
 from nerveseg import registry
-from nerveseg.picture import load
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers.base import is_collection
@@ -38,8 +38,8 @@ def made(shape: str) -> Segmentation:
     side = max(size[0] // 40, 1) if kind == "blocks" else 1
     ids = np.kron(random.integers(0, _LABELS, (size[0] // side, size[1] // side)), np.ones((side, side), dtype=np.int64))
     labels = tuple(Label(f"thing {number}", (f"thing {number}",)) for number in range(_LABELS))
-    picture = load(Image.new("RGB", (ids.shape[1], ids.shape[0])), name="a.png")
-    return Segmentation(torch.from_numpy(ids), torch.full((_LABELS, 1, 1), 1 / _LABELS), labels, picture)
+    image = load_image(Image.new("RGB", (ids.shape[1], ids.shape[0])), name="a.png")
+    return Segmentation(torch.from_numpy(ids), torch.full((_LABELS, 1, 1), 1 / _LABELS), labels, image)
 
 
 def one_by_one(ids: np.ndarray) -> list[str]:
@@ -70,7 +70,7 @@ def fastest(call: Callable[[Path], object], repeat: int) -> float:
 
 
 def writing(name: str, result: Segmentation) -> Callable[[Path], object]:
-    """A call that writes one picture."""
+    """A call that writes one image."""
     writer = registry.load("writers", name)
     if is_collection(writer):
         return lambda folder: writer.part(result, folder, "a", writer.Options())
@@ -86,7 +86,7 @@ def main() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)  # of pycocotools' arrays
     torch.set_num_threads(1)
     results = {shape: made(shape) for shape in _SHAPES}
-    print("| ms a picture | " + " | ".join(_SHAPES) + " |\n|---|" + "---|" * len(_SHAPES))
+    print("| ms an image | " + " | ".join(_SHAPES) + " |\n|---|" + "---|" * len(_SHAPES))
     for name in given.formats.split(","):
         row = [f"{1000 * fastest(writing(name, result), given.repeat):.0f}" for result in results.values()]
         print(f"| `{name}` | " + " | ".join(row) + " |")

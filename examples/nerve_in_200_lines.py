@@ -1,6 +1,6 @@
-"""NERVE, flat: one picture and some words → one label a pixel, to be read from top to bottom.
+"""NERVE, flat: one image and some words → one label a pixel, to be read from top to bottom.
 
-    python examples/nerve_in_200_lines.py PICTURE "dog, grass, sky" [ids.png]
+    python examples/nerve_in_200_lines.py IMAGE "dog, grass, sky" [ids.png]
 
 Everything that happens, happens in this file, with torch and the model classes of transformers and diffusers. Of the package it takes data
 only: the knobs of the recipe ``mini``, the sentences around words, the folder of the embedded pair. A test holds it equal to the package.
@@ -31,9 +31,9 @@ from nerveseg.words.prompts import TEMPLATES, fill
 
 Knobs = dict[str, dict[str, Any]]
 # The choices of a recipe that this file can follow; others need the package.
-SHOWN = {"labels.source": ["maskclip"], "labels.window": [0], "calibration.name": ["none", "z_score"], "graph.source": ["stable_diffusion"]}
-SHOWN |= {"transition.kernel": ["exp", "power", "softmax"], "transition.weights": ["entropy"], "transition.keep": [None]}
-SHOWN |= {"walk.solver": ["infinite"], "masks.rule": ["argmax"], "masks.min_area": [0], "refiner.name": ["none"]}
+SHOWN = {"labels.name": ["maskclip"], "labels.window": [0], "calibration.name": ["none", "z_score"], "graph.name": ["stable_diffusion"]}
+SHOWN |= {"kernel.name": ["exp", "power", "softmax"], "transition.weights": ["entropy"], "transition.keep": [None]}
+SHOWN |= {"walk.name": ["infinite"], "masks.name": ["argmax"], "masks.min_area": [0], "refiner.name": ["none"]}
 
 
 def knobs_of(recipe: str) -> Knobs:
@@ -44,11 +44,11 @@ def knobs_of(recipe: str) -> Knobs:
     return sys.exit(f"Got {strange} in the recipe {recipe}. Accepted are {SHOWN}. Use the package.") if strange else knobs
 
 
-def pixels(picture: Image.Image, side: int, multiple: int, mean: Any, deviation: Any, *, square: bool = False) -> Tensor:
+def pixels(image: Image.Image, side: int, multiple: int, mean: Any, deviation: Any, *, square: bool = False) -> Tensor:
     """(1, 3, h, w), normalised: the shorter side becomes ``side`` (in a square both do), each rounded to a multiple."""
-    scales = [side / (length if square else min(picture.size)) for length in picture.size]
-    width, height = (max(1, int(length * scale / multiple + 0.5)) * multiple for length, scale in zip(picture.size, scales, strict=True))
-    rgb = np.array(picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BICUBIC))
+    scales = [side / (length if square else min(image.size)) for length in image.size]
+    width, height = (max(1, int(length * scale / multiple + 0.5)) * multiple for length, scale in zip(image.size, scales, strict=True))
+    rgb = np.array(image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC))
     scaled = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
     return ((scaled - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(deviation).view(3, 1, 1))[None]
 
@@ -63,11 +63,11 @@ def word_vectors(clip: Any, tokenizer: Any, words: list[str], templates: str) ->
     return torch.stack(vectors)
 
 
-def class_scores(clip: Any, text: Tensor, picture: Image.Image, o: dict[str, Any]) -> Tensor:
+def class_scores(clip: Any, text: Tensor, image: Image.Image, o: dict[str, Any]) -> Tensor:
     """(C, h, w) on CLIP's grid: softmax over the words, each patch speaking for itself – the last block's value path alone (MaskCLIP)."""
     tower, config = clip.vision_model, clip.config.vision_config
-    mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
-    x = pixels(picture, o["short_side"] or config.image_size, config.patch_size, mean, deviation)
+    mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
+    x = pixels(image, o["short_side"] or config.image_size, config.patch_size, mean, deviation)
     patches, places = tower.embeddings.patch_embedding(x), tower.embeddings.position_embedding.weight
     side, grid = math.isqrt(len(places) - 1), patches.shape[2:]
     spread = places[1:].T.unflatten(1, (side, side))[None]
@@ -99,8 +99,8 @@ def generation(s: Tensor, grid: tuple[int, int], o: dict[str, Any]) -> Tensor:
     return rows if o["rest"] == "class" else torch.cat([rows * (1 - rest), rest], 1)
 
 
-def attention_heads(folder: Path, picture: Image.Image, o: dict[str, Any]) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Q, K (H, n, d) of the chosen self-attention layers: the picture's latents, noised to step t, in one pass of the U-Net."""
+def attention_heads(folder: Path, image: Image.Image, o: dict[str, Any]) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Q, K (H, n, d) of the chosen self-attention layers: the image's latents, noised to step t, in one pass of the U-Net."""
     vae: Any = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
     unet: Any = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
     tower: Any = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval()
@@ -108,7 +108,7 @@ def attention_heads(folder: Path, picture: Image.Image, o: dict[str, Any]) -> tu
     empty = tokenizer("", padding="max_length", max_length=tower.config.max_position_embeddings, return_tensors="pt")["input_ids"]
     shrink = 2 ** (len(vae.config.block_out_channels) - 1)
     multiple = shrink * 2 ** (len(unet.config.block_out_channels) - 1)
-    x = pixels(picture, o["size"] or shrink * unet.config.sample_size, multiple, [0.5] * 3, [0.5] * 3, square=o["fit"] == "square")
+    x = pixels(image, o["size"] or shrink * unet.config.sample_size, multiple, [0.5] * 3, [0.5] * 3, square=o["fit"] == "square")
     latents = vae.encode(x).latent_dist.mode() * vae.config.scaling_factor
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(o["seed"]))
     scheduler: Any = DDPMScheduler.from_pretrained(folder / "scheduler")
@@ -132,7 +132,7 @@ def transition(Q: Tensor, K: Tensor, grid: tuple[int, int], G: Tensor, o: dict[s
     A, B = (sides[letter] for letter in o["pairing"])
     cosines = F.normalize(A, dim=2) @ F.normalize(B, dim=2).mT
     # The global graph (8), by a kernel that is never negative: exp(τ·cos), cos^p over the positive cosines, or attention itself (7).
-    logits = {"exp": cosines, "power": cosines.clamp_min(1e-30).log(), "softmax": A @ B.mT / math.sqrt(A.shape[2])}[o["kernel"]]
+    logits = {"exp": cosines, "power": cosines.clamp_min(1e-30).log(), "softmax": A @ B.mT / math.sqrt(A.shape[2])}[kernel["name"]]
     sharpness = torch.full((len(Q),), kernel.get("tau", kernel.get("power", 1 / kernel.get("temperature", 1))))
     if "neighbours" in o:
         sharpness = solved(logits[:, :: stride(grid, 128)], o["neighbours"])
@@ -176,17 +176,17 @@ def walk(S: Tensor, G: Tensor, alpha: float, tolerance: float) -> tuple[Tensor, 
 
 
 @torch.inference_mode()
-def nerve(picture: Image.Image, words: list[str], pair: Path, knobs: Knobs) -> tuple[Tensor, Tensor, Tensor]:
+def nerve(image: Image.Image, words: list[str], pair: Path, knobs: Knobs) -> tuple[Tensor, Tensor, Tensor]:
     """Ids (H, W) in the order of the words; P and G (n, C + 1) on the token grid."""
     clip: Any = CLIPModel.from_pretrained(pair / "clip", dtype=torch.float32).eval()
     text = word_vectors(clip, CLIPTokenizer.from_pretrained(pair / "clip"), words, knobs["words"]["templates"])
-    Q, K, grid = attention_heads(pair / "diffusion", picture, knobs["graph"])
-    G = generation(class_scores(clip, text, picture, knobs["labels"]), grid, knobs["calibration"])
+    Q, K, grid = attention_heads(pair / "diffusion", image, knobs["graph"])
+    G = generation(class_scores(clip, text, image, knobs["labels"]), grid, knobs["calibration"])
     S = transition(Q, K, grid, G, knobs["transition"], knobs["kernel"])
     P, steps, bound = walk(S, G, knobs["walk"]["alpha"], 0.1 * knobs["walk"]["tolerance"])
     print(f"{len(P)} tokens, {len(Q)} heads, {steps} steps, every row within {bound:.1e} of the infinite walk")
     maps = P[:, :-1].T.unflatten(1, grid)[None]  # without rest: every pixel gets one of the words
-    return F.interpolate(maps, size=picture.size[::-1], mode="bilinear", align_corners=False)[0].argmax(0), P, G
+    return F.interpolate(maps, size=image.size[::-1], mode="bilinear", align_corners=False)[0].argmax(0), P, G
 
 
 if __name__ == "__main__":

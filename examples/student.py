@@ -28,7 +28,7 @@ from nerveseg.bench.report.bootstrap import difference, interval
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.bench.wsss import UNSURE, PseudoMasks, run
 from nerveseg.datasets import IGNORE, DataSet
-from nerveseg.world.names import NAMES, STUFF
+from nerveseg.synthetic.names import NAMES, STUFF
 
 KINDS = {"animal": "dog", "food": "apple", "vehicle": "car", "object": "chair"}
 """Kind of things → the first of them in `NAMES`, which has kind after kind."""
@@ -53,10 +53,10 @@ def main() -> None:
     data = datasets.open("embedded", split="train")
     true = [data.read(item) for item in data.items[: args.scenes]]
     taught = {"pseudo-masks": [], "true masks": []}
-    for item, (picture, mask) in zip(data.items, true, strict=False):
-        taught["true masks"].append((picture.pixels, grouped(mask)))
-        with Image.open(masks / f"{item.id}.png") as image:
-            taught["pseudo-masks"].append((picture.pixels, grouped(np.asarray(image))))
+    for item, (image, mask) in zip(data.items, true, strict=False):
+        taught["true masks"].append((image.pixels, grouped(mask)))
+        with Image.open(masks / f"{item.id}.png") as pil_image:
+            taught["pseudo-masks"].append((image.pixels, grouped(np.asarray(pil_image))))
     tests = datasets.open("embedded", split="test")
     scored: dict[str, Tallies] = {}
     for name, scenes in taught.items():
@@ -137,19 +137,19 @@ def train(scenes: Sequence[Scene], *, steps: int, seed: int) -> Student:
 
 def crops(scenes: Sequence[Scene], rng: np.random.Generator) -> tuple[Float[Tensor, "b 3 s s"], Int64[Tensor, "b s s"]]:
     """A batch of random crops, mirrored by chance."""
-    pictures, masks = [], []
+    images, masks = [], []
     for place in rng.integers(len(scenes), size=BATCH):
-        picture, mask = scenes[int(place)]
+        image, mask = scenes[int(place)]
         top, left = (int(rng.integers(side - CROP + 1)) for side in mask.shape)
         turn = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        pictures.append(picture[top : top + CROP, left : left + CROP][:, turn])
+        images.append(image[top : top + CROP, left : left + CROP][:, turn])
         masks.append(mask[top : top + CROP, left : left + CROP][:, turn])
-    return scaled(np.stack(pictures)), torch.from_numpy(np.stack(masks).astype(np.int64))
+    return scaled(np.stack(images)), torch.from_numpy(np.stack(masks).astype(np.int64))
 
 
-def scaled(pictures: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
+def scaled(images: UInt8[np.ndarray, "b H W 3"]) -> Float[Tensor, "b 3 H W"]:
     """Bytes → about −1 … 1."""
-    return torch.from_numpy(pictures.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 @torch.inference_mode()
@@ -157,8 +157,8 @@ def score(student: Student, data: DataSet, limit: int) -> Tallies:
     """Pixels by class on whole test scenes."""
     tally = Tally(len(CLASSES))
     for item in data.items[:limit]:
-        picture, mask = data.read(item)
-        guess = student(scaled(picture.pixels[None]))[0].argmax(0).numpy()
+        image, mask = data.read(item)
+        guess = student(scaled(image.pixels[None]))[0].argmax(0).numpy()
         tally.add(count(grouped(mask).astype(np.uint16), guess.astype(np.uint16), len(CLASSES)))
     return tally.done()
 

@@ -223,7 +223,7 @@ def words(vectors: torch.Tensor, groups: tuple[int, ...], others: torch.Tensor |
 
 
 def colours(height: int, width: int, seed: int = 0):
-    """A picture of smooth colours, uint8."""
+    """An image of smooth colours, uint8."""
     g = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 5, 5, generator=g)
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")[0]

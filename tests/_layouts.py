@@ -24,15 +24,15 @@ def ids(count: int, split: str = "val") -> tuple[str, ...]:
     )
 
 
-def write_pair(picture: Path, mask: Path, values, *, size=(24, 30), palette=False, seed=0) -> None:
-    """A picture of noise, and a mask that goes through the values."""
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(picture)
-    image = Image.fromarray(np.resize(np.array(values, np.uint8), size))
+def write_pair(image: Path, mask: Path, values, *, size=(24, 30), palette=False, seed=0) -> None:
+    """An image of noise, and a mask that goes through the values."""
+    image.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)).save(image)
+    pil_image = Image.fromarray(np.resize(np.array(values, np.uint8), size))
     mask.parent.mkdir(parents=True, exist_ok=True)
     if palette:
-        image.putpalette([part for value in range(256) for part in (value, 255 - value, 7)])
-    image.save(mask)
+        pil_image.putpalette([part for value in range(256) for part in (value, 255 - value, 7)])
+    pil_image.save(mask)
 
 
 def _listed(root, home, masks, lists, values, count, split) -> None:
@@ -87,9 +87,9 @@ def _cityscapes(root, protocol, count, split):
     size = (1024, 2048) if protocol == "cliper" else (24, 30)  # halves are cut at fixed places
     for number in range(count):
         stem = f"frankfurt_000000_{number:06d}"
-        picture = home / f"leftImg8bit/{split}/frankfurt/{stem}_leftImg8bit.png"
+        image = home / f"leftImg8bit/{split}/frankfurt/{stem}_leftImg8bit.png"
         mask = home / f"gtFine/{split}/frankfurt/{stem}_gtFine_labelTrainIds.png"
-        write_pair(picture, mask, [*range(19), 255], size=size, seed=number)
+        write_pair(image, mask, [*range(19), 255], size=size, seed=number)
 
 
 def _folder(root, protocol, count, split):
@@ -115,5 +115,5 @@ LAYOUTS = tuple(_WRITERS)
 
 
 def write(name: str, root: Path, protocol: str = "sclip", *, count: int = 2, split: str = "val") -> None:
-    """Write some pictures of a data set, with every value that its masks have."""
+    """Write some images of a data set, with every value that its masks have."""
     _WRITERS[name](Path(root), protocol, count, split)

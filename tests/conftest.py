@@ -15,6 +15,7 @@ import jaxtyping
 import pytest
 import torch
 
+collect_ignore = ["example_package"]  # another distribution: tests/test_example_package.py runs it in a process of its own
 _HERE = Path(__file__).parent
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 
@@ -193,7 +194,7 @@ def groupvit(groupvit_folder):
 
 @pytest.fixture(scope="session")
 def saved_folder(checkpoints, tmp_path_factory):
-    """A folder with what another program computed for the picture of `picture`: scores with names, and heads."""
+    """A folder with what another program computed for the image of `image`: scores with names, and heads."""
     folder = tmp_path_factory.mktemp("saved")
     checkpoints.write_saved(folder / "picture.npz")
     return folder
@@ -230,19 +231,44 @@ def taesd(checkpoints, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def picture(checkpoints):
-    """A picture of 90 × 130 pixels."""
-    from nerveseg.picture.load import load
+def image(checkpoints):
+    """An image of 90 × 130 pixels."""
+    from nerveseg.image.load import load_image
 
-    return load(checkpoints.colours(90, 130))
+    return load_image(checkpoints.colours(90, 130))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_graph():
+    """In this process the recipe ``mini`` has a graph of a third of the tokens: whole programs then take a third of the time."""
+    from nerveseg import recipe as recipes
+
+    read = recipes.raw
+
+    def raw(recipe):
+        name, table = read(recipe)
+        return name, {**table, "graph": {**table["graph"], "size": 96}} if str(recipe) == "mini" else table
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "raw", raw)
+        yield
 
 
 @pytest.fixture(scope="session")
-def mini():
-    """The embedded pair with the recipe ``mini``."""
+def mini(_coarse_graph):
+    """The embedded pair with the recipe ``mini``, on its coarse graph."""
     from nerveseg.segmenter import Segmenter
 
     return Segmenter.from_pretrained("mini")
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """The embedded pair with the recipe ``mini`` as it ships."""
+    from nerveseg import recipe as recipes
+    from nerveseg.segmenter import Segmenter
+
+    return Segmenter.from_pretrained(recipes.load(Path(recipes.__file__).parent / "recipes" / "mini.toml"))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from nerveseg.errors import OptionError
-from nerveseg.masks.paint import paint
-from nerveseg.picture import load
+from nerveseg.image import load_image
+from nerveseg.masks.draw import paint
 from nerveseg.segmentation import CONFIDENCES, Segmentation
 from nerveseg.words import Background, Vocabulary
 from nerveseg.writers import coco, cvat, panoptic, png, voc
@@ -25,8 +25,8 @@ NAMES = ["cat", "dog", "sky"]
 def made(names=NAMES, background=None, sharp=2.0, **options):
     vocabulary = Vocabulary.parse(names)
     P = (torch.randn(len(vocabulary) + 1, 6, 8, generator=torch.Generator().manual_seed(0)) * sharp).softmax(0)
-    picture = load(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
-    return Segmentation.build(P, P, vocabulary, picture, background=Background.parse(background, vocabulary), **options)
+    image = load_image(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    return Segmentation.build(P, P, vocabulary, image, background=Background.parse(background, vocabulary), **options)
 
 
 @pytest.mark.parametrize("kind", CONFIDENCES)
@@ -116,9 +116,9 @@ def test_collections_keep_ignored_pixels_apart_from_the_background(tmp_path, wri
     np.testing.assert_array_equal(read.ids, result.segmentation.numpy())
 
 
-def test_an_overlay_shows_the_picture_where_nothing_was_decided():
+def test_an_overlay_shows_the_image_where_nothing_was_decided():
     result = made().abstain(0.7)
-    pixels = result.picture.pixels
+    pixels = result.image.pixels
     drawn = np.asarray(paint(pixels, result.segmentation.numpy(), 3, alpha=1.0))
     ids = result.segmentation.numpy()
     # Border lines are drawn on both sides of a change.

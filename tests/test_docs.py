@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import pkgutil
 import re
 import shutil
 import warnings
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import torch
 
-from nerveseg.recipe import names
+from nerveseg.recipe import list_recipes
 from nerveseg.segmenter import Segmenter
-from nerveseg.world import bundled
-from nerveseg.world.names import NAMES
+from nerveseg.synthetic import bundled
+from nerveseg.synthetic.names import NAMES
 
 _ROOT = Path(__file__).parents[1]
 _PAGES = sorted([*_ROOT.glob("*.md"), *(_ROOT / "docs").rglob("*.md")])
@@ -44,27 +42,6 @@ def test_the_snippets_run(page, beside_a_scene):
     assert (Path.cwd() / "scene.overlay.png").is_file()
 
 
-def test_the_kernel_of_adding_one_is_a_kernel():
-    (source,) = [block for block in _blocks(_ROOT / "docs" / "adding-one.md", "python") if "low_rank" in block]
-    module = ModuleType("cauchy")
-    spec = importlib.util.spec_from_loader("cauchy", loader=None)
-    assert spec is not None
-    module.__dict__["__name__"] = "nerveseg_cauchy"
-    import sys
-
-    sys.modules["nerveseg_cauchy"] = module  # dataclasses look their module up
-    try:
-        exec(compile(source, "cauchy.py", "exec"), module.__dict__)
-        points = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-        left, right = module.prepare(points, points, (2, 3), module.Options())
-        rows, stuck = module.rows(left @ right.mT, module.Options())
-    finally:
-        del sys.modules["nerveseg_cauchy"]
-    assert stuck is None
-    torch.testing.assert_close(rows.sum(1), torch.ones(6))
-    assert bool((rows.argmax(1) == torch.arange(6)).all())
-
-
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
@@ -72,9 +49,15 @@ def test_links_between_pages_lead_somewhere(page):
             assert (page.parent / target.partition("#")[0]).exists(), target
 
 
+def test_every_name_of_the_reference_is_there():
+    for page in sorted((_ROOT / "docs" / "reference").glob("*.md")):
+        for name in re.findall(r"^::: ([\w.]+)$", page.read_text("utf-8"), re.MULTILINE):
+            assert pkgutil.resolve_name(name) is not None, name
+
+
 def test_every_recipe_has_its_line():
     text = (_ROOT / "docs" / "recipes.md").read_text("utf-8")
-    assert [name for name in names() if f"`{name}`" not in text] == []
+    assert [name for name in list_recipes() if f"`{name}`" not in text] == []
 
 
 def test_every_page_is_in_the_navigation():

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from nerveseg.segmenter import Segmenter
+from nerveseg.synthetic.scenes import render
 from nerveseg.words.vocabulary import Vocabulary
-from nerveseg.world.scenes import render
 
 _EXAMPLE = Path(__file__).parents[1] / "examples" / "nerve_in_200_lines.py"
 
@@ -36,10 +36,10 @@ def scene():
 @pytest.fixture(scope="module")
 def encoding(scene):
     segmenter = Segmenter.from_pretrained("mini", device="cpu")
-    return segmenter, segmenter.encode(scene.picture)
+    return segmenter, segmenter.encode(scene.image)
 
 
-@pytest.mark.parametrize("settings", [{}, {"transition.neighbours": 0.05}, {"transition.kernel": "softmax", "transition.pairing": "qk"}])
+@pytest.mark.parametrize("settings", [{}, {"transition.neighbours": 0.05}, {"kernel.name": "softmax", "transition.pairing": "qk"}])
 def test_the_example_equals_the_package(example, scene, encoding, settings, monkeypatch):
     segmenter, encoded = encoding
     # The package stops solving the sharpness at half a percent, which P would show; here it goes on as the example does.
@@ -49,7 +49,7 @@ def test_the_example_equals_the_package(example, scene, encoding, settings, monk
     recipe = encoded.recipe.changed(settings)
     monkeypatch.setattr(example.recipes, "load", lambda _name: recipe)
     pair = Path(str(example.files("nerveseg"))) / "weights" / "embedded"
-    ids, P, G = example.nerve(Image.fromarray(scene.picture), words, pair, example.knobs_of("mini"))
+    ids, P, G = example.nerve(Image.fromarray(scene.image), words, pair, example.knobs_of("mini"))
     inside = segmenter.label(encoded, Vocabulary.parse(words), recipe=recipe)
     torch.testing.assert_close(G, inside.G, atol=1e-5, rtol=0)
     # Both stop at a bound: the package's is the recipe's tolerance, the example's a tenth of it.
@@ -60,7 +60,7 @@ def test_the_example_equals_the_package(example, scene, encoding, settings, monk
 
 
 def test_the_example_refuses_a_recipe_that_it_cannot_follow(example, encoding, monkeypatch):
-    other = encoding[1].recipe.changed({"walk.solver": "truncated"})
+    other = encoding[1].recipe.changed({"walk.name": "truncated"})
     monkeypatch.setattr(example.recipes, "load", lambda _name: other)
-    with pytest.raises(SystemExit, match=r"walk\.solver"):
+    with pytest.raises(SystemExit, match=r"walk\.name"):
         example.knobs_of("mini")

@@ -48,8 +48,8 @@ def test_nothing_near_is_said_without_a_guess():
     [
         (lambda: recipe.load("NERVE"), RecipeError, "nerve"),
         (lambda: recipe.load("Nerve_Paper"), RecipeError, "nerve-paper"),
-        (lambda: recipe.load("mini", {"walk.solver": "INFINITE"}), RegistryError, "infinite"),
-        (lambda: recipe.load("mini", {"transition.kernel": "SoftMax"}), RegistryError, "softmax"),
+        (lambda: recipe.load("mini", {"walk.name": "INFINITE"}), RegistryError, "infinite"),
+        (lambda: recipe.load("mini", {"kernel.name": "SoftMax"}), RegistryError, "softmax"),
         (lambda: recipe.load("mini", {"transition.pairing": "QK"}), OptionError, "qk"),
         (lambda: recipe.load("mini", {"walk.Alpha": 0.5}), OptionError, "alpha"),
         (lambda: datasets.open("VOC21"), RegistryError, "voc21"),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import nerveseg
 
@@ -24,15 +25,65 @@ def test_public_names_are_few_sorted_and_there():
 
 
 def test_a_public_name_is_the_one_of_its_module():
-    from nerveseg.picture.load import load
+    from nerveseg.image.load import load_image
     from nerveseg.refinement import refine
     from nerveseg.segmenter import Segmenter
 
     assert nerveseg.Segmenter is Segmenter
-    assert nerveseg.load is load
+    assert nerveseg.load_image is load_image
     assert nerveseg.refine is refine
     assert nerveseg.walk.infinite.__module__ == "nerveseg.walk.infinite"
     assert nerveseg.transition.build.__module__ == "nerveseg.transition.assemble"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Picture", "LoadedImage"),
+        ("PictureError", "ImageError"),
+        ("Seed", "Click"),
+        ("UntrainedWord", "UntrainedWordWarning"),
+        ("load", "load_image"),
+    ],
+)
+def test_a_name_that_moved_is_found_and_tells_the_new_one(old, new):
+    with pytest.warns(DeprecationWarning, match=f"is called {new} now"):
+        assert getattr(nerveseg, old) is getattr(nerveseg, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("neighbours.segments", "integrations.segments"),
+        ("picture.load", "image.load"),
+        ("world.bundled", "synthetic.bundled"),
+    ],
+)
+def test_a_package_that_moved_is_found_and_tells_the_new_one(old, new):
+    code = f"import nerveseg.{old} as found, nerveseg.{new} as now; print(found.__file__ == now.__file__)"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert f"is called nerveseg.{new.partition('.')[0]} now" in done.stderr
+
+
+def test_clicks_were_called_seeds(mini, image):
+    encoding, click = mini.encode(image), nerveseg.Click("cat", points=(3, 4))
+    with pytest.warns(DeprecationWarning, match=r"decode\(clicks=…\)"):
+        old = mini.decode(encoding, ["cat", "dog"], seeds=[click])
+    assert torch.equal(old.segmentation, mini.decode(encoding, ["cat", "dog"], clicks=[click]).segmentation)
+
+
+def test_an_image_was_called_picture(mini, image):
+    encoding = mini.encode(image)
+    with pytest.warns(DeprecationWarning, match=r"encode\(image=…\) now"):
+        old = mini.encode(picture=image)
+    with pytest.warns(DeprecationWarning, match=r"Encoding.image now"):
+        assert old.picture is old.image
+    result = mini.decode(encoding, ["cat", "dog"])
+    with pytest.warns(DeprecationWarning, match=r"Segmentation.image now"):
+        assert result.picture is result.image
+    with pytest.warns(DeprecationWarning, match=r"Segmenter\(images=…\) now"):
+        assert torch.equal(mini(pictures=image, labels=["cat", "dog"]).segmentation, result.segmentation)
 
 
 def test_other_names_are_refused():

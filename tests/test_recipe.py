@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from nerveseg import recipe, registry
 from nerveseg.errors import NerveSegError, OptionError, RecipeError, RegistryError
 
 
-@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("name", recipe.list_recipes())
 def test_every_packaged_recipe_composes(name):
     chosen = recipe.load(name)
     assert chosen.name == name
@@ -23,7 +24,7 @@ def test_every_packaged_recipe_composes(name):
         registry.check(stage.options)
 
 
-@pytest.mark.parametrize(("name", "benchmark"), [(name, data) for name in recipe.names() for data in recipe.load(name).benchmarks])
+@pytest.mark.parametrize(("name", "benchmark"), [(name, data) for name in recipe.list_recipes() for data in recipe.load(name).benchmarks])
 def test_what_a_method_sets_for_a_benchmark_composes_too(name, benchmark):
     chosen = recipe.load(name)
     assert benchmark in recipe.BENCHMARKS
@@ -35,7 +36,7 @@ def test_a_benchmark_without_settings_of_its_own_takes_the_recipe_as_it_is():
     assert recipe.load("mini").for_benchmark("voc21").digest == recipe.load("mini").digest
 
 
-@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("name", recipe.list_recipes())
 def test_writing_and_reading_gives_the_same_recipe(name, tmp_path):
     first = recipe.load(name)
     path = tmp_path / f"{name}.toml"
@@ -77,13 +78,13 @@ def test_knobs_are_changed_by_dotted_name_and_the_original_stays():
 
 def test_another_stage_forgets_the_old_ones_knobs():
     first = recipe.load("mini")
-    assert first.changed({"walk.solver": "truncated"}).walk.options.alpha == first.walk.options.alpha
-    assert first.changed({"transition.kernel": "softmax"}).kernel.options.temperature == 1.0
-    assert first.changed({"labels.source": "clip"}).labels.name == "clip"
-    assert first.changed({"walk.solver": "truncated", "walk.steps": 3}).walk.options.steps == 3
+    assert first.changed({"walk.name": "truncated"}).walk.options.alpha == first.walk.options.alpha
+    assert first.changed({"kernel.name": "softmax"}).kernel.options.temperature == 1.0
+    assert first.changed({"labels.name": "clip"}).labels.name == "clip"
+    assert first.changed({"walk.name": "truncated", "walk.steps": 3}).walk.options.steps == 3
 
 
-@pytest.mark.parametrize(("part", "attribute"), [("graph.source", "graph"), ("walk.solver", "walk")])
+@pytest.mark.parametrize(("part", "attribute"), [("graph.name", "graph"), ("walk.name", "walk")])
 def test_graph_and_walk_may_be_none(part, attribute):
     chosen = recipe.load("mini").changed({part: "none"})
     assert getattr(chosen, attribute) is None
@@ -91,7 +92,7 @@ def test_graph_and_walk_may_be_none(part, attribute):
 
 
 def test_without_a_graph_no_diffusion_model_is_needed():
-    assert recipe.load("mini").changed({"graph.source": "none"}).needs == ("clip",)
+    assert recipe.load("mini").changed({"graph.name": "none"}).needs == ("clip",)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ def test_without_a_graph_no_diffusion_model_is_needed():
         ({"walk.alhpa": 0.5}, OptionError, "Did you mean 'alpha'"),
         ({"alpha": 0.5}, OptionError, r"TABLE\.KNOB"),
         ({"walk.solver.alpha": 0.5}, OptionError, r"TABLE\.KNOB"),
-        ({"walk.solver": "wolk"}, RegistryError, "Accepted are"),
-        ({"labels.source": "none"}, RegistryError, "Accepted are"),
+        ({"walk.name": "wolk"}, RegistryError, "Accepted are"),
+        ({"labels.name": "none"}, RegistryError, "Accepted are"),
         ({"masks.min_area": -1}, OptionError, "min_area"),
         ({"transition.pairing": "vv"}, OptionError, "'qk'"),
     ],
@@ -125,7 +126,7 @@ def test_settings_that_do_not_exist(settings, error, word):
         ("format = 2\n", "Upgrade nerveseg"),
         ('[masks]\nupsample = "logit"\n', "masks.upsample"),
         ('[masks]\nupsampel = "logits"\n', "Did you mean 'upsample'"),
-        ('[graph]\nsource = "stable_diffusion"\n[masks]\nupsample = "logits"\n', "something walks"),
+        ('[graph]\nname = "stable_diffusion"\n[masks]\nupsample = "logits"\n', "something walks"),
     ],
 )
 def test_files_that_are_no_recipe(tmp_path, text, word):
@@ -150,13 +151,13 @@ _INF = float("inf")
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"masks.rule": _INF}, "Got inf for rules"),
-        ({"labels.source": 3.5}, "Got 3.5 for labels"),
-        ({"walk.solver": 1}, "Got 1 for walks"),
+        ({"masks.name": _INF}, "Got inf for rules"),
+        ({"labels.name": 3.5}, "Got 3.5 for labels"),
+        ({"walk.name": 1}, "Got 1 for walks"),
         ({"calibration.name": {}}, "Got {} for calibrations"),
         ({"refiner.name": True}, "Got True for refiners"),
-        ({"graph.source": None}, "Got None for graphs"),
-        ({"transition.kernel": ["exp"]}, "Accepted is a str"),
+        ({"graph.name": None}, "Got None for graphs"),
+        ({"kernel.name": ["exp"]}, "for kernels"),
         ({"words.templatez": "plain"}, "Did you mean 'templates'"),
         ({"words.templates": "nope"}, "Got the templates 'nope'"),
         ({"words.templates": ["a {}"]}, "Accepted is the name of a set"),
@@ -192,7 +193,7 @@ def test_an_infinite_peakedness_is_a_choice():
     ("text", "word"),
     [
         ("[labels]\nx = " + "[" * 2000 + "]" * 2000, "brackets inside one another"),
-        ("[labels]\nsource = " + "[" * 200 + "]" * 200, "for labels"),
+        ("[labels]\nname = " + "[" * 200 + "]" * 200, "for labels"),
         ("[walk]\nalpha = " + "9" * 5001, "thousands of digits"),
         ("[benchmarks]\nvoc21 = inf\n", r"Write \[benchmarks.voc21\]"),
         ("[benchmarks.foo]\n", r"Got \[benchmarks.foo\]"),
@@ -203,7 +204,7 @@ def test_an_infinite_peakedness_is_a_choice():
         ("labels = 3\n", r"Write it as \[labels\]"),
         ("title = 1979-05-27\n", "Put it in quotes"),
         ("format = true\n", "format True"),
-        ("[[labels]]\nsource = 'clip'\n", "Got 'labels'"),
+        ("[[labels]]\nname = 'clip'\n", "Got 'labels'"),
         (b"title = 'caf\xe9'", "no UTF-8"),
         (b"#" * (2 << 20), "more than 1,048,576 bytes"),
         (b"title = 'a'\x00", "cannot be read"),
@@ -244,7 +245,7 @@ def test_a_folder_with_a_recipe_has_the_folders_name(tmp_path):
 
 
 def test_names_are_listed_without_composing():
-    assert {"mini", "nerve", "nerve-paper"} <= set(recipe.names())
+    assert {"mini", "nerve", "nerve-paper"} <= set(recipe.list_recipes())
     name, tables = recipe.raw("mini")
     assert name == "mini"
     assert tables["weights"]["clip"] == "embedded:clip"
@@ -273,3 +274,22 @@ def test_knobs_for_a_record_are_json_infinity_included():
     tables = json.loads(json.dumps(chosen.tables(), allow_nan=False))
     assert tables["transition"]["peakedness"] == "inf"
     assert tables["walk"]["alpha"] == chosen.walk.options.alpha
+
+
+def test_choices_by_their_old_keys_are_the_same_recipe_and_each_new_key_is_told(tmp_path):
+    new = recipe.load("mini", {"walk.name": "truncated", "kernel.name": "cosine"})
+    text = new.to_toml()
+    for part, key in (("labels", "source"), ("graph", "source"), ("walk", "solver"), ("masks", "rule")):
+        text = re.sub(rf"^\[{part}\]\nname =", f"[{part}]\n{key} =", text, flags=re.MULTILINE)
+    text = re.sub(r"^\[kernel\]\n(?:.+\n)+", "", text, flags=re.MULTILINE).replace("[transition]\n", '[transition]\nkernel = "cosine"\n')
+    text += '\n[benchmarks.voc21]\n"masks.rule" = "floor"\n'
+    (tmp_path / "mini.toml").write_text(text, "utf-8")
+    with pytest.warns(FutureWarning) as told:
+        old = recipe.load(tmp_path / "mini.toml")
+    assert old.digest == new.digest
+    assert old.for_benchmark("voc21").rule.name == "floor"
+    said = " ".join(str(one.message) for one in told)
+    for key in ("[labels] name", "[graph] name", "[kernel] name", "[walk] name", "[masks] name", "masks.name"):
+        assert f"{key} now" in said
+    with pytest.warns(FutureWarning, match=r"walk\.solver in the settings is called walk\.name now"):
+        assert recipe.load("mini", {"walk.solver": "truncated"}).walk.name == "truncated"

@@ -17,7 +17,7 @@ from nerveseg import backbones, registry
 from nerveseg.errors import NerveSegError, OptionError, OutOfMemory
 from nerveseg.labels import base
 from nerveseg.segmenter import Segmenter
-from nerveseg.world import scenes
+from nerveseg.synthetic import scenes
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_memory_that_runs_out_says_what_to_lower(mini, scene, monkeypatch, error
 
     monkeypatch.setattr(mini.recipe.graph.module, "heads", fails)
     with pytest.raises(OutOfMemory, match=r"graph\.size") as caught:
-        mini.encode(scene.picture)
+        mini.encode(scene.image)
     assert isinstance(caught.value, NerveSegError)
     assert isinstance(caught.value, MemoryError)
     said, lower = str(caught.value).split(" Accepted is what fits. ")
@@ -54,7 +54,7 @@ def test_memory_that_runs_out_says_what_to_lower(mini, scene, monkeypatch, error
 def test_the_machine_itself_saying_so_is_understood(mini, scene, monkeypatch):
     monkeypatch.setattr(mini.recipe.graph.module, "heads", lambda *_given, **_named: torch.empty(10**15))
     with pytest.raises(OutOfMemory):
-        mini.encode(scene.picture)
+        mini.encode(scene.image)
 
 
 def test_networks_that_do_not_fit_say_so_too(monkeypatch):
@@ -76,16 +76,16 @@ def test_the_cpu_s_memory_too_where_a_library_reads_the_weights(monkeypatch):
 
 
 def test_a_segmenter_works_on_after_memory_ran_out(mini, scene, monkeypatch):
-    before = mini.encode(scene.picture).heads.keys
+    before = mini.encode(scene.image).heads.keys
     monkeypatch.setattr(mini.networks["diffusion"].unet.conv_in, "forward", lambda _x: torch.empty(10**15))
     with pytest.raises(OutOfMemory):
-        mini.encode(scene.picture)
+        mini.encode(scene.image)
     monkeypatch.undo()
-    assert torch.equal(mini.encode(scene.picture).heads.keys, before)
+    assert torch.equal(mini.encode(scene.image).heads.keys, before)
 
 
 def test_the_allocator_of_the_cpu_is_understood_too(mini, scene, monkeypatch):
-    encoding = mini.encode(scene.picture)
+    encoding = mini.encode(scene.image)
 
     def fails(*_given):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 5 bytes")
@@ -96,7 +96,7 @@ def test_the_allocator_of_the_cpu_is_understood_too(mini, scene, monkeypatch):
 
 
 def test_other_errors_go_through_as_they_are(mini, scene, monkeypatch):
-    encoding = mini.encode(scene.picture)
+    encoding = mini.encode(scene.image)
 
     def fails(*_given):
         raise RuntimeError("something else")
@@ -109,7 +109,7 @@ def test_other_errors_go_through_as_they_are(mini, scene, monkeypatch):
 def test_low_memory_changes_nothing_on_the_cpu(mini, scene):
     turned = Segmenter.from_pretrained("mini", device="cpu", low_memory=True)
     names = list(scene.names)
-    assert torch.equal(turned(scene.picture, names).segmentation, mini(scene.picture, names).segmentation)
+    assert torch.equal(turned(scene.image, names).segmentation, mini(scene.image, names).segmentation)
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -122,8 +122,8 @@ def test_a_device_that_is_not_there_is_refused():
 @pytest.mark.parametrize(("dtype", "within"), [("float16", 0.005), ("bfloat16", 0.03)])
 def test_half_precision_networks_give_nearly_the_same_labels(mini, scene, dtype, within):
     names = list(scene.names)
-    low = Segmenter.from_pretrained("mini", device="cpu", dtype=dtype)(scene.picture, names)
-    full = mini(scene.picture, names)
+    low = Segmenter.from_pretrained("mini", device="cpu", dtype=dtype)(scene.image, names)
+    full = mini(scene.image, names)
     assert low.probabilities.dtype == torch.float32
     torch.testing.assert_close(low.probabilities, full.probabilities, atol=within, rtol=0)
     assert float((low.segmentation == full.segmentation).float().mean()) > 0.95
@@ -173,13 +173,13 @@ def options_of(module):
 
 
 @pytest.mark.parametrize("name", registry.names("labels"))
-def test_label_sources_on_half_networks_keep_softmax_and_cosines_in_float32(halves, picture, saved_folder, monkeypatch, name):
+def test_label_sources_on_half_networks_keep_softmax_and_cosines_in_float32(halves, image, saved_folder, monkeypatch, name):
     monkeypatch.chdir(saved_folder)
     module = registry.load("labels", name)
     options, strings = options_of(module), ("cat", "dog", "grass", "sky")
     with Watched() as seen, torch.inference_mode():
         vectors = halves[module.embeds].text(strings) if module.embeds else torch.zeros(4, 0)
-        features = module.encode(module.look(picture, halves, options), halves, options)
+        features = module.encode(module.look(image, halves, options), halves, options)
         scores = module.score(features, base.Words(strings, (0, 1, 2, 3), (), vectors, vectors[:0]), halves, options)
         G = scores.to_G(scores.grid)
     assert seen.low == []
@@ -189,10 +189,10 @@ def test_label_sources_on_half_networks_keep_softmax_and_cosines_in_float32(halv
 
 
 @pytest.mark.parametrize("name", registry.names("graphs"))
-def test_graphs_on_half_networks_give_heads_in_float32(halves, picture, saved_folder, monkeypatch, name):
+def test_graphs_on_half_networks_give_heads_in_float32(halves, image, saved_folder, monkeypatch, name):
     monkeypatch.chdir(saved_folder)
     module = registry.load("graphs", name)
     with Watched() as seen, torch.inference_mode():
-        heads = module.heads(picture, halves, options_of(module))
+        heads = module.heads(image, halves, options_of(module))
     assert seen.low == []
     assert heads.queries.dtype == heads.keys.dtype == torch.float32

@@ -9,10 +9,10 @@ from PIL import Image
 
 from nerveseg import registry
 from nerveseg.errors import LabelError, OptionError, OutputError, RegistryError, ShapeError
+from nerveseg.image import load_image
 from nerveseg.labels.base import Logits
 from nerveseg.masks.rules import floor
 from nerveseg.masks.upsample import resample
-from nerveseg.picture import load
 from nerveseg.segmentation import CONFIDENCES, Segmentation, WalkInfo
 from nerveseg.words import Background, Vocabulary
 
@@ -24,14 +24,14 @@ def rows(k, h=6, w=8, seed=0, sharp=3.0):
     return (torch.randn(k, h, w, generator=torch.Generator().manual_seed(seed)) * sharp).softmax(0)
 
 
-def picture(height=SIZE[0], width=SIZE[1]):
-    return load(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def image(height=SIZE[0], width=SIZE[1]):
+    return load_image(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def made(names=NAMES, background=None, **options):
     vocabulary = Vocabulary.parse(names)
     P = options.pop("P", rows(len(vocabulary) + 1))
-    return Segmentation.build(P, P, vocabulary, picture(), background=Background.parse(background, vocabulary), **options)
+    return Segmentation.build(P, P, vocabulary, image(), background=Background.parse(background, vocabulary), **options)
 
 
 def test_ids_and_names_are_in_the_callers_order():
@@ -127,7 +127,7 @@ def test_ignored_pixels_count_for_nothing():
     result = made()
     ids = result.segmentation.clone()
     ids[:5] = 255
-    part = Segmentation(ids, result.probabilities, result.labels, result.picture)
+    part = Segmentation(ids, result.probabilities, result.labels, result.image)
     assert sum(part.shares().values()) == pytest.approx(16 / 21)
     assert len(part.segments()) == len(part.segmentation[5:].unique())
     assert float(part.confidence()[:5].max()) == 0.0
@@ -146,8 +146,8 @@ def test_a_refiner_makes_the_scores(monkeypatch):
         Options = registry.load("refiners", "none").Options
 
         @staticmethod
-        def refine(P, picture, options):
-            assert P.shape[1:] == picture.size
+        def refine(P, image, options):
+            assert P.shape[1:] == image.size
             return P.flip(0)
 
     load_before = registry.load
@@ -168,10 +168,10 @@ def test_overlay_and_its_legend():
 def test_columns_that_do_not_match_are_refused():
     vocabulary = Vocabulary.parse(NAMES)
     with pytest.raises(ShapeError, match=r"K \+ 1"):
-        Segmentation.build(rows(3), rows(3), vocabulary, picture())
+        Segmentation.build(rows(3), rows(3), vocabulary, image())
     result = made()
     with pytest.raises(ShapeError, match=r"Segmentation\.build"):
-        Segmentation(result.segmentation[:3], result.probabilities, result.labels, result.picture)
+        Segmentation(result.segmentation[:3], result.probabilities, result.labels, result.image)
 
 
 def test_what_is_reported_is_kept_and_cannot_be_changed():
@@ -208,7 +208,7 @@ def test_saving_elsewhere_is_refused(tmp_path):
 
 def test_one_pixel():
     vocabulary = Vocabulary.parse(["a", "b"])
-    result = Segmentation.build(rows(3), rows(3), vocabulary, picture(1, 1), rule="z_score")
+    result = Segmentation.build(rows(3), rows(3), vocabulary, image(1, 1), rule="z_score")
     assert result.segmentation.shape == (1, 1)
     assert len(result.segments()) == 1
     result.overlay()
@@ -219,10 +219,10 @@ def test_logits_are_refined_once_before_the_softmax(refiner, shape):
     words = Vocabulary.parse(["cat", "dog"])
     logits = Logits(torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), (0, 1), 4.0, "max")
     P = torch.full((3, 3, 4), 1 / 3)
-    result = Segmentation.build(P, P, words, picture(12, 16), refiner=refiner, logits=logits)
+    result = Segmentation.build(P, P, words, image(12, 16), refiner=refiner, logits=logits)
     stage = registry.load("refiners", refiner)
     maps = logits.maps if refiner == "lposs_plus" else resample(logits.maps, (12, 16))
-    refined = stage.refine(maps, picture(12, 16), stage.Options())
+    refined = stage.refine(maps, image(12, 16), stage.Options())
     assert tuple(result.strings.logits.maps.shape[1:]) == shape
     torch.testing.assert_close(result.strings.logits.maps, refined)
     torch.testing.assert_close(result.segmentation_scores, (4.0 * resample(refined, (12, 16))).softmax(0))

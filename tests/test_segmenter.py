@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.backbones.place import device_and_dtype
-from nerveseg.errors import LabelError, OptionError, PictureError, RecipeError, WeightsNotFound
+from nerveseg.backbones.device import device_and_dtype
+from nerveseg.errors import ImageError, LabelError, OptionError, RecipeError, WeightsNotFound
+from nerveseg.image import load_image
 from nerveseg.masks.decide import decide
-from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
-from nerveseg.segmenter import Segmenter, UntrainedWord
+from nerveseg.segmenter import Segmenter, UntrainedWordWarning
+from nerveseg.synthetic import scenes
+from nerveseg.synthetic.names import NAMES, STUFF, THINGS
 from nerveseg.words.vocabulary import Vocabulary
-from nerveseg.world import scenes
-from nerveseg.world.names import NAMES, STUFF, THINGS
 
 LABELS = ["cat", "hat", "water", "sand", "dog"]
 SIZE = (64, 80)
@@ -31,7 +31,7 @@ def scene():
 
 @pytest.fixture(scope="module")
 def encoding(mini, scene):
-    return mini.encode(scene.picture)
+    return mini.encode(scene.image)
 
 
 def test_every_pixel_gets_one_of_the_labels(mini, encoding):
@@ -66,7 +66,7 @@ def test_one_label_needs_a_background(mini, encoding):
     with pytest.raises(LabelError, match="single label"):
         mini.decode(encoding, ["cat"])
     with pytest.raises(LabelError, match="single label"):
-        mini("no picture is read before the words are right", ["cat"])
+        mini("no image is read before the words are right", ["cat"])
     result = mini.decode(encoding, ["cat"], background="auto")
     assert result.id2label == {0: "cat", 1: "background"}
 
@@ -74,7 +74,7 @@ def test_one_label_needs_a_background(mini, encoding):
 def test_five_hundred_labels(mini, encoding):
     words = [f"{thing} {number}" for number in range(5) for thing in (*THINGS, *STUFF)][:500]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UntrainedWord)
+        warnings.simplefilter("ignore", UntrainedWordWarning)
         result = mini.decode(encoding, words)
     assert len(result.labels) == 500
     assert result.segmentation.shape == SIZE
@@ -97,32 +97,32 @@ def test_synonyms_are_one_label(mini, encoding):
 
 
 def test_a_batch_equals_its_loop_and_comes_in_order(mini, scene):
-    pictures = [scene.picture, Image.fromarray(scenes.render("val", 4, (48, 48)).picture), scene.picture]
-    batch = mini(pictures, LABELS)
-    loop = [mini(picture, LABELS) for picture in pictures]
+    images = [scene.image, Image.fromarray(scenes.render("val", 4, (48, 48)).image), scene.image]
+    batch = mini(images, LABELS)
+    loop = [mini(image, LABELS) for image in images]
     assert [result.size for result in batch] == [SIZE, (48, 48), SIZE]
     for left, right in zip(batch, loop, strict=True):
         torch.testing.assert_close(left.segmentation_scores, right.segmentation_scores, atol=1e-4, rtol=0)
     assert torch.equal(batch[0].segmentation, batch[2].segmentation)
-    assert isinstance(mini(scene.picture, LABELS), Segmentation)
+    assert isinstance(mini(scene.image, LABELS), Segmentation)
     assert mini([], LABELS) == []
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(mini, scene, encoding):
-    again = mini.encode(scene.picture, seed=mini.recipe.graph.options.seed)
-    other = mini.encode(scene.picture, seed=7)
+    again = mini.encode(scene.image, seed=mini.recipe.graph.options.seed)
+    other = mini.encode(scene.image, seed=7)
     assert torch.equal(again.heads.keys, encoding.heads.keys)
     assert torch.equal(mini.decode(again, LABELS).segmentation_scores, mini.decode(encoding, LABELS).segmentation_scores)
     assert not torch.equal(other.heads.keys, encoding.heads.keys)
 
 
-def test_a_picture_does_not_depend_on_the_ones_before_it(mini, scene, encoding):
-    mini.encode(scenes.render("val", 9, (48, 48)).picture)
-    assert torch.equal(mini.encode(scene.picture).heads.keys, encoding.heads.keys)
+def test_an_image_does_not_depend_on_the_ones_before_it(mini, scene, encoding):
+    mini.encode(scenes.render("val", 9, (48, 48)).image)
+    assert torch.equal(mini.encode(scene.image).heads.keys, encoding.heads.keys)
 
 
 def test_an_encoding_says_its_bytes_and_serves_any_words(mini, encoding):
-    assert encoding.bytes >= encoding.heads.bytes + encoding.picture.pixels.nbytes
+    assert encoding.bytes >= encoding.heads.bytes + encoding.image.pixels.nbytes
     assert encoding.bytes < 50_000_000
     keys = encoding.heads.keys.clone()
     mini.decode(encoding, LABELS)
@@ -133,9 +133,9 @@ def test_an_encoding_says_its_bytes_and_serves_any_words(mini, encoding):
 
 
 def test_walk_knobs_change_at_decode(mini, encoding):
-    short = mini.decode(encoding, LABELS, settings={"walk.solver": "truncated", "walk.steps": 2, "walk.alpha": 0.5})
+    short = mini.decode(encoding, LABELS, settings={"walk.name": "truncated", "walk.steps": 2, "walk.alpha": 0.5})
     assert short.walk.steps == 2
-    none = mini.decode(encoding, LABELS, settings={"walk.solver": "none"})
+    none = mini.decode(encoding, LABELS, settings={"walk.name": "none"})
     assert none.walk is None
     assert mini.decode(encoding, LABELS).walk.steps != 2
 
@@ -160,7 +160,7 @@ def test_inside_a_decode_rows_are_probabilities(mini, encoding):
 
 
 def test_words_that_the_embedded_pair_does_not_know_are_warned_of_once(mini, encoding):
-    with pytest.warns(UntrainedWord, match="xylophone"):
+    with pytest.warns(UntrainedWordWarning, match="xylophone"):
         mini.decode(encoding, ["xylophone", "cat"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -169,7 +169,7 @@ def test_words_that_the_embedded_pair_does_not_know_are_warned_of_once(mini, enc
 
 
 def test_a_word_that_is_cut_is_warned_of(mini, encoding):
-    with pytest.warns(UntrainedWord, match="its end was cut"):
+    with pytest.warns(UntrainedWordWarning, match="its end was cut"):
         mini.decode(encoding, ["cat " * 200 + "dog", "hat"])
 
 
@@ -194,14 +194,14 @@ def state(mini):
 
 def test_the_callers_world_is_as_before(mini, scene):
     before = state(mini)
-    mini(scene.picture, LABELS)
+    mini(scene.image, LABELS)
     assert state(mini) == before
 
 
 def test_the_callers_world_is_as_before_after_errors(mini, scene, monkeypatch):
     before = state(mini)
     with pytest.raises(Exception):  # noqa: B017  whatever the U-Net says of noise that does not fit
-        mini.encode(scene.picture, noise=torch.zeros(1, 3, 2, 2))
+        mini.encode(scene.image, noise=torch.zeros(1, 3, 2, 2))
     assert state(mini) == before
 
     def broken(*args, **kwargs):
@@ -210,7 +210,7 @@ def test_the_callers_world_is_as_before_after_errors(mini, scene, monkeypatch):
     blocks = mini.networks["diffusion"].unet.up_blocks
     monkeypatch.setattr(blocks[0], "forward", broken)
     with pytest.raises(RuntimeError, match="in the middle"):
-        mini.encode(scene.picture)
+        mini.encode(scene.image)
     assert state(mini) == before
 
 
@@ -222,25 +222,25 @@ def test_loading_leaves_the_random_state(mini):
     assert {folder.source for folder in loaded.folders.values()} == {"package"}
 
 
-def test_pictures_in_every_form(mini, scene, tmp_path):
+def test_images_in_every_form(mini, scene, tmp_path):
     path = tmp_path / "a.png"
-    Image.fromarray(scene.picture).save(path)
-    tensor = torch.from_numpy(scene.picture.copy()).permute(2, 0, 1)
-    ids = [mini(form, LABELS).segmentation for form in (path, str(path), path.read_bytes(), scene.picture, tensor, load(path))]
+    Image.fromarray(scene.image).save(path)
+    tensor = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)
+    ids = [mini(form, LABELS).segmentation for form in (path, str(path), path.read_bytes(), scene.image, tensor, load_image(path))]
     for other in ids[1:]:
         assert torch.equal(other, ids[0])
 
 
-@pytest.mark.parametrize("picture", [np.zeros((3, 3, 3), np.uint8), torch.zeros(2, 8, 8, 3), "https://example.org/a.png", None])
-def test_pictures_that_could_be_read_in_two_ways_are_refused(mini, picture):
-    with pytest.raises(PictureError, match="Accepted are"):
-        mini(picture, LABELS)
+@pytest.mark.parametrize("image", [np.zeros((3, 3, 3), np.uint8), torch.zeros(2, 8, 8, 3), "https://example.org/a.png", None])
+def test_images_that_could_be_read_in_two_ways_are_refused(mini, image):
+    with pytest.raises(ImageError, match="Accepted are"):
+        mini(image, LABELS)
 
 
 def test_a_recipe_without_a_graph_needs_no_diffusion(mini, scene):
-    alone = Segmenter.from_pretrained("mini", settings={"graph.source": "none", "walk.solver": "none"})
+    alone = Segmenter.from_pretrained("mini", settings={"graph.name": "none", "walk.name": "none"})
     assert "diffusion" not in alone.networks
-    result = alone(scene.picture, LABELS)
+    result = alone(scene.image, LABELS)
     assert result.walk is None
     assert result.segmentation.shape == SIZE
     assert list(result.weights) == ["clip"]
@@ -252,7 +252,7 @@ def test_a_folder_with_recipe_and_weights_can_be_moved_as_one(scene, tmp_path):
     text = (files("nerveseg") / "recipes" / "mini.toml").read_text("utf-8")
     (home / "recipe.toml").write_text(text.replace("embedded:clip", "./clip"), "utf-8")
     (home / "clip").symlink_to(files("nerveseg") / "weights" / "embedded" / "clip")
-    moved = Segmenter.from_pretrained(home, settings={"graph.source": "none"})
+    moved = Segmenter.from_pretrained(home, settings={"graph.name": "none"})
     assert moved.recipe.name == "mine"
     assert moved.folders["clip"].path == home / "clip"
 
@@ -261,7 +261,7 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(WeightsNotFound, match=r"GB.*licence.*nerveseg weights fetch.*mini"):
         Segmenter.from_pretrained(offline=True)
     path = tmp_path / "bare.toml"
-    path.write_text('[labels]\nsource = "clip"\n')
+    path.write_text('[labels]\nname = "clip"\n')
     with pytest.raises(RecipeError, match=r"\[weights\]"):
         Segmenter.from_pretrained(path)
 
@@ -277,7 +277,7 @@ def test_device_and_dtype():
 
 
 def test_class_scores_may_be_looked_for_on_the_label_sources_own_grid(mini, scene, encoding):
-    vocabulary, recipe = Vocabulary.parse(LABELS), mini.recipe.changed({"masks.rule": "class_max", "masks.score_grid": "source"})
+    vocabulary, recipe = Vocabulary.parse(LABELS), mini.recipe.changed({"masks.name": "class_max", "masks.score_grid": "source"})
     inside = mini.label(encoding, vocabulary, recipe=recipe)
     words = mini._words(vocabulary, None, recipe)
     scores = recipe.labels.module.score(encoding.features, words, mini.networks, recipe.labels.options)
@@ -285,14 +285,14 @@ def test_class_scores_may_be_looked_for_on_the_label_sources_own_grid(mini, scen
     assert mini.label(encoding, vocabulary).own is None
     for c in range(len(LABELS)):
         torch.testing.assert_close(inside.scale * float(inside.own[c].max()), float(scores.values[:, c].max()), rtol=1e-4, atol=1e-6)
-    found = mini.decode(encoding, LABELS, settings={"masks.rule": "class_max", "masks.score_grid": "source"})
+    found = mini.decode(encoding, LABELS, settings={"masks.name": "class_max", "masks.score_grid": "source"})
     P = inside.P.T.unflatten(1, inside.grid)
     expected = decide(P, inside.own, SIZE, rule="class_max", options=recipe.rule.options, scale=inside.scale)
     assert torch.equal(found.segmentation, expected)
 
 
-def test_maps_may_lie_on_a_square_on_their_way_to_the_picture(mini, scene, encoding):
-    settings = {"masks.rule": "class_max", "masks.through": 48}
+def test_maps_may_lie_on_a_square_on_their_way_to_the_image(mini, scene, encoding):
+    settings = {"masks.name": "class_max", "masks.through": 48}
     inside = mini.label(encoding, Vocabulary.parse(LABELS))
     P, G = (columns.T.unflatten(1, inside.grid) for columns in (inside.P, inside.G))
     square = torch.nn.functional.interpolate(P[None], size=(48, 48), mode="bilinear", align_corners=False)[0]

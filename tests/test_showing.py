@@ -15,15 +15,15 @@ from PIL import Image
 
 import nerveseg
 from nerveseg import datasets, recipe, refinement
-from nerveseg.clicks import Seed
+from nerveseg.clicks import Click
 from nerveseg.datasets import classes
 from nerveseg.errors import LabelError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
+from nerveseg.synthetic import scenes
 from nerveseg.words import Background, Vocabulary
-from nerveseg.world import scenes
 
 LABELS = ["cat; duck", "hat", "water", "sand", "dog"]
-_APART = {"cli", "server", "ui"}  # programs, whose values no caller holds
+_APART = {"cli", "server", "ui", "neighbours", "picture", "world"}  # programs, whose values no caller holds; old names
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +33,18 @@ def scene():
 
 @pytest.fixture(scope="module")
 def result(mini, scene):
-    return mini(scene.picture, LABELS, background="auto")
+    return mini(scene.image, LABELS, background="auto")
 
 
 def test_nothing_is_longer_than_three_lines(mini, scene, result):
-    encoding = mini.encode(scene.picture)
+    encoding = mini.encode(scene.image)
     inside = mini.label(encoding, Vocabulary.parse(LABELS))
     many = Vocabulary.parse([f"thing {number}; object {number}" for number in range(500)])
     held = [
-        *(mini, mini.recipe, encoding, encoding.features, encoding.heads, encoding.picture, result, result.walk, inside, inside.S),
+        *(mini, mini.recipe, encoding, encoding.features, encoding.heads, encoding.image, result, result.walk, inside, inside.S),
         *(many, Background(many.strings), classes.read("ade20k"), datasets.open("embedded"), recipe.load("nerve"), scene),
         *(refinement.prepare(torch.rand(5, 8, 8) / 9, refinement.recipe_for("mini")), mini.correct(encoding, LABELS)),
-        *(mini.networks["clip"], mini.networks["diffusion"], mini.folders["clip"], Seed("cat", points=[(1, 2)] * 900)),
+        *(mini.networks["clip"], mini.networks["diffusion"], mini.folders["clip"], Click("cat", points=[(1, 2)] * 900)),
     ]
     for value in held:
         text = repr(value)
@@ -81,7 +81,7 @@ def test_a_label_of_a_result_is_a_mask(result, scene):
     assert torch.equal(result[" DUCK"], result["cat"])
     assert torch.equal(result[np.int64(1)], result["hat"])
     assert result["background"].sum() + sum(result[name].sum() for name in ("cat", "hat", "water", "sand", "dog")) == 64 * 80
-    assert scene.picture[result["cat"]].shape == (int(result["cat"].sum()), 3)
+    assert scene.image[result["cat"]].shape == (int(result["cat"].sum()), 3)
     assert list(result) == [*("cat", "hat", "water", "sand", "dog"), "background"]
     assert "cat" in result
     assert "cow" not in result
@@ -107,10 +107,10 @@ def test_a_label_that_was_not_asked_for_is_refused(result, key, says):
         assert says in str(caught.value)
 
 
-def test_a_cutout_is_the_picture_where_the_label_is(result, scene):
+def test_a_cutout_is_the_image_where_the_label_is(result, scene):
     cut = result.cutout("cat")
     assert (cut.mode, cut.size) == ("RGBA", (80, 64))
-    np.testing.assert_array_equal(np.asarray(cut)[:, :, :3], scene.picture)
+    np.testing.assert_array_equal(np.asarray(cut)[:, :, :3], scene.image)
     np.testing.assert_array_equal(np.asarray(cut)[:, :, 3] == 255, result["cat"].numpy())
     assert set(np.unique(np.asarray(cut)[:, :, 3])) <= {0, 255}
 
@@ -122,14 +122,14 @@ def test_a_notebook_shows_the_overlay(result):
 
 
 @pytest.mark.parametrize("labels", ["cat; duck, hat", {0: "cat; duck", 1: "hat"}, ("cat; duck", "hat")])
-def test_labels_and_pictures_as_people_write_them(mini, scene, labels, tmp_path):
-    wanted = mini(scene.picture, ["cat; duck", "hat"])
+def test_labels_and_images_as_people_write_them(mini, scene, labels, tmp_path):
+    wanted = mini(scene.image, ["cat; duck", "hat"])
     path, buffer = tmp_path / "scene.png", BytesIO()
-    Image.fromarray(scene.picture).save(path)
-    Image.fromarray(scene.picture).save(buffer, "PNG")
+    Image.fromarray(scene.image).save(path)
+    Image.fromarray(scene.image).save(buffer, "PNG")
     (tmp_path / "labels.txt").write_text("cat; duck\nhat\n")
     with path.open("rb") as file:
-        for source in (path, str(path), path.as_uri(), buffer, file, scene.picture[None], scene.picture.astype(float)):
+        for source in (path, str(path), path.as_uri(), buffer, file, scene.image[None], scene.image.astype(float)):
             assert torch.equal(mini(source, labels, background="none").segmentation, wanted.segmentation)
     assert torch.equal(mini(path, tmp_path / "labels.txt").segmentation, wanted.segmentation)
 
@@ -137,18 +137,18 @@ def test_labels_and_pictures_as_people_write_them(mini, scene, labels, tmp_path)
 def test_an_iterator_gives_an_iterator_and_takes_a_batch_at_a_time(mini, scene):
     taken = []
 
-    def pictures():
+    def images():
         for index in range(5):
             taken.append(index)
-            yield scene.picture
+            yield scene.image
 
-    results = mini(pictures(), LABELS, batch=2)
+    results = mini(images(), LABELS, batch=2)
     assert taken == []
     first = next(results)
     assert taken == [0, 1]
-    assert torch.equal(first.segmentation, mini(scene.picture, LABELS).segmentation)
+    assert torch.equal(first.segmentation, mini(scene.image, LABELS).segmentation)
     assert len(list(results)) == 4
-    assert isinstance(mini([scene.picture], LABELS), list)
+    assert isinstance(mini([scene.image], LABELS), list)
     with pytest.raises(LabelError):
-        mini(pictures(), [])
+        mini(images(), [])
     assert taken == [0, 1, 2, 3, 4]

@@ -15,12 +15,12 @@ from safetensors import safe_open
 from nerveseg import recipe as recipes
 from nerveseg import refinement, registry
 from nerveseg.errors import OptionError
+from nerveseg.image import load_image
 from nerveseg.labels.base import Logits
 from nerveseg.masks import temperature as tempering
-from nerveseg.picture import load
 from nerveseg.segmentation import CONFIDENCES, Segmentation
+from nerveseg.synthetic import bundled
 from nerveseg.words import Background, Vocabulary
-from nerveseg.world import bundled
 from nerveseg.writers.base import record
 
 SIZE = (13, 18)
@@ -29,8 +29,8 @@ PATHS = ("maps", "strings", "refined")
 T = 0.4
 
 
-def picture():
-    return load(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+def image():
+    return load_image(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
 
 
 def made(path="maps", background=None, names=NAMES, **options):
@@ -43,7 +43,7 @@ def made(path="maps", background=None, names=NAMES, **options):
         options["logits"] = Logits(torch.randn(len(vocabulary) + 1, 5, 7, generator=drawn), groups, 3.0, "max")
     if path == "refined":
         options["refiner"] = "pamr"
-    return Segmentation.build(P, P, vocabulary, picture(), background=Background.parse(background, vocabulary), **options)
+    return Segmentation.build(P, P, vocabulary, image(), background=Background.parse(background, vocabulary), **options)
 
 
 def powers(p, temperature):
@@ -139,9 +139,9 @@ def test_no_temperature_is_refused(wrong):
 def test_the_record_and_saved_scores_say_it(tmp_path):
     found = made(temperature=T)
     assert json.loads(found.save(tmp_path / "a.png")[1].read_text("utf-8"))["temperature"] == T
-    (at_picture,) = found.save(tmp_path / "a.scores.safetensors")
+    (at_image,) = found.save(tmp_path / "a.scores.safetensors")
     (on_grid,) = found.save(tmp_path / "b.scores.safetensors", at="grid")
-    with safe_open(at_picture, "pt") as file:
+    with safe_open(at_image, "pt") as file:
         torch.testing.assert_close(file.get_tensor("scores").float(), found.segmentation_scores, atol=1e-3, rtol=0)
         assert json.loads(file.metadata()["run"])["temperature"] == T
     with safe_open(on_grid, "pt") as file:  # what a walk is given again is as the walk left it
@@ -157,7 +157,7 @@ def test_a_recipe_has_it_among_its_knobs(tmp_path):
     path.write_text(warm.to_toml(), "utf-8")
     again = recipes.load(path)
     assert (again.temperature, again.digest) == (2.0, warm.digest)
-    assert warm.changed({"masks.rule": "class_max"}).temperature == 2.0  # it belongs to no rule
+    assert warm.changed({"masks.name": "class_max"}).temperature == 2.0  # it belongs to no rule
     with pytest.raises(OptionError, match="Did you mean 'temperature'"):
         recipes.load("mini", {"masks.temprature": 2.0})
 

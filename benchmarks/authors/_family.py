@@ -1,6 +1,6 @@
-"""SCLIP and the programs that build on it: the stand-ins for what they import, their way with a picture, ours beside it.
+"""SCLIP and the programs that build on it: the stand-ins for what they import, their way with an image, ours beside it.
 
-They run inside MMSegmentation, of which the numbers need the reading of a picture alone: OpenCV's bilinear resizing of 8-bit colours,
+They run inside MMSegmentation, of which the numbers need the reading of an image alone: OpenCV's bilinear resizing of 8-bit colours,
 the shorter side to a length, then CLIP's mean and deviation. OpenCV does it here where it is installed; else our own copy of its rounding.
 """
 
@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
 from nerveseg.backbones.clip import Clip
+from nerveseg.image import LoadedImage
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.labels import _windows
 from nerveseg.masks.upsample import resample
-from nerveseg.picture import Picture
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.segmenter import Segmenter
 
 MEAN, STD = (122.771, 116.746, 104.094), (68.501, 66.632, 70.323)  # as the programs give them to MMSegmentation
@@ -92,7 +92,7 @@ class Vocabulary:
 
 
 def vocabulary(features: Tensor, counts: Sequence[int], background: int, seed: int = 3) -> Vocabulary:
-    """Strings whose vectors point to where some tokens differ from the others, so that a picture gets many labels.
+    """Strings whose vectors point to where some tokens differ from the others, so that an image gets many labels.
 
     Args:
         features: unit rows of some tokens.
@@ -135,7 +135,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def stand_ins() -> None:
-    """MMSegmentation, MMEngine, and what OpenAI's ``clip.py`` imports for its own way with pictures."""
+    """MMSegmentation, MMEngine, and what OpenAI's ``clip.py`` imports for its own way with images."""
     for name in ("modeling_clip", "tokenization_clip"):  # they look for torchvision, before there is a stand-in
         importlib.import_module(f"transformers.models.clip.{name}")
     _shared.stand_in("mmengine.structures", PixelData=_Data)
@@ -224,7 +224,7 @@ def in_float64(*networks: nn.Module) -> Iterator[None]:
 
 @dataclass
 class Sample:
-    """A picture's size on the way in, the program's result on the way out."""
+    """An image's size on the way in, the program's result on the way out."""
 
     metainfo: dict[str, Any]
     found: dict[str, Any] = field(default_factory=dict)
@@ -234,14 +234,14 @@ class Sample:
         self.found = found
 
 
-def network_picture(picture: Picture, short: int) -> Tensor:
+def network_image(image: LoadedImage, short: int) -> Tensor:
     """What MMSegmentation gives their network."""
-    size = _windows.kept_ratio(picture.size, short)
+    size = _windows.kept_ratio(image.size, short)
     opencv = _opencv()
     if opencv is None:
-        pixels = _windows.bilinear(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1), size)
+        pixels = _windows.bilinear(torch.from_numpy(image.pixels.copy()).permute(2, 0, 1), size)
     else:
-        found = opencv.resize(picture.pixels, (size[1], size[0]), interpolation=opencv.INTER_LINEAR)
+        found = opencv.resize(image.pixels, (size[1], size[0]), interpolation=opencv.INTER_LINEAR)
         pixels = torch.from_numpy(found).permute(2, 0, 1)
     return (pixels[None].float() - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
@@ -254,8 +254,8 @@ def _opencv() -> Any:
     return found if hasattr(found, "resize") else None  # a stand-in has nothing
 
 
-def run_theirs(program: Any, picture: Picture, short: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Their logits at the picture's size, their probabilities, their labels."""
+def run_theirs(program: Any, image: LoadedImage, short: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Their logits at the image's size, their probabilities, their labels."""
     logits: list[Tensor] = []
     post = type(program).postprocess_result
 
@@ -264,26 +264,26 @@ def run_theirs(program: Any, picture: Picture, short: int) -> tuple[Tensor, Tens
         return post(program, seg_logits, samples)
 
     program.postprocess_result = kept
-    sample = Sample({"ori_shape": picture.size, "img_path": "picture"})
-    program.predict(network_picture(picture, short), [sample])
+    sample = Sample({"ori_shape": image.size, "img_path": "picture"})
+    program.predict(network_image(image, short), [sample])
     return logits[0], sample.found["seg_logits"].data, sample.found["pred_sem_seg"].data[0]
 
 
-def run_ours(clip: Clip, recipe: recipes.Recipe, picture: Picture, words: Vocabulary, **others: Any) -> tuple[Tensor, Tensor]:
-    """Our logits at the picture's size in their order of strings, our labels in their numbers; through the whole of `Segmenter`."""
+def run_ours(clip: Clip, recipe: recipes.Recipe, image: LoadedImage, words: Vocabulary, **others: Any) -> tuple[Tensor, Tensor]:
+    """Our logits at the image's size in their order of strings, our labels in their numbers; through the whole of `Segmenter`."""
     segmenter = Segmenter(recipe, {"clip": worded(clip, words.vectors), **others}, {}, torch.device("cpu"), torch.float32)
     labels = ["; ".join(group) for group in words.classes]
-    result = segmenter(picture, labels, background=words.background or None)
+    result = segmenter(image, labels, background=words.background or None)
     if result.strings is None:
         sys.exit(f"Got the recipe {recipe.name} without logits. Accepted is masks.upsample = 'logits'. Choose another recipe.")
-    maps = resample(result.strings.logits.maps, picture.size)
+    maps = resample(result.strings.logits.maps, image.size)
     ours = torch.empty_like(maps)
     ours[words.order] = maps
     return ours, words.renumbered(result.segmentation)
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """The ``model`` of an author's configuration file, and ``short``, to which it resizes a picture."""
+    """The ``model`` of an author's configuration file, and ``short``, to which it resizes an image."""
     found: dict[str, Any] = {}
     exec(compile(path.read_text("utf-8"), str(path), "exec"), found)  # an author's settings are a Python file
     resize = next(step for step in found["test_pipeline"] if step["type"] == "Resize")

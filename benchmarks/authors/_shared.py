@@ -1,4 +1,4 @@
-"""What the comparisons with the authors' own programs share: random weights of the real sizes, a picture, stand-ins, the row.
+"""What the comparisons with the authors' own programs share: random weights of the real sizes, an image, stand-ins, the row.
 
 Every script beside this one takes ``--clone DIR``, a clone of an author's repository at the commit that it names, imports the author's
 modules from there, gives theirs and ours the same random weights, and prints Markdown rows. No line of theirs is here.
@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from nerveseg.backbones.clip import Clip
+from nerveseg.image import LoadedImage, load_image
 from nerveseg.labels.base import Words
-from nerveseg.picture import Picture, load
 
 LIMIT = 1e-4  # of the largest logit: what passes
-_VISION = {  # width, layers, patch, side, width of what pictures and words share
+_VISION = {  # width, layers, patch, side, width of what images and words share
     "B/16": (768, 12, 16, 224, 512),
     "L/14": (1024, 24, 14, 224, 768),
     "L/14@336": (1024, 24, 14, 336, 768),
@@ -273,8 +273,8 @@ def as_words(vectors: Tensor, others: int = 0) -> Words:
     return Words(names[:count], tuple(range(count)), names[count:], vectors[:count], vectors[count:])
 
 
-def picture(height: int, width: int, seed: int = 0) -> Picture:
-    """A picture with what photographs have: shades, edges, textures and noise."""
+def image(height: int, width: int, seed: int = 0) -> LoadedImage:
+    """An image with what photographs have: shades, edges, textures and noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     field_ = (
@@ -290,7 +290,7 @@ def picture(height: int, width: int, seed: int = 0) -> Picture:
         angle, period = rng.uniform(0, np.pi), rng.uniform(4, 30)
         stripes = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period) * rng.uniform(0, 50)
         field_[inside] = rng.uniform(10, 245, 3) + stripes[inside][:, None]
-    return load(np.clip(field_ + rng.normal(0, 6, field_.shape), 0, 255).astype(np.uint8))
+    return load_image(np.clip(field_ + rng.normal(0, 6, field_.shape), 0, 255).astype(np.uint8))
 
 
 def tokenizer(folder: Path, merges: Path) -> Any:

@@ -3,7 +3,7 @@
     python benchmarks/authors/clearclip.py --clone DIR [--only NAME] [--size SIZE]
 
 DIR is a clone of github.com/mc-lan/ClearCLIP at ad68a404d55d48d27330b93554eb64a234ff717f. Its OpenCLIP, its windows and its decision run in
-float32 on the CPU, on the weights and the pictures that ours runs on. Rows: tokens, logits at the picture's size, labels.
+float32 on the CPU, on the weights and the images that ours runs on. Rows: tokens, logits at the image's size, labels.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ RUNS = (
     ("clearclip", "clearclip", {}, "context60", "context60", "ClearCLIP", True),
     ("clearclip", "clearclip", {}, "coco-object", "coco_object", "ClearCLIP", True),
     ("clip", "clip", {}, "voc20", "voc20", "vanilla", False),
-    ("maskclip, residual and FFN left out", "clearclip", {"labels.source": "maskclip", **AT}, "context59", "context59", "MaskCLIP", True),
-    ("maskclip, both kept", "clearclip", {"labels.source": "maskclip", **KEPT}, "voc20", "voc20", "MaskCLIP", False),
-    ("sclip, residual and FFN left out", "clearclip", {"labels.source": "sclip", **AT}, "voc20", "voc20", "SCLIP", True),
-    ("gem", "clearclip", {"labels.source": "gem", "labels.positions": "bicubic-antialias"}, "voc20", "voc20", "GEM", False),
+    ("maskclip, residual and FFN left out", "clearclip", {"labels.name": "maskclip", **AT}, "context59", "context59", "MaskCLIP", True),
+    ("maskclip, both kept", "clearclip", {"labels.name": "maskclip", **KEPT}, "voc20", "voc20", "MaskCLIP", False),
+    ("sclip, residual and FFN left out", "clearclip", {"labels.name": "sclip", **AT}, "voc20", "voc20", "SCLIP", True),
+    ("gem", "clearclip", {"labels.name": "gem", "labels.positions": "bicubic-antialias"}, "voc20", "voc20", "GEM", False),
 )
 SYNONYMS = [1, 3, 1, 2, 7, 1, 1, 5]
 
@@ -63,7 +63,7 @@ def several(rows: _shared.Rows, size: str, state: dict[str, torch.Tensor]) -> No
     from nerveseg.labels import clearclip
 
     net, clip = _family.open_clip_model(state), _shared.our_clip(state)
-    pixels = _family.network_picture(_shared.picture(448, 448), 448)
+    pixels = _family.network_image(_shared.image(448, 448), 448)
     seen = clip.vision(pixels, positions="bicubic-offset")
     for blocks in (2, 4):
         for ignored in (True, False):
@@ -76,7 +76,7 @@ def several(rows: _shared.Rows, size: str, state: dict[str, torch.Tensor]) -> No
 
 
 def build(clone: Path, state: dict[str, torch.Tensor], file: str, kind: str, ignored: object) -> tuple[Any, int]:
-    """Their program as one of its configurations has it, and the shorter side of its picture."""
+    """Their program as one of its configurations has it, and the shorter side of its image."""
     net = _family.open_clip_model(state)
     wrapped = importlib.import_module("gem.gem_wrapper")
     module = importlib.import_module("clearclip_segmentor")
@@ -98,17 +98,17 @@ def compare(given: Any, rows: _shared.Rows, size: str, state: dict[str, torch.Te
     what, name, changes, benchmark, file, kind, ignored = run
     recipe = recipes.load(name).for_benchmark(benchmark).changed(changes)
     clip = _shared.our_clip(state)
-    picture = _shared.picture(*shape, seed=len(what))
+    image = _shared.image(*shape, seed=len(what))
     program, short = build(given.clone, state, file, kind, ignored)
     module, options = recipe.labels.module, recipe.labels.options
-    features = module.encode(module.look(picture, {"clip": clip}, options), {"clip": clip}, options)
+    features = module.encode(module.look(image, {"clip": clip}, options), {"clip": clip}, options)
     where = f"{size}, {benchmark}, {shape[0]}x{shape[1]}"
     with kept_tokens(program) as tokens:
         words = _family.vocabulary(features.parts[0].embeddings, SYNONYMS, 1 if recipe.rule.name == "floor" else 0)
-        logits, _, labels = _family.run_theirs(_family.with_words(program, words), picture, short)
-    ours, ids = _family.run_ours(clip, recipe, picture, words)
+        logits, _, labels = _family.run_theirs(_family.with_words(program, words), image, short)
+    ours, ids = _family.run_ours(clip, recipe, image, words)
     rows.add(what, where, "tokens of a window", features.parts[0].embeddings, F.normalize(tokens[0][0], dim=-1))
-    rows.add(what, where, "logits at the picture's size", ours, logits)
+    rows.add(what, where, "logits at the image's size", ours, logits)
     rows.put(what, where, f"share of pixels with another label, of {len(labels.unique())}", _shared.unequal(ids, labels))
 
 

@@ -28,13 +28,13 @@ import numpy as np
 import torch
 import yaml
 from _diffusion import note, schedule, stable_diffusion
-from _shared import Numbers, Rows, arguments, clip_state, difference, our_clip, picture, stand_in, theirs, unequal, words
+from _shared import Numbers, Rows, arguments, clip_state, difference, image, our_clip, stand_in, theirs, unequal, words
 from torch import Tensor, nn
 
 from nerveseg import recipe as recipes
+from nerveseg.image import LoadedImage
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.labels import cliper
-from nerveseg.picture import Picture
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
 from nerveseg.segmenter import Segmenter
 
 PROGRAM = "linsun449/cliper.code c05fa41"
@@ -51,7 +51,7 @@ SETS = {  # our benchmark → the authors' file
 WALKED = ("voc21", "context59", "coco-object")  # the settings that go through Stable Diffusion: a minute each
 CLASSES, OTHERS = 21, 25
 EDGE = 1e-5  # of the threshold
-PICTURES = ((375, 500), (333, 500), (480, 360), (400, 400))
+IMAGES = ((375, 500), (333, 500), (480, 360), (400, 400))
 
 
 class Block(nn.Module):
@@ -140,7 +140,7 @@ def our_recipe(size: str, name: str, *, diffusion: bool, window: int | None = No
     """Our recipe for a data set."""
     stem = {("B/16", True): "cliper-b16", ("L/14", True): "cliper", ("L/14", False): "cliper-no-sd"}.get((size, diffusion))
     chosen = recipes.load(stem or "cliper-b16").for_benchmark(name)
-    changes: dict[str, Any] = {} if diffusion else {"graph.source": "none", "walk.solver": "none"}
+    changes: dict[str, Any] = {} if diffusion else {"graph.name": "none", "walk.name": "none"}
     if window is not None:
         changes |= {"labels.window": window, "labels.stride": 112}
     return chosen.changed(changes)
@@ -165,7 +165,7 @@ def compare_clip(rows: Rows, clone: Path, size: str, state: dict[str, Tensor], s
         if name not in sets:
             continue
         # A window of 336 over all of a square: CLIPer mixes it all the same.
-        seen = picture(*((400, 400) if windows and name == "voc20" else PICTURES[at % len(PICTURES)]), seed=at)
+        seen = image(*((400, 400) if windows and name == "voc20" else IMAGES[at % len(IMAGES)]), seed=at)
         crop = (336 if name in ("voc21", "voc20") else 224) if windows else 0
         cfg = settings(clone, size, name, sliding_crop_size=crop)
         options = our_recipe(size, name, diffusion=False, window=crop).labels.options
@@ -184,7 +184,7 @@ def compare_clip(rows: Rows, clone: Path, size: str, state: dict[str, Tensor], s
         }
         note(f"{size} {name} window {crop}: {found}, {int((~sure).sum())} of {CLASSES} classes left out")
         worst |= {what: max(value, worst.get(what, 0.0)) for what, value in found.items()}
-    sizes = f"CLIP {size}, {len(sets)} settings, pictures {', '.join(f'{h}×{w}' for h, w in PICTURES)}"
+    sizes = f"CLIP {size}, {len(sets)} settings, images {', '.join(f'{h}×{w}' for h, w in IMAGES)}"
     for what, value in worst.items():
         scores = what.startswith("scores")
         if not windows or scores:
@@ -212,7 +212,7 @@ def compare_diffusion(rows: Rows, clone: Path, size: str, state: dict[str, Tenso
     worst: dict[str, float] = {}
     for at, name in enumerate(SETS):
         for refinement in () if name not in sets else ("SFSA", "None") if name in WALKED else ("None",):
-            seen = picture(*PICTURES[at % len(PICTURES)], seed=at)
+            seen = image(*IMAGES[at % len(IMAGES)], seed=at)
             noise = Numbers(100 + at).normal(1, 4, 64, 64)
             cfg = settings(clone, size, name, refinement=refinement, sliding_crop_size=0)
             expected = _their_decision(cfg, state, diffusion, seen, noise)
@@ -230,7 +230,7 @@ def compare_diffusion(rows: Rows, clone: Path, size: str, state: dict[str, Tenso
         rows.put("cliper", sizes, what, value)
 
 
-def _their_decision(cfg: Any, state: dict[str, Tensor], diffusion: Any, seen: Picture, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _their_decision(cfg: Any, state: dict[str, Tensor], diffusion: Any, seen: LoadedImage, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     import diffusion_model.stable_diffusion as half  # pyright: ignore[reportMissingImports]
     from diffusers import StableDiffusionPipeline
     from diffusers.schedulers.scheduling_pndm import PNDMScheduler
@@ -271,7 +271,7 @@ def _their_decision(cfg: Any, state: dict[str, Tensor], diffusion: Any, seen: Pi
     return maps, score, ids[0]
 
 
-def _our_decision(recipe: Any, clip: Any, diffusion: Any, seen: Picture, noise: Tensor, cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _our_decision(recipe: Any, clip: Any, diffusion: Any, seen: LoadedImage, noise: Tensor, cfg: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Maps and class scores on the scale of the scores, and ids as the authors count them: 0 is no label."""
     said = words(clip.width, range(CLASSES), OTHERS)
     key = ("clip", recipe.templates, *said.strings, "\0", *said.others)

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from _diffusion import note, schedule, stable_diffusion
-from _shared import Numbers, Rows, arguments, difference, picture, stand_in, theirs, unequal
+from _shared import Numbers, Rows, arguments, difference, image, stand_in, theirs, unequal
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,7 +85,7 @@ def functions(script: Path, utils: Any, pipe: Any) -> dict[str, Any]:
 
 
 def their_maps(clone: Path, diffusion: Any, x_t: Tensor, captions: Mapping[str, str]) -> Tensor:
-    """One 64 × 64 map a class, as their script leaves it before it is brought to the picture."""
+    """One 64 × 64 map a class, as their script leaves it before it is brought to the image."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from visual_code import ptp_utils  # pyright: ignore[reportMissingImports]
 
@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = " ".join(["a photograph of", *CAPTIONS, *CAPTIONS.values()])
         diffusion = stable_diffusion(size, [text], Path(folder), given.seed)
-    seen, draw = picture(375, 500, seed=4), Numbers(5)
+    seen, draw = image(375, 500, seed=4), Numbers(5)
     noise, sample = draw.normal(1, 4, 64, 64), draw.normal(1, 4, 64, 64)
     where = f"SD {size}, 375×500"
 
@@ -145,8 +145,8 @@ def main() -> None:
         columns.append(source.score(features, words, networks, own.labels.options).values)
 
     pixels = torch.from_numpy(seen.pixels.copy()).permute(2, 0, 1)[None].float() / 255
-    image = F.interpolate(pixels, (512, 512), mode="bilinear", align_corners=False)
-    posterior = diffusion.vae.encode(2 * image - 1).latent_dist
+    resized = F.interpolate(pixels, (512, 512), mode="bilinear", align_corners=False)
+    posterior = diffusion.vae.encode(2 * resized - 1).latent_dist
     x_0 = (posterior.mean + posterior.std * sample) * 0.18215  # what their sample() is, with its noise given
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 

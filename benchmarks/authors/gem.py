@@ -7,7 +7,7 @@ towers put tokens first; ``--open-clip`` is a folder that holds its ``open_clip`
 
     pip install --no-deps --target DIR open_clip_torch==2.24.0
 
-Rows: tokens of its stream, cosines on the picture that CLIP sees, text.
+Rows: tokens of its stream, cosines on the image that CLIP sees, text.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import _shared
 from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD, to_tensor
 from nerveseg.labels import gem
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, to_tensor
 from nerveseg.words import prompts
 
 PROGRAM = "WalBouss/GEM 5fa677c"
@@ -47,7 +47,7 @@ def main() -> None:
         wrapper = importlib.import_module("gem.gem_wrapper")
         text(given, rows, wrapper)
         for size in ("B/16", "L/14@336"):
-            pictures(given, rows, wrapper, size)
+            images(given, rows, wrapper, size)
     rows.finish()
 
 
@@ -64,7 +64,7 @@ def text(given: Any, rows: _shared.Rows, wrapper: Any) -> None:
     rows.add("gem", "B/16", "text vectors", ours, theirs)
 
 
-def pictures(given: Any, rows: _shared.Rows, wrapper: Any, size: str) -> None:
+def images(given: Any, rows: _shared.Rows, wrapper: Any, size: str) -> None:
     """Tokens and cosines, on squares as they have them and on other grids."""
     state = _shared.clip_state(size, given.seed)
     clip = _shared.our_clip(state)
@@ -73,14 +73,14 @@ def pictures(given: Any, rows: _shared.Rows, wrapper: Any, size: str) -> None:
     for side, fit, iterations, temperature in runs if size == "B/16" else runs[:1]:
         changes = {"labels.short_side": side, "labels.fit": fit, "labels.iterations": iterations, "labels.temperature": temperature}
         options = recipe.changed(changes).labels.options
-        picture = _shared.picture(375, 500, seed=side)
-        (view,) = gem.look(picture, {"clip": clip}, options)
+        image = _shared.image(375, 500, seed=side)
+        (view,) = gem.look(image, {"clip": clip}, options)
         features = gem.encode([view], {"clip": clip}, options)
         h, w = features.grid
         # The knob they name a temperature is what the products are multiplied by.
         inverse = 1 / temperature if temperature else None
         program = wrapper.GEMWrapper(_family.open_clip_model(state), None, ss_attn_iter=iterations, ss_attn_temp=inverse)
-        pixels = to_tensor(picture, (h * clip.patch, w * clip.patch), CLIP_MEAN, CLIP_STD)[None]
+        pixels = to_tensor(image, (h * clip.patch, w * clip.patch), CLIP_MEAN, CLIP_STD)[None]
         tokens = F.normalize(program.model.visual(pixels)[0][0, 1:], dim=-1)
         settings = f"iterations {iterations}, {'own temperature' if inverse is None else f'temperature {temperature}'}"
         where = f"{size}, {h * clip.patch}x{w * clip.patch}"
@@ -90,7 +90,7 @@ def pictures(given: Any, rows: _shared.Rows, wrapper: Any, size: str) -> None:
         theirs = program(pixels, ["a"], normalize=False)[0]
         scores = gem.score(features, _shared.as_words(words.theirs[0]), {}, options)
         maps = F.interpolate(scores.logits.maps[None], size=theirs.shape[1:], mode="bilinear")[0]
-        rows.add("gem", where, f"cosines on the picture, {settings}", maps, theirs)
+        rows.add("gem", where, f"cosines on the image, {settings}", maps, theirs)
         rows.put("gem", where, f"share of pixels with another label, {settings}", _shared.unequal(maps.argmax(0), theirs.argmax(0)))
 
 

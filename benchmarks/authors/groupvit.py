@@ -4,7 +4,7 @@
 
 DIR is a clone of github.com/NVlabs/GroupViT at 13b786155a1dfffe4703f40d028c92be58e1178d. The network is transformers', with random weights
 of the published sizes, and serves both: what is compared is everything after it. OpenMMLab's sliding windows are written out here as the
-numbers need them. Rows: scores of classes and background at the picture's size, labels.
+numbers need them. Rows: scores of classes and background at the image's size, labels.
 
 A pixel belongs to the group with the largest share of it, so that pixels at which two shares are equal up to round-off (1e-5) may go to
 another group with another order of summation; they are left out, and the row says how many are left.
@@ -20,7 +20,7 @@ from typing import Any
 
 import _family
 import torch
-from _shared import Numbers, Rows, arguments, picture, stand_in, theirs, unequal
+from _shared import Numbers, Rows, arguments, image, stand_in, theirs, unequal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -131,10 +131,10 @@ def rearrange(x: Tensor, how: str, **sizes: int) -> Tensor:
 
 
 def compare(rows: Rows, module: Any, network: Network, case: tuple[str, tuple[int, int], float], number: int) -> None:
-    """One benchmark's settings on one picture."""
+    """One benchmark's settings on one image."""
     name, sides, threshold = case
     recipe = recipes.load("groupvit").for_benchmark(name).changed({"labels.bg_thresh": threshold})
-    photo = picture(*sides, seed=number)
+    photo = image(*sides, seed=number)
     networks = {"groupvit": network}
     features = encode(look(photo, networks, recipe.labels.options), networks, recipe.labels.options)
     groups = features.embeddings.flatten(0, 1)
@@ -149,7 +149,7 @@ def compare(rows: Rows, module: Any, network: Network, case: tuple[str, tuple[in
     maps = resample(result.strings.logits.maps, photo.size).roll(1, 0)
     where = f"ViT-S, {name}, {sides[0]} × {sides[1]}, threshold {threshold}"
     sure = firm(features, photo.size)
-    what = f"scores at the picture's size, {float(sure.double().mean()):.2%} of its pixels"
+    what = f"scores at the image's size, {float(sure.double().mean()):.2%} of its pixels"
     rows.add("groupvit", where, what, maps[:, sure], logits[:, sure])
     labels = logits.argmax(0)
     ids = (result.segmentation + 1) % (CLASSES + 1)
@@ -157,7 +157,7 @@ def compare(rows: Rows, module: Any, network: Network, case: tuple[str, tuple[in
 
 
 def firm(features: Any, size: tuple[int, int]) -> Tensor:
-    """The pixels of a picture that no pixel of a window with two equal shares has a part in."""
+    """The pixels of an image that no pixel of a window with two equal shares has a part in."""
     edge = torch.zeros(features.pixels)
     for shares, box in zip(features.extra["shares"], features.extra["boxes"], strict=True):
         maps = shares.T.unflatten(1, features.extra["window"])[None]

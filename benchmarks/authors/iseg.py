@@ -24,7 +24,7 @@ from unittest import mock
 import _shared
 import torch
 from _diffusion import note, schedule, stable_diffusion
-from _shared import Rows, difference, picture, stand_in, theirs, unequal
+from _shared import Rows, difference, image, stand_in, theirs, unequal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,7 +35,7 @@ from nerveseg.words.vocabulary import Background, Vocabulary
 
 PROGRAM = "linsun449/iseg.code 2e8fb32"
 TEXT = "a photograph of and other object background ground land grass tree building wall sky lake water river sea railway"
-SETS = {  # data set → class ids in the picture, changes to our recipe for pseudo-masks, picture
+SETS = {  # data set → class ids in the image, changes to our recipe for pseudo-masks, image
     "voc": ((7, 10, 14, 15), {}, (375, 500)),
     "coco": ((0, 9, 15, 60), {"walk.lam": 0.1}, (480, 640)),
 }
@@ -102,7 +102,7 @@ def as_they_run(diffusion: Any) -> Iterator[Any]:
 
 
 def their_step(name: str, diffusion: Any, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps before the walk (clustered), maps at the picture's size, and ids."""
+    """Maps before the walk (clustered), maps at the image's size, and ids."""
     import arguments  # pyright: ignore[reportMissingImports]
 
     program_file = importlib.import_module("wsss.iSeg")
@@ -147,14 +147,14 @@ def class_names(name: str) -> list[str]:
 def compare(rows: Rows, name: str, diffusion: Any) -> None:
     """One data set's settings for pseudo-masks."""
     ids, changes, size = SETS[name]
-    seen = picture(*size, seed=3)
-    image = F.interpolate(
+    seen = image(*size, seed=3)
+    resized = F.interpolate(
         torch.from_numpy(seen.pixels.copy()).permute(2, 0, 1)[None].float() / 255, size=(512, 512), mode="bilinear", align_corners=False
     )
     mask = torch.zeros(1, *size)
     for at, number in enumerate(ids):
         mask[:, 20 * at : 20 * at + 20] = number + 1
-    before, maps, decided = their_step(name, diffusion, image, mask)
+    before, maps, decided = their_step(name, diffusion, resized, mask)
 
     recipe = recipes.load("iseg")
     recipe = recipe.for_benchmark("coco-object") if name == "coco" else recipe
@@ -177,7 +177,7 @@ def compare(rows: Rows, name: str, diffusion: Any) -> None:
     difference_of = {
         what: difference(stretched(resample(x[:-1], seen.size).flatten(1).T), flat) for what, x in (("", square), (" straight", P))
     }
-    rows.put("iseg", sizes, f"walked maps at the picture's size, {name}", difference_of[""])
+    rows.put("iseg", sizes, f"walked maps at the image's size, {name}", difference_of[""])
     note(f"{name}: straight from 64×64 they would differ by {difference_of[' straight']:.1e}; {len(decided.unique())} labels")
     order = torch.tensor([*(i + 1 for i in ids), 0])
     rows.put("iseg", sizes, f"pixels decided differently, {name}", unequal(order[found], decided))

@@ -5,7 +5,7 @@
 The first is a clone of github.com/vladan-stojnic/LPOSS at e489a7445528922ddfe4e39631ef2fe34827c873, the second one of
 github.com/facebookresearch/dino at 7c446df5b9f45747937fb0d72314eb9f7b66930a. Nothing else is to be installed. It runs on a GPU with faiss
 and CuPy; here SciPy's conjugate gradients and torch's top-k stand in for them, in the precision that CuPy has (float64 once the matrix is
-built). Rows: unit features of both networks in all windows, logits at the picture's size (theirs have the background's strings joined
+built). Rows: unit features of both networks in all windows, logits at the image's size (theirs have the background's strings joined
 before the last resizing), labels.
 
 The method has an edge: the 400th neighbour of a patch counts in full, the 401st not at all. A few of the thousands of patches have two
@@ -30,7 +30,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 from _dino import dino_state, hub, our_dino, their_dino, with_their_norms
-from _shared import Rows, arguments, clip_state, difference, our_clip, picture, stand_in, theirs, unequal
+from _shared import Rows, arguments, clip_state, difference, image, our_clip, stand_in, theirs, unequal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,7 +40,7 @@ from nerveseg.masks.refiners.lposs_plus import lab
 from nerveseg.masks.upsample import resample
 
 PROGRAM = "vladan-stojnic/LPOSS e489a74"
-RUNS = (  # recipe, picture, words of the background, DINO's patch
+RUNS = (  # recipe, image, words of the background, DINO's patch
     ("lposs", (375, 500), 0, 16),
     ("lposs", (480, 640), 6, 16),
     ("lposs", (250, 512), 6, 16),
@@ -63,7 +63,7 @@ class Normalize:
 
 
 class Block(nn.Module):
-    """A block of OpenCLIP's vision tower, pictures first."""
+    """A block of OpenCLIP's vision tower, images first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -209,10 +209,10 @@ def build(open_clip: OpenClip, dino: Any, words: _family.Vocabulary, *, pixels: 
 
 
 def run(rows: Rows, number: int, other: tuple[Any, Any], own: tuple[Any, Any], *, wide: bool) -> None:
-    """One picture."""
+    """One image."""
     name, sides, background, _ = RUNS[number]
     clip, dino = own
-    recipe, photo = recipes.load(name), picture(*sides, seed=number)
+    recipe, photo = recipes.load(name), image(*sides, seed=number)
     networks = {"clip": clip, "dino": dino}
     seen = list(lposs.look(photo, networks, recipe.labels.options))
     features = lposs.encode(seen, networks, recipe.labels.options)
@@ -221,10 +221,10 @@ def run(rows: Rows, number: int, other: tuple[Any, Any], own: tuple[Any, Any], *
     words.vectors.update({string: vector.to(tokens.dtype) for string, vector in words.vectors.items()})
     model, evaluation = build(*other, words, pixels=name == "lposs-plus")
     size = _windows.kept_ratio(photo.size, 448)
-    image = _windows.bilinear(torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1), size)[None].float() / 255
+    resized = _windows.bilinear(torch.from_numpy(photo.pixels.copy()).permute(2, 0, 1), size)[None].float() / 255
     kept: list[Any] = []
     handle = model.register_forward_hook(lambda _module, _given, output: kept.append(output))
-    logits = evaluation.slide_inference(image, [{"ori_shape": photo.size}], rescale=True)[0]
+    logits = evaluation.slide_inference(resized, [{"ori_shape": photo.size}], rescale=True)[0]
     handle.remove()
     where = f"B/16 and DINO B/{dino.patch}, {sides[0]} × {sides[1]}, float{64 if wide else 32}"
     if dino.patch == clip.patch:  # else their features are on CLIP's grid when they are seen here
@@ -236,7 +236,7 @@ def run(rows: Rows, number: int, other: tuple[Any, Any], own: tuple[Any, Any], *
     ours, ids, joined = run_ours(clip, dino, recipe, photo, words)
     first = 1 if background else 0
     factor = (1 - CONFIG["alpha"]) ** (2 if name == "lposs-plus" else 1)  # which ours has in every solve
-    pairs = {"logits of classes at the picture's size": (ours / factor, logits[first:])}
+    pairs = {"logits of classes at the image's size": (ours / factor, logits[first:])}
     if background:
         pairs["logits of the background"] = (joined / factor, logits[0])
     for what, (mine, wanted) in pairs.items():
@@ -249,7 +249,7 @@ def run(rows: Rows, number: int, other: tuple[Any, Any], own: tuple[Any, Any], *
 
 
 def run_ours(clip: Any, dino: Any, recipe: Any, photo: Any, words: _family.Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
-    """Our logits of the classes and of the background at the picture's size, our labels in their numbers."""
+    """Our logits of the classes and of the background at the image's size, our labels in their numbers."""
     from nerveseg.segmenter import Segmenter
 
     networks = {"clip": _family.worded(clip, words.vectors), "dino": dino}

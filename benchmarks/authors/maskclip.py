@@ -4,8 +4,8 @@
 
 DIR is a clone of github.com/chongzhou96/MaskCLIP at 245d31f809be9c1938f8f30561b6bf9ed033d746. Nothing else is to be installed: of
 OpenMMLab's libraries the numbers need a few lines, which stand here. Both have one set of weights as OpenAI trained them; theirs is built
-with the settings of its own configuration files (GELU, norms that add 1e-6), and runs on pictures in the colours of these (ImageNet's).
-Ours is the recipe ``maskclip`` as it ships, on a CLIP as it is loaded. Rows: unit tokens, logits at the picture's size (one class a
+with the settings of its own configuration files (GELU, norms that add 1e-6), and runs on images in the colours of these (ImageNet's).
+Ours is the recipe ``maskclip`` as it ships, on a CLIP as it is loaded. Rows: unit tokens, logits at the image's size (one class a
 string), labels.
 """
 
@@ -18,17 +18,17 @@ from typing import Any
 
 import _family
 import torch
-from _shared import Numbers, Rows, arguments, clip_state, our_clip, picture, stand_in, theirs, unequal
+from _shared import Numbers, Rows, arguments, clip_state, image, our_clip, stand_in, theirs, unequal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nerveseg import recipe as recipes
+from nerveseg.image import LoadedImage
 from nerveseg.labels import _windows, maskclip
-from nerveseg.picture import Picture
 
 PROGRAM = "chongzhou96/MaskCLIP 245d31f"
 MODEL = "configs/_base_/models/maskclip_vit16.py"
-FILES = {  # benchmark → the file with its pictures' sizes and colours
+FILES = {  # benchmark → the file with its images' sizes and colours
     "voc20": "configs/_base_/datasets/pascal_voc12_aug_20.py",
     "context59": "configs/_base_/datasets/pascal_context_59.py",
     "coco-stuff": "configs/_base_/datasets/coco-stuff164k.py",
@@ -166,8 +166,8 @@ def their_head(vectors: Tensor, projection: Tensor, pd: float, ks: float) -> Any
     return head.eval()
 
 
-def network_picture(photo: Picture, file: Path) -> Tensor:
-    """MMSegmentation's picture: neither side past what it may be, colours as that file has them."""
+def network_image(photo: LoadedImage, file: Path) -> Tensor:
+    """MMSegmentation's image: neither side past what it may be, colours as that file has them."""
     found = settings(file)
     pipeline = next(step for step in found["test_pipeline"] if step["type"] == "MultiScaleFlipAug")
     scale, colours = pipeline["img_scale"], found["img_norm_cfg"]
@@ -179,26 +179,26 @@ def network_picture(photo: Picture, file: Path) -> Tensor:
 def compare(
     clone: Path, rows: Rows, case: tuple[str, tuple[int, int], float, float], number: int, network: Any, clip: Any, state: Any
 ) -> None:
-    """One benchmark's settings on one picture."""
+    """One benchmark's settings on one image."""
     name, sides, pd, ks = case
     recipe = recipes.load("maskclip").for_benchmark(name).changed({"labels.pd_thresh": pd, "labels.ks_thresh": ks})
-    photo = picture(*sides, seed=number)
+    photo = image(*sides, seed=number)
     networks, options = {"clip": clip}, recipe.labels.options
     (part,) = maskclip.encode(maskclip.look(photo, networks, options), networks, options).parts
     words = _family.vocabulary(part.embeddings, [1] * 12, 0, seed=number)
     if pd:  # words that are nowhere, for prompt denoising to drop
         strange = Numbers(number).normal(5, part.embeddings.shape[1])
         words.vectors.update({f"word {i}": F.normalize(row, dim=0) for i, row in enumerate(strange)})
-    image = network_picture(photo, clone / FILES[name])
-    out = network(image)
+    given = network_image(photo, clone / FILES[name])
+    out = network(given)
     head = their_head(words.theirs[0], state["visual.proj"], pd, ks)
     tokens = F.normalize(head.proj(out[0][3])[0].flatten(1).T, dim=1)
-    logits = F.interpolate(head([out[0]]), size=image.shape[2:], mode="bilinear", align_corners=False)
+    logits = F.interpolate(head([out[0]]), size=given.shape[2:], mode="bilinear", align_corners=False)
     logits = F.interpolate(logits, size=photo.size, mode="bilinear", align_corners=False)[0]
     where = f"B/16, {name}, {sides[0]} × {sides[1]}, pd {pd}, ks {ks}"
     rows.add("maskclip", where, "tokens", part.embeddings, tokens)
     ours, ids = _family.run_ours(clip, recipe, photo, words)
-    rows.add("maskclip", where, "logits at the picture's size", ours, logits)
+    rows.add("maskclip", where, "logits at the image's size", ours, logits)
     labels = logits.argmax(0)
     rows.put("maskclip", where, f"share of pixels with another label, of {len(labels.unique())}", unequal(ids, labels))
 

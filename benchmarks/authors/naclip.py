@@ -3,7 +3,7 @@
     python benchmarks/authors/naclip.py --clone DIR
 
 DIR is a clone of github.com/sinahmr/NACLIP at 0cac3a651f753b11315ea799cfbfabf79da1bd76. Its CLIP, windows, PAMR and decision run
-in float32 on the CPU, on the weights and the pictures that ours runs on. Rows: tokens, logits at the picture's size, labels.
+in float32 on the CPU, on the weights and the images that ours runs on. Rows: tokens, logits at the image's size, labels.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def build(clone: Path, net: Any, file: str, pamr: int) -> tuple[Any, int]:
-    """Their program as one of its configurations has it, and the shorter side of its picture."""
+    """Their program as one of its configurations has it, and the shorter side of its image."""
     module = importlib.import_module("naclip")
     module.clip.load = lambda *_, **__: (net, None)
     settings = _family.settings(clone / "configs" / f"cfg_{file}.py")
@@ -67,19 +67,19 @@ def compare(given: Any, rows: _shared.Rows, size: str, both: tuple[Any, Any], ru
     net, clip = both
     name, benchmark, file = run
     recipe = recipes.load(name).for_benchmark(benchmark)
-    picture = _shared.picture(*shape, seed=len(file))
+    image = _shared.image(*shape, seed=len(file))
     program, short = build(given.clone, net, file, recipe.refiner.options.iterations if recipe.refiner.name == "pamr" else 0)
     module, options = recipe.labels.module, recipe.labels.options
-    features = module.encode(module.look(picture, {"clip": clip}, options), {"clip": clip}, options)
+    features = module.encode(module.look(image, {"clip": clip}, options), {"clip": clip}, options)
     side = options.window or 4096
-    pixels = _family.network_picture(picture, short)[..., :side, :side]
+    pixels = _family.network_image(image, short)[..., :side, :side]
     wanted = F.normalize(net.encode_image(pixels, return_all=True)[0, 1:], dim=-1)
     where = f"{size}, {benchmark}, {shape[0]}x{shape[1]}"
     rows.add(name, where, "tokens of a window", features.parts[0].embeddings, wanted)
     words = _family.vocabulary(features.parts[0].embeddings, SYNONYMS, 6 if benchmark in ("voc21", "context60", "coco-object") else 0)
-    logits, _, labels = _family.run_theirs(_family.with_words(program, words), picture, short)
-    ours, ids = _family.run_ours(clip, recipe, picture, words)
-    rows.add(name, where, "logits at the picture's size", ours, logits)
+    logits, _, labels = _family.run_theirs(_family.with_words(program, words), image, short)
+    ours, ids = _family.run_ours(clip, recipe, image, words)
+    rows.add(name, where, "logits at the image's size", ours, logits)
     rows.put(name, where, f"share of pixels with another label, of {len(labels.unique())}", _shared.unequal(ids, labels))
 
 

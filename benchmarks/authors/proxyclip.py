@@ -4,13 +4,13 @@
 
 The first is a clone of github.com/mc-lan/ProxyCLIP at e7b767fbc58ea218a3b8ba34cd92db521cc5f2e1, the second one of
 github.com/facebookresearch/dino at 7c446df5b9f45747937fb0d72314eb9f7b66930a. Nothing else is to be installed. Everything of theirs runs in
-float32 on the CPU. Rows: tokens of a window on DINO's grid, logits at the picture's size, labels with synonyms and the threshold for
+float32 on the CPU. Rows: tokens of a window on DINO's grid, logits at the image's size, labels with synonyms and the threshold for
 background. The last case has windows of 300, which both fill up with zeros to 336.
 
 The method has an edge: a pair of DINO's tokens counts with a weight of at least 1 where M >= 0, and not at all below. A few of the three
 million pairs of a window lie within round-off of it, so that float32 cannot tell; the tokens that have such a pair differ by a few
 thousandths between any two orders of summation. So float32 is judged on the tokens that have none (their share is in the row) and on
-labels, and on logits of the whole picture in float64, where hardly a pair is that near: by the share of pixels above 1e-4.
+labels, and on logits of the whole image in float64, where hardly a pair is that near: by the share of pixels above 1e-4.
 In a window whose tokens are nearly all alike M is negative even on the diagonal; their softmax then has nothing to share out and is no
 number, ours keeps the token's own value. Such places are left out.
 """
@@ -30,7 +30,7 @@ from unittest import mock
 import _family
 import torch
 from _dino import dino_state, hub, our_dino, their_dino
-from _shared import Rows, arguments, clip_state, difference, our_clip, picture, stand_in, theirs, unequal
+from _shared import Rows, arguments, clip_state, difference, image, our_clip, stand_in, theirs, unequal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,7 +38,7 @@ from nerveseg import recipe as recipes
 from nerveseg.labels import proxyclip
 
 PROGRAM = "mc-lan/ProxyCLIP e7b767f"
-RUNS = (  # CLIP, benchmark, their configuration, picture, side of windows where it is not theirs: one that zeros are put around
+RUNS = (  # CLIP, benchmark, their configuration, image, side of windows where it is not theirs: one that zeros are put around
     ("L/14", "voc21", "voc21", (375, 500), 0),
     ("B/16", "context60", "context60", (333, 500), 0),
     ("B/16", "coco-object", "coco_object", (480, 640), 0),
@@ -167,19 +167,19 @@ def run(
     *,
     narrow: bool = True,
 ) -> None:
-    """One benchmark's settings on one picture."""
+    """One benchmark's settings on one image."""
     size, name, file, sides, window = case
     settings = _family.settings(clone / "configs" / f"cfg_{file}.py")
     short = settings.pop("short")
     settings.pop("name_path")
     changes = {"labels.window": window} if window else {}
     program = build(net, other, **settings, **({"slide_crop": window} if window else {}))
-    photo, recipe = picture(*sides, seed=len(name)), recipes.load("proxyclip").for_benchmark(name).changed(changes)
+    photo, recipe = image(*sides, seed=len(name)), recipes.load("proxyclip").for_benchmark(name).changed(changes)
     networks = {"clip": clip, "dino": dino}
     features = proxyclip.encode(proxyclip.look(photo, networks, recipe.labels.options), networks, recipe.labels.options)
     tokens = torch.cat([part.embeddings for part in features.parts])
     words = _family.vocabulary(
-        features.parts[0].embeddings.to(torch.float32), SYNONYMS, 6 if "masks.rule" in recipe.table["benchmarks"].get(name, {}) else 0
+        features.parts[0].embeddings.to(torch.float32), SYNONYMS, 6 if "masks.name" in recipe.table["benchmarks"].get(name, {}) else 0
     )
     words.vectors.update({string: vector.to(tokens.dtype) for string, vector in words.vectors.items()})
     _family.with_words(program, words)
@@ -199,7 +199,7 @@ def run(
     ours, ids = _family.run_ours(clip, recipe, photo, words, dino=dino)
     ours, logits, ids, labels = ours[:, defined], logits[:, defined], ids[defined], labels[defined]
     most, off = difference(ours, logits), (ours - logits).abs().amax(0) > 1e-4 * logits.abs().max()
-    sys.stdout.write(f"  logits of the picture: {most:.1e} at most, above 1e-4 at {float(off.double().mean()):.2%} of the pixels; ")
+    sys.stdout.write(f"  logits of the image: {most:.1e} at most, above 1e-4 at {float(off.double().mean()):.2%} of the pixels; ")
     sys.stdout.write(f"theirs are no numbers at {float((~defined).double().mean()):.2%}\n")
     if not narrow:
         rows.put("proxyclip", where, "share of pixels whose logits differ by more than 1e-4", float(off.double().mean()))

@@ -3,7 +3,7 @@
     python benchmarks/authors/sclip.py --clone DIR
 
 DIR is a clone of github.com/wangf3014/SCLIP at b56bd3014b9e8a3ee3450bcfc53700a67d627b7a. Its CLIP, its windows and its decision run in
-float32 on the CPU, on the weights and the pictures that ours runs on. Rows: text, tokens, logits at the picture's size, labels.
+float32 on the CPU, on the weights and the images that ours runs on. Rows: text, tokens, logits at the image's size, labels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     with _shared.theirs(given.clone):
         text(given, rows)
         for size in ("B/16", "L/14@336"):
-            pictures(given, rows, size)
+            images(given, rows, size)
     rows.finish()
 
 
@@ -63,7 +63,7 @@ def build(clone: Path, net: Any, names: list[str], **settings: Any) -> Any:
         return module.CLIPForSegmentation("", str(path), device=torch.device("cpu"), **settings)
 
 
-def pictures(given: Any, rows: _shared.Rows, size: str) -> None:
+def images(given: Any, rows: _shared.Rows, size: str) -> None:
     """Tokens, logits, labels."""
     state = _shared.clip_state(size, given.seed)
     net, clip = _family.openai_model(state), _shared.our_clip(state)
@@ -77,15 +77,15 @@ def pictures(given: Any, rows: _shared.Rows, size: str) -> None:
         settings = _family.settings(given.clone / "configs" / f"cfg_{file}.py")
         short = settings.pop("short")
         program = build(given.clone, net, ["a", "b"], **{key: value for key, value in settings.items() if key != "name_path"})
-        picture = _shared.picture(*_family.SIZES[at % len(_family.SIZES)], seed=at)
-        features = base.dense(base.look_clip(picture, {"clip": clip}, ours_for.labels.options), lambda view: tokens(clip, view))
-        wanted = F.normalize(net.encode_image(windows(picture, short), return_all=True, csa=True)[0, 1:], dim=-1)
-        where = f"{size}, {name}, {picture.size[0]}x{picture.size[1]}"
+        image = _shared.image(*_family.SIZES[at % len(_family.SIZES)], seed=at)
+        features = base.dense(base.look_clip(image, {"clip": clip}, ours_for.labels.options), lambda view: tokens(clip, view))
+        wanted = F.normalize(net.encode_image(windows(image, short), return_all=True, csa=True)[0, 1:], dim=-1)
+        where = f"{size}, {name}, {image.size[0]}x{image.size[1]}"
         rows.add("sclip", where, "tokens of a window", features.parts[0].embeddings, wanted)
         words = _family.vocabulary(features.parts[0].embeddings, SYNONYMS, 6 if name in ("voc21", "context60") else 0)
-        logits, _, labels = _family.run_theirs(_family.with_words(program, words), picture, short)
-        ours, ids = _family.run_ours(clip, ours_for, picture, words)
-        rows.add("sclip", where, "logits at the picture's size", ours, logits)
+        logits, _, labels = _family.run_theirs(_family.with_words(program, words), image, short)
+        ours, ids = _family.run_ours(clip, ours_for, image, words)
+        rows.add("sclip", where, "logits at the image's size", ours, logits)
         rows.put("sclip", where, f"share of pixels with another label, of {len(labels.unique())}", _shared.unequal(ids, labels))
     module.clip.tokenize = tokens_of
 
@@ -97,9 +97,9 @@ def tokens(clip: Any, view: base.View) -> torch.Tensor:
     return clip.project(clip.last_block(x, sclip.correlative(clip, x), residual=True, ffn=True))
 
 
-def windows(picture: Any, short: int) -> torch.Tensor:
-    """The first window of their picture."""
-    return _family.network_picture(picture, short)[..., :224, :224]
+def windows(image: Any, short: int) -> torch.Tensor:
+    """The first window of their image."""
+    return _family.network_image(image, short)[..., :224, :224]
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
         state = _shared.clip_state("B/16", given.seed)
         program, clip = their_program(state), _shared.our_clip(state)
         for height, width, data in RUNS:
-            pictures(rows, program, clip, _shared.picture(height, width, seed=height), data)
+            images(rows, program, clip, _shared.image(height, width, seed=height), data)
     rows.finish()
 
 
@@ -94,19 +94,19 @@ def text(given: Any, rows: _shared.Rows) -> None:
         rows.add("tagclip", "B/16", "text vectors, 85 sentences", clip.text(names, prompts.template_set("maskclip85")), theirs)
 
 
-def pictures(rows: _shared.Rows, program: Any, clip: Any, picture: Any, data: str) -> None:
+def images(rows: _shared.Rows, program: Any, clip: Any, image: Any, data: str) -> None:
     """Each step of theirs beside ours."""
     options = tagclip.Options()
     if data == "cocostuff":
         options = dataclasses.replace(options, from_layer=-12, relative=0.1)
     program.args.dataset = data
     networks = {"clip": clip}
-    (view,) = tagclip.look(picture, networks, options)
+    (view,) = tagclip.look(image, networks, options)
     features = tagclip.encode([view], networks, options)
     h, w = view.pixels.shape[-2:]
     tokens, attention = program.model.encode_image_tagclip(view.pixels, h, w, attn_mask=1)
     tokens = F.normalize(tokens, dim=-1)
-    where = f"B/16, {data}, {picture.size[0]}x{picture.size[1]}"
+    where = f"B/16, {data}, {image.size[0]}x{image.size[1]}"
     rows.add("tagclip", where, "tokens", features.embeddings[0], tokens[0, 1:])
     words = _shared.as_words(_family.vocabulary(features.embeddings[0], [1] * (CLASSES + OTHERS), 0).theirs[0], OTHERS)
     vectors = torch.cat([words.vectors, words.other_vectors])
@@ -140,7 +140,7 @@ def their_attention(program: Any, tokens: Tensor, attention: list[Tensor], vecto
         program.model = types.SimpleNamespace(logit_scale=model.logit_scale, encode_image_tagclip=lambda *_, **__: (tokens, attention))
         program.clip.encode_text_with_prompt_ensemble = lambda *_: vectors
         with tempfile.TemporaryDirectory() as folder:
-            _shared.picture(32, 32).to_pil().save(Path(folder) / "picture.jpg")
+            _shared.image(32, 32).to_pil().save(Path(folder) / "picture.jpg")
             program.model_type, program.class_names, program.NUM_CLASSES = "clip", [], CLASSES
             program.image_list, program.all_label_list, program.args.img_root = ["picture.jpg"], [[]], folder
             program._transform_resize = lambda *_: lambda _: torch.zeros(3, 32, 32)  # the network's answers are there already

@@ -1,8 +1,8 @@
 """Every error that nerveseg raises on purpose.
 
     NerveSegError
-    ├── PictureError      (ValueError)   a picture that cannot be read, is too large, or is ambiguous
-    │   └── PictureTooLarge              … that takes more pixels or memory than are accepted
+    ├── ImageError      (ValueError)   an image that cannot be read, is too large, or is ambiguous
+    │   └── ImageTooLarge              … that takes more pixels or memory than are accepted
     ├── LabelError        (ValueError)   words that cannot become labels
     ├── OptionError       (ValueError)   a knob out of its range, or a knob that does not exist
     ├── RecipeError       (ValueError)   a recipe that cannot be found, read or composed
@@ -12,7 +12,7 @@
     ├── SavedError        (OSError)      a file of saved scores or heads that cannot be read
     ├── WeightsNotFound   (OSError)      weights that are not on this machine
     ├── WeightsError      (OSError)      weights that are there but cannot be used
-    ├── OutOfMemory       (MemoryError)  a picture that the device's memory does not hold
+    ├── OutOfMemory       (MemoryError)  an image that the device's memory does not hold
     ├── OutputError       (OSError)      a result that cannot be written
     ├── DataError         (ValueError)   a data set, or a file of one, that is not what it should be
     ├── RunError          (RuntimeError) a long job that cannot start, go on or be read
@@ -26,14 +26,14 @@ from __future__ import annotations
 
 __all__ = [
     "DataError",
+    "ImageError",
+    "ImageTooLarge",
     "LabelError",
     "MissingExtra",
     "NerveSegError",
     "OptionError",
     "OutOfMemory",
     "OutputError",
-    "PictureError",
-    "PictureTooLarge",
     "RecipeError",
     "RegistryError",
     "RunError",
@@ -49,12 +49,12 @@ class NerveSegError(Exception):
     """Root of the tree: catch it to catch everything nerveseg raises on purpose."""
 
 
-class PictureError(NerveSegError, ValueError):
-    """A picture that cannot be read, is too large, or whose layout is ambiguous."""
+class ImageError(NerveSegError, ValueError):
+    """An image that cannot be read, is too large, or whose layout is ambiguous."""
 
 
-class PictureTooLarge(PictureError):
-    """A picture with more pixels, or whose decoding takes more memory, than are accepted."""
+class ImageTooLarge(ImageError):
+    """An image with more pixels, or whose decoding takes more memory, than are accepted."""
 
 
 class LabelError(NerveSegError, ValueError):
@@ -94,7 +94,7 @@ class WeightsError(NerveSegError, OSError):
 
 
 class OutOfMemory(NerveSegError, MemoryError):
-    """A picture, or so many labels, that the device's memory does not hold, with what to lower."""
+    """An image, or so many labels, that the device's memory does not hold, with what to lower."""
 
 
 class OutputError(NerveSegError, OSError):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nerveseg.errors import OptionError, OutputError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Inputs", "check", "inputs", "keeping", "key", "put", "refused", "told"]
 
@@ -81,7 +81,7 @@ def check(targets: Iterable[Path], read: Inputs, *, overwrite: bool, advice: str
             )
         first = seen.setdefault(key(str(path)), path)
         if first is not path:
-            raise OptionError(f"Got {first} and {path} for two results. Accepted is a name for each. {advice}, or rename a picture.")
+            raise OptionError(f"Got {first} and {path} for two results. Accepted is a name for each. {advice}, or rename an image.")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def refused(path: Path, error: OSError) -> OutputError:
     """What the system says against a file, as an error of ours."""
     reason = error.strerror or error
     if error.errno == errno.ENAMETOOLONG:
-        return OutputError(f"Got {path}, which cannot be written ({reason}). Accepted are names that the disk takes. Rename the picture.")
+        return OutputError(f"Got {path}, which cannot be written ({reason}). Accepted are names that the disk takes. Rename the image.")
     return OutputError(f"Got {path}, which cannot be written ({reason}). Accepted is a place with room. Check space and rights.")
 
 

@@ -1,12 +1,12 @@
 """A recipe: one named choice for every stage, with that stage's knobs, in one TOML file.
 
-A recipe has these tables, each with the key that chooses a stage file and the knobs of that file's ``Options``::
+A recipe has these tables. In those of stages, ``name`` chooses the file, and the other keys are knobs of that file's ``Options``::
 
-    [weights]      clip, diffusion: what `nerveseg.weights.locate` takes       [transition]  every knob of S; kernel = "..."
-    [words]        templates = "..."                                           [kernel]      knobs of that kernel
-    [labels]       source = "..."                                              [walk]        solver = "..." or "none"
-    [calibration]  name = "..."                                                [masks]       rule = "...", and what belongs to no rule
-    [graph]        source = "..." or "none"                                    [refiner]     name = "..."
+    [weights]      clip, diffusion: what `nerveseg.weights.locate` takes       [transition]  knobs of S that belong to no kernel
+    [words]        templates = "..."                                           [kernel]      name = "..."
+    [labels]       name = "..."                                                [walk]        name = "...", or "none"
+    [calibration]  name = "..."                                                [masks]       name = "...", and what belongs to no rule
+    [graph]        name = "...", or "none"                                     [refiner]     name = "..."
 
 (min_area, upsample, background and temperature, see `Recipe`), and, where a method has other settings for a benchmark, a table of changed
 knobs for it: ``[benchmarks.voc21]``, ``"labels.scale" = 65.0``. ``format`` is the version of this layout, 1; a
@@ -26,30 +26,29 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from nerveseg import parse, registry
-from nerveseg.backbones import KINDS
+from nerveseg import _renamed, backbones, parse, registry
 from nerveseg.errors import NerveSegError, OptionError, RecipeError, RegistryError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.words.prompts import template_set
 
-__all__ = ["BENCHMARKS", "Recipe", "Stage", "at_home", "beside", "load", "names", "raw"]
+__all__ = ["BENCHMARKS", "Recipe", "Stage", "beside", "list_recipes", "load", "raw", "with_absolute_paths"]
 
 _STAGES = {
-    "labels": ("source", "labels", "maskclip"),
-    "calibration": ("name", "calibrations", "none"),
-    "graph": ("source", "graphs", "none"),
-    "transition": ("kernel", "kernels", "exp"),
-    "walk": ("solver", "walks", "infinite"),
-    "masks": ("rule", "rules", "argmax"),
-    "refiner": ("name", "refiners", "none"),
+    "labels": ("labels", "maskclip"),
+    "calibration": ("calibrations", "none"),
+    "graph": ("graphs", "none"),
+    "kernel": ("kernels", "exp"),
+    "walk": ("walks", "infinite"),
+    "masks": ("rules", "argmax"),
+    "refiner": ("refiners", "none"),
 }
-"""Table → the key that chooses, the registry kind, the choice when nothing is said."""
+"""Table → the registry kind, the choice when nothing is said."""
 
 BENCHMARKS = ("voc21", "voc20", "context60", "context59", "coco-object", "coco-stuff", "ade20k", "cityscapes")
 """The benchmarks that a recipe may have settings for."""
 
 _MAY_BE_NONE = frozenset({"graph", "walk"})
-_TABLES = frozenset({*_STAGES, "weights", "words", "kernel"})
+_TABLES = frozenset({*_STAGES, "weights", "words", "transition"})
 _HEAD = ("title", "description", "source", "format")
 _FORMAT = 1
 _LONGEST = 1 << 20  # bytes of a recipe's file
@@ -86,9 +85,9 @@ class Recipe:
         kernel: kernel and its knobs.
         walk: solver, or None: P = G.
         rule: decision rule.
-        refiner: refiner at picture size.
+        refiner: refiner at image size.
         min_area: smallest part that stays, in pixels; 0 keeps all.
-        upsample: what reaches picture size: "probabilities", or, where nothing walks, "logits", before their softmax.
+        upsample: what reaches image size: "probabilities", or, where nothing walks, "logits", before their softmax.
         background: with "logits": the background's map is what the classes leave ("rest"), or its best string ("best").
         temperature: T of the scores that are shown, p^(1/T) divided by their sum. Larger: less sure; no label changes. 1: as they are.
     """
@@ -120,7 +119,11 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Sha256 of every choice and knob, defaults included; title and comments do not count."""
-        return hashlib.sha256(json.dumps({name: self._filled(name) for name in _TABLES}, sort_keys=True).encode()).hexdigest()
+        tables = {name: self._filled(name) for name in _TABLES}
+        for old, new in _renamed.CHOICES.items():  # by the names that choices had, so that a recipe's digest stays what it was
+            (part, knob), (now, name) = old.split("."), new.split(".")
+            tables[part][knob] = tables[now].pop(name)
+        return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -130,7 +133,7 @@ class Recipe:
     @property
     def fetched_as(self) -> str | None:
         """What ``nerveseg weights fetch`` is given for its weights: its name, where the recipe of that name that ships has the same."""
-        ships = self.name in names() and raw(self.name)[1].get("weights", {}) == dict(self.weights)
+        ships = self.name in list_recipes() and raw(self.name)[1].get("weights", {}) == dict(self.weights)
         return self.name if ships else None
 
     @property
@@ -179,21 +182,30 @@ class Recipe:
         }
 
     def _filled(self, name: str) -> dict[str, Any]:
-        plain = {"weights": dict(self.weights), "words": {"templates": self.templates}, "transition": dataclasses.asdict(self.transition)}
+        shared = {knob: value for knob, value in dataclasses.asdict(self.transition).items() if knob != "kernel"}
+        plain = {"weights": dict(self.weights), "words": {"templates": self.templates}, "transition": shared}
         if name in plain:
             return plain[name]
-        if name == "kernel":
-            return dataclasses.asdict(self.kernel.options)
         stage: Stage | None = {"masks": self.rule}.get(name) or getattr(self, name, None)
         knobs = dataclasses.asdict(stage.options) if stage else {}
         extra = {knob: getattr(self, knob) for knob in ("min_area", "upsample", "background", "temperature")} if name == "masks" else {}
-        return {_STAGES[name][0]: stage.name if stage else "none", **knobs, **extra}
+        return {"name": stage.name if stage else "none", **knobs, **extra}
 
 
-def names() -> tuple[str, ...]:
-    """Names of the recipes that come with the package."""
+def list_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with the package, and of those that other distributions bring (entry points ``nerveseg.recipes``)."""
+    return tuple(sorted({*_shipped(), *registry.from_entry_points("recipes")}))
+
+
+def _shipped() -> list[str]:
     folder = files("nerveseg") / "recipes"
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+    return [entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")]
+
+
+def _theirs(recipe: str | Path) -> Path | None:
+    """The file of a recipe that another distribution brings; names that ship come first."""
+    point = None if str(recipe) in _shipped() else registry.from_entry_points("recipes").get(str(recipe))
+    return None if point is None else Path(point.load())
 
 
 def raw(recipe: str | Path) -> tuple[str, dict[str, Any]]:
@@ -209,15 +221,16 @@ def raw(recipe: str | Path) -> tuple[str, dict[str, Any]]:
         path /= "recipe.toml"
     if path.suffix == ".toml":
         name, text = path.stem if path.stem != "recipe" else path.parent.resolve().name, _read(path)
-    elif str(recipe) in names():
+    elif (theirs := _theirs(recipe)) is not None:
+        name, text = str(recipe), _read(theirs)
+    elif str(recipe) in list_recipes():
         name, text = str(recipe), (files("nerveseg") / "recipes" / f"{recipe}.toml").read_text("utf-8")
     else:
-        hint = registry.meant(str(recipe).replace("_", "-"), names(), "List them with: nerveseg recipes list.")
-        raise RecipeError(
-            f"Got the recipe {registry.shown(str(recipe))}. Accepted are {', '.join(names())}, a .toml file, or a folder with one. {hint}"
-        )
+        hint = registry.meant(str(recipe).replace("_", "-"), list_recipes(), "List them with: nerveseg recipes list.")
+        known = ", ".join(list_recipes())
+        raise RecipeError(f"Got the recipe {registry.shown(str(recipe))}. Accepted are {known}, a .toml file, or a folder with one. {hint}")
     try:
-        return name, parse.from_toml(text)
+        return name, _renamed.in_table(parse.from_toml(text), name)
     except ValueError as error:
         raise RecipeError(f"Got the recipe {recipe}, which cannot be read: {error}. Accepted is TOML. Mend it there.") from error
 
@@ -257,6 +270,7 @@ def _read(path: Path) -> str:
 
 
 def _merged(table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _renamed.in_settings(settings)
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in table.items()}
     for dotted in settings:
         part, _, knob = dotted.partition(".") if isinstance(dotted, str) else ("", "", "")
@@ -268,8 +282,7 @@ def _merged(table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     for dotted, value in settings.items():
         part, _, knob = dotted.partition(".")
         inner = merged.setdefault(part, {})
-        chooser = _STAGES.get(part, ("",))[0]
-        if knob == chooser and inner.get(knob) != value:
+        if part in _STAGES and knob == "name" and inner.get(knob) != value:
             _drop(merged, part, value, keep={key.partition(".")[2] for key in settings if key.startswith(f"{part}.")})
         merged[part][knob] = value
     return merged
@@ -277,18 +290,16 @@ def _merged(table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
 def _drop(merged: dict[str, Any], part: str, value: Any, keep: set[str]) -> None:
     """Forget the old stage's knobs, but for those that the new one has too."""
-    if part == "transition":
-        merged["kernel"] = {}
-        return
-    chooser, kind, _ = _STAGES[part]
+    kind, _ = _STAGES[part]
     if value == "none" and part in _MAY_BE_NONE:
-        merged[part] = {chooser: value}
+        merged[part] = {"name": value}
         return
     try:
         fields = {field.name for field in registry.knobs(registry.load(kind, value).Options)}
     except RegistryError:
         return  # composing says so with the accepted names
-    merged[part] = {key: old for key, old in merged[part].items() if key in fields | keep | {chooser, *_OWN}}
+    same = set() if part == "kernel" else fields  # a knob of one kernel means another thing in the next
+    merged[part] = {key: old for key, old in merged[part].items() if key in same | keep | {"name", *_OWN}}
 
 
 def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
@@ -301,13 +312,13 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
     min_area = _whole(masks.pop("min_area", 0), "masks.min_area")
     temperature = check_temperature(masks.pop("temperature", 1.0), "masks.temperature")
     shown = {key: _one_of(masks.pop(key, choices[0]), choices, f"masks.{key}") for key, choices in _MASKS.items()}
-    transition = registry.options(TransitionOptions, _listed(table.get("transition", {})), "transition")
-    kernel = registry.load("kernels", transition.kernel)
+    kernel = _some(_stage(table, "kernel"))
+    transition = registry.options(TransitionOptions, {**_listed(table.get("transition", {})), "kernel": kernel.name}, "transition")
     labels, graph, walk = _some(_stage(table, "labels")), _stage(table, "graph"), _stage(table, "walk")
     if shown["upsample"] == "logits" and graph is not None and walk is not None:
         raise OptionError(
             f"Got masks.upsample = 'logits' in the recipe {name!r}, in which something walks. Accepted is 'probabilities' there. "
-            "Set it, or walk.solver = 'none'."
+            "Set it, or walk.name = 'none'."
         )
     return Recipe(
         name=name,
@@ -318,7 +329,7 @@ def _compose(name: str, table: Mapping[str, Any]) -> Recipe:
         calibration=_some(_stage(table, "calibration")),
         graph=graph,
         transition=transition,
-        kernel=Stage(transition.kernel, kernel, registry.options(kernel.Options, _listed(table.get("kernel", {})), "kernel")),
+        kernel=kernel,
         walk=walk,
         rule=_some(_stage({"masks": masks}, "masks")),
         refiner=_some(_stage(table, "refiner")),
@@ -366,7 +377,7 @@ def _check_benchmarks(name: str, table: Mapping[str, Any]) -> None:
 
 
 def _weights(table: Mapping[str, Any], needs: list[str]) -> dict[str, str]:
-    known = dict.fromkeys((*KINDS, *needs))
+    known = dict.fromkeys((*backbones.kinds(), *needs))
     for kind, reference in table.items():
         if kind not in known:
             raise OptionError(
@@ -395,9 +406,9 @@ def _templates(table: Mapping[str, Any]) -> str:
 
 
 def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
-    chooser, kind, default = _STAGES[part]
+    kind, default = _STAGES[part]
     inner = _listed(table.get(part, {}))
-    name = inner.pop(chooser, default)
+    name = inner.pop("name", default)
     if name == "none" and part in _MAY_BE_NONE:
         return None
     module = registry.load(kind, name)
@@ -408,14 +419,14 @@ def _stage(table: Mapping[str, Any], part: str) -> Stage | None:
 
 def _check_masks(rule: str, inner: Mapping[str, Any], fields: set[str]) -> None:
     """Refuse what is neither a knob of the rule nor one of the table's own, which the rule's Options would not list."""
-    own = ("rule", *_OWN)
+    own = ("name", *_OWN)
     for key in inner:
         if key not in fields:
             hint = registry.near(key, {*fields, *own}) or "Leave it out."
             raise OptionError(f"Got masks.{key} with the rule {rule!r}. Accepted are {', '.join(sorted({*fields, *own}))}. {hint}")
 
 
-def at_home(recipe: str | Path, chosen: Recipe) -> Recipe:
+def with_absolute_paths(recipe: str | Path, chosen: Recipe) -> Recipe:
     """The recipe that was read from ``recipe`` with the weights that lie beside that file named by full paths: it can go anywhere."""
     found = {kind: beside(recipe, reference) for kind, reference in chosen.weights.items()}
     return chosen.changed({f"weights.{kind}": str(Path(path).resolve()) for kind, path in found.items() if path != chosen.weights[kind]})
@@ -439,9 +450,11 @@ def beside(recipe: str | Path | Recipe, reference: str) -> str:
     """Weights named relative to a recipe's own folder, so that a folder with recipe and checkpoints can be moved as one."""
     if isinstance(recipe, Recipe):
         return reference
-    home = Path(recipe) if Path(recipe).is_dir() else Path(recipe).parent
-    inside = home / reference
-    return str(inside) if Path(recipe).suffix in (".toml", "") and reference.startswith("./") and inside.is_dir() else reference
+    path = Path(recipe)
+    if not _is_folder(path) and path.suffix != ".toml":
+        path = _theirs(recipe) or path
+    inside = (path if path.is_dir() else path.parent) / reference
+    return str(inside) if path.suffix in (".toml", "") and reference.startswith("./") and inside.is_dir() else reference
 
 
 def _some(stage: Stage | None) -> Stage:

@@ -1,6 +1,6 @@
 """The walk for everyone: label probabilities of any model, walked on any graph.
 
-`refine` is one call. For many pictures, load the graph's networks once with `walker` and give them as the recipe.
+`refine` is one call. For many images, load the graph's networks once with `walker` and give them as the recipe.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerveseg import _renamed
 from nerveseg import recipe as recipes
-from nerveseg.backbones.held import Held
+from nerveseg.backbones.shared_networks import SharedNetworks
 from nerveseg.errors import OptionError, RecipeError, ShapeError
+from nerveseg.image import arrays, load_image
 from nerveseg.labels import saved
 from nerveseg.labels.base import Features, Words
-from nerveseg.picture import arrays, load
 from nerveseg.recipe import Recipe
+from nerveseg.reprs import brief
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
-from nerveseg.showing import brief
 from nerveseg.transition.rows import is_plain
 from nerveseg.words.vocabulary import BACKGROUND, Background, Vocabulary, folded, need_background
 
@@ -35,7 +36,7 @@ __all__ = ["Columns", "prepare", "recipe_for", "refine", "settings_for", "walk_o
 # The label source gives way to what is there; so do the calibration and the temperature, which are made for one label source.
 _SETTINGS: Mapping[str, Any] = MappingProxyType(
     {
-        "labels.source": "saved",
+        "labels.name": "saved",
         "labels.kind": "probabilities",
         "labels.scale": 1.0,
         "labels.join": "max",
@@ -64,9 +65,10 @@ class Columns:
     __repr__ = brief
 
 
+@_renamed.keywords(picture="image")
 def refine(
     probabilities: Any,
-    picture: Any,
+    image: Any,
     *,
     recipe: str | Path | Recipe | Segmenter = "nerve",
     labels: Any = None,
@@ -83,10 +85,10 @@ def refine(
 
     Args:
         probabilities: (K, h, w), a NumPy array or tensor of any number type, or an .npz or .safetensors file as
-            `nerveseg.labels.saved` reads it; on any grid that covers the whole picture. (h, w, K) is read where the number of labels, the
-            picture's size or sums of 1 over the last axis say so. Values ≥ 0. Where they do not sum to 1, all are divided by one number, if
+            `nerveseg.labels.saved` reads it; on any grid that covers the whole image. (h, w, K) is read where the number of labels, the
+            image's size or sums of 1 over the last axis say so. Values ≥ 0. Where they do not sum to 1, all are divided by one number, if
             a sum is larger, and the rest becomes the column ``rest``.
-        picture: as `Segmenter` takes it.
+        image: as `Segmenter` takes it.
         recipe: a name, a file, a folder, a Recipe, or a Segmenter, whose networks then serve; its graph, transition, walk, rule and
             refiner are used, not its label source or calibration. Only the graph's networks are loaded.
         labels: K words, in the order of the maps (or any order, where a file names its maps); None: the file's names (without
@@ -110,7 +112,7 @@ def refine(
     Cost: the graph's networks once, one walk.
     """
     chosen = recipe_for(recipe.recipe if isinstance(recipe, Segmenter) else recipe, settings)
-    loaded = load(picture)
+    loaded = load_image(image)
     columns = prepare(probabilities, chosen, labels=labels, background=background, size=loaded.size)
     if isinstance(recipe, Segmenter):
         ready = _sharing(recipe, chosen)
@@ -128,7 +130,7 @@ def walker(
     revision: str | None = None,
     offline: bool = False,
 ) -> Segmenter:
-    """Load a recipe's graph and nothing else, to give to `refine` as its recipe for any number of pictures.
+    """Load a recipe's graph and nothing else, to give to `refine` as its recipe for any number of images.
 
     Args:
         recipe: a name, a file, a folder, or a Recipe.
@@ -153,9 +155,9 @@ def settings_for(settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     Raises:
         OptionError: another label source is asked for.
     """
-    source = (settings or {}).get("labels.source", "saved")
+    source = (settings or {}).get("labels.name", "saved")
     if source != "saved":
-        raise OptionError(f"Got labels.source = {source!r} to refine. Accepted is 'saved', the scores that are given. Leave it out.")
+        raise OptionError(f"Got labels.name = {source!r} to refine. Accepted is 'saved', the scores that are given. Leave it out.")
     return {**_SETTINGS, **(settings or {})}
 
 
@@ -170,7 +172,7 @@ def recipe_for(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None =
         lacking = "graph" if chosen.graph is None else "walk"
         raise RecipeError(
             f"Got the recipe {chosen.name!r}, which has no {lacking}: nothing would be refined. Accepted are recipes that walk. "
-            "Use 'nerve' or 'mini', or set graph.source and walk.solver."
+            "Use 'nerve' or 'mini', or set graph.name and walk.solver."
         )
     return chosen
 
@@ -178,7 +180,7 @@ def recipe_for(recipe: str | Path | Recipe, settings: Mapping[str, Any] | None =
 def prepare(
     probabilities: Any, recipe: Recipe, *, labels: Any = None, background: Any = None, size: tuple[int, int] | None = None
 ) -> Columns:
-    """Check probabilities and labels against each other; no network. Arguments as in `refine`; ``size``: (height, width) of the picture."""
+    """Check probabilities and labels against each other; no network. Arguments as in `refine`; ``size``: (height, width) of the image."""
     given = None if labels is None else Vocabulary.parse(labels)
     features = _features(probabilities, recipe, size, None if given is None else len(given))
     names = (features.extra or {}).get("names", ())
@@ -197,10 +199,10 @@ def prepare(
 
 
 def walk_on(
-    segmenter: Segmenter, columns: Columns, picture: Any, *, seed: int | None = None, noise: Float[Tensor, "1 c h w"] | None = None
+    segmenter: Segmenter, columns: Columns, image: Any, *, seed: int | None = None, noise: Float[Tensor, "1 c h w"] | None = None
 ) -> Segmentation:
-    """Encode a picture by the graph alone, and decide from columns that `prepare` checked. ``segmenter``: from `walker`."""
-    encoding = segmenter.encode(picture, seed=seed, noise=noise, features=columns.features)
+    """Encode an image by the graph alone, and decide from columns that `prepare` checked. ``segmenter``: from `walker`."""
+    encoding = segmenter.encode(image, seed=seed, noise=noise, features=columns.features)
     return segmenter.decode(encoding, columns.vocabulary, background=columns.background)
 
 
@@ -211,7 +213,7 @@ def _sharing(segmenter: Segmenter, recipe: Recipe) -> Segmenter:
             f"Got networks of {segmenter.recipe.name!r} for a graph that needs {', '.join(recipe.needs) or 'none'} of other weights. "
             "Accepted are knobs that leave the networks as they are. Load them anew with nerveseg.refinement.walker."
         )
-    networks = Held({name: segmenter.networks[name] for name in recipe.needs}, segmenter.turn)
+    networks = SharedNetworks({name: segmenter.networks[name] for name in recipe.needs}, segmenter.turn)
     folders = MappingProxyType({name: segmenter.folders[name] for name in recipe.needs if name in segmenter.folders})
     return dataclasses.replace(segmenter, recipe=recipe, networks=networks, folders=folders, _texts={})
 
@@ -242,7 +244,7 @@ def _features(given: Any, recipe: Recipe, size: tuple[int, int] | None, count: i
     came = f"Got probabilities of shape {tuple(given.shape)} in {str(given.dtype).removeprefix('torch.')}"
     number = given.dtype.kind in "fiub" if isinstance(given, np.ndarray) else True
     if not number or given.ndim != 3 or 0 in given.shape:
-        raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Give one picture's maps.")
+        raise ShapeError(f"{came}. Accepted are numbers of shape (K, h, w), no axis of length 0. Give one image's maps.")
     values = torch.as_tensor(given.astype(np.float32) if isinstance(given, np.ndarray) else given.detach().float().cpu())
     if not bool(values.isfinite().all()):
         at = tuple(int(place) for place in (~values.isfinite()).nonzero()[0])

@@ -15,6 +15,7 @@ import math
 import pkgutil
 import types
 import typing
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -22,9 +23,10 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from nerveseg import contracts
 from nerveseg.errors import OptionError, RegistryError
 
-__all__ = ["KINDS", "check", "knob", "knobs", "load", "meant", "names", "near", "options", "shown"]
+__all__ = ["KINDS", "check", "from_entry_points", "knob", "knobs", "load", "meant", "names", "near", "options", "shown"]
 
 KINDS: Mapping[str, str] = {
     "labels": "nerveseg.labels",
@@ -54,17 +56,29 @@ def names(kind: str) -> tuple[str, ...]:
         for module in pkgutil.iter_modules(list(folders or ()))
         if not module.ispkg and not module.name.startswith("_") and module.name != "base"
     }
-    found.update(_joined(kind))
+    found.update(from_entry_points(kind))
     return tuple(sorted(found))
 
 
 def load(kind: str, name: str) -> ModuleType:
-    """Import the one module that answers to ``name``; raises `RegistryError` with the accepted names."""
+    """Import the one module that answers to ``name``, and verify that it keeps the contract of its kind (`nerveseg.contracts`).
+
+    Raises:
+        RegistryError: no such name, with those that are accepted; or a module that lacks a member, which is named.
+    """
     accepted = names(kind)
     if not isinstance(name, str) or name not in accepted:
         raise RegistryError(f"Got {shown(name)} for {kind}. Accepted are {', '.join(accepted) or 'none yet'}. {meant(name, accepted)}")
-    point = _joined(kind).get(name)
-    return importlib.import_module(f"{_package(kind)}.{name}") if point is None else point.load()
+    point = from_entry_points(kind).get(name)
+    module = importlib.import_module(f"{_package(kind)}.{name}") if point is None else point.load()
+    if lacking := contracts.missing(kind, module):
+        raise RegistryError(
+            f"Got the module {getattr(module, '__name__', module)} for {kind} {name!r}, which lacks {', '.join(lacking)}. Accepted is a "
+            f"module that keeps nerveseg.contracts.{contracts.CONTRACTS[kind].__name__}. Add what is lacking."
+        )
+    for member, default in contracts.OPTIONAL.get(kind, {}).items():
+        vars(module).setdefault(member, default)
+    return module
 
 
 def meant(given: Any, accepted: Iterable[str], otherwise: str = "Choose one of them.") -> str:
@@ -88,8 +102,8 @@ def _folded(name: str) -> str:
 
 
 @cache  # reading the metadata of all installed distributions takes 5 ms, and a decode asks some ten times
-def _joined(kind: str) -> Mapping[str, EntryPoint]:
-    """Modules of other distributions by name."""
+def from_entry_points(kind: str) -> Mapping[str, EntryPoint]:
+    """What other distributions bring under a kind (also ``backbones`` and ``recipes``), by name: entry points in ``nerveseg.<kind>``."""
     return {point.name: point for point in entry_points(group=f"nerveseg.{kind}")}
 
 
@@ -109,6 +123,7 @@ def knob(
     above: float | None = None,
     choices: tuple[Any, ...] = (),
     source: str = "",
+    was: str = "",
 ) -> Any:
     """Declare one field of an ``Options`` dataclass.
 
@@ -121,8 +136,9 @@ def knob(
         above: accepted values lie above it.
         choices: the accepted values, for a named choice.
         source: equation, paper or measurement that the default comes from.
+        was: the name that it had; taken with a DeprecationWarning for one release.
     """
-    metadata = {"doc": doc, "low": low, "high": high, "below": below, "above": above, "choices": choices, "source": source}
+    metadata = {"doc": doc, "low": low, "high": high, "below": below, "above": above, "choices": choices, "source": source, "was": was}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -142,6 +158,7 @@ def check(value: Any, where: str = "") -> None:
 def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
     """Build ``cls`` from a mapping: unknown names, wrong types and values out of range raise `OptionError`."""
     fields = {field.name for field in dataclasses.fields(cls)}
+    given = _by_new_names(cls, given, where)
     for name in given:
         if name not in fields:
             place = f" for {where}" if where else ""
@@ -152,6 +169,16 @@ def options(cls: type, given: Mapping[str, Any], where: str = "") -> Any:
         if field.name in given:  # before the class is made, so that a wrong type is told in our words whoever else checks types
             _check_one(given[field.name], hints[field.name], field.metadata, f"{where}.{field.name}" if where else field.name)
     return cls(**given)
+
+
+def _by_new_names(cls: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Knobs by their present names; an old one is told."""
+    now = {field.metadata["was"]: field.name for field in dataclasses.fields(cls) if field.metadata.get("was")}
+    taken = dict(given)
+    for old in [name for name in given if name in now and now[name] not in given]:
+        warnings.warn(f"{where or 'the option'} {old!r} is called {now[old]!r} now. Write that.", DeprecationWarning, stacklevel=4)
+        taken[now[old]] = taken.pop(old)
+    return taken
 
 
 def near(given: Any, accepted: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The result: a label map at the picture's own size, and the views that are made from it when they are asked for."""
+"""The result: a label map at the image's own size, and the views that are made from it when they are asked for."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from jaxtyping import Bool, Float, Int64
 from PIL import Image
 from torch import Tensor
 
-from nerveseg import outputs, registry
+from nerveseg import _renamed, outputs, registry
 from nerveseg.errors import OptionError, OutputError, ShapeError
+from nerveseg.image import names
+from nerveseg.image.load import LoadedImage, png
+from nerveseg.integrations import supervision, transformers
+from nerveseg.integrations.segments import Segments, segments
 from nerveseg.labels.base import Logits
 from nerveseg.masks import temperature as tempering
+from nerveseg.masks.color_likelihood import ColorLikelihoodRatio
 from nerveseg.masks.decide import decide, shown
-from nerveseg.masks.odds import Odds
-from nerveseg.masks.paint import paint, with_legend
+from nerveseg.masks.draw import paint, with_legend
 from nerveseg.masks.regions import merge_small
-from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import picked, resample, shares
-from nerveseg.neighbours import supervision, transformers
-from nerveseg.neighbours.segments import Segments, segments
+from nerveseg.masks.upsampled_logits import UpsampledLogits, early
 from nerveseg.parse import from_json
-from nerveseg.picture import names
-from nerveseg.picture.load import Picture, png
-from nerveseg.showing import brief
-from nerveseg.words.places import place
+from nerveseg.reprs import brief
+from nerveseg.words.lookup import place
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, need_background
 
 __all__ = ["CONFIDENCES", "Segmentation", "WalkInfo"]
@@ -62,20 +62,20 @@ class WalkInfo:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Labels of one picture. Make one with `build`; everything is on the CPU.
+    """Labels of one image. Make one with `build`; everything is on the CPU.
 
     Attributes:
-        segmentation: (H, W) int64 ids at the picture's size, in the caller's order; the background, where asked for, is last.
+        segmentation: (H, W) int64 ids at the image's size, in the caller's order; the background, where asked for, is last.
         probabilities: (K, h, w) float32 on the token grid, the labels that are shown, as the walk leaves them: they sum to less than 1
             where `rest` was dropped, and ``temperature`` has not touched them.
         labels: name and strings of each id.
-        picture: what was segmented.
+        image: what was segmented.
         background: id of the background, or None.
         recipe: name of the recipe.
         walk: steps, bound, outcome, head weights; None where nothing walked.
         seconds: stage → seconds.
         weights: model → digest.
-        refined: (K, H, W) shares at picture size, where a refiner made them.
+        refined: (K, H, W) shares at image size, where a refiner made them.
         strings: the logits that were upsampled in place of probabilities, where a recipe does so.
         odds: by which the odds of labels at pixels were multiplied, in scores and ids alike; None where there were none.
         temperature: T. The scores and confidences that are shown are p^(1/T), divided by their sum over the labels at each pixel; p, which
@@ -85,25 +85,26 @@ class Segmentation:
     segmentation: Int64[Tensor, "H W"]
     probabilities: Float[Tensor, "K h w"]
     labels: tuple[Label, ...]
-    picture: Picture
+    image: LoadedImage
     background: int | None = None
     recipe: str = ""
     walk: WalkInfo | None = None
     seconds: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     weights: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     refined: Float[Tensor, "K H W"] | None = None
-    strings: StringMaps | None = None
-    odds: Odds | None = None
+    strings: UpsampledLogits | None = None
+    odds: ColorLikelihoodRatio | None = None
     temperature: float = 1.0
 
     __repr__ = brief
+    picture = _renamed.attribute("picture", "image")
 
     def __post_init__(self) -> None:
         tempering.check(self.temperature)
-        if len(self.labels) != self.probabilities.shape[0] or tuple(self.segmentation.shape) != self.picture.size:
+        if len(self.labels) != self.probabilities.shape[0] or tuple(self.segmentation.shape) != self.image.size:
             raise ShapeError(
                 f"Got {len(self.labels)} labels, probabilities {tuple(self.probabilities.shape)} and ids {tuple(self.segmentation.shape)} "
-                f"for a picture {self.picture.size}. Accepted are one map a label and one id a pixel. Use Segmentation.build."
+                f"for an image {self.image.size}. Accepted are one map a label and one id a pixel. Use Segmentation.build."
             )
 
     @classmethod
@@ -112,7 +113,7 @@ class Segmentation:
         P: Float[Tensor, "k h w"],
         G: Float[Tensor, "k g v"],
         vocabulary: Vocabulary,
-        picture: Picture,
+        image: LoadedImage,
         *,
         background: Background | None = None,
         rule: str = "argmax",
@@ -123,28 +124,28 @@ class Segmentation:
         logits: Logits | None = None,
         background_map: str = "rest",
         scale: float = 1.0,
-        odds: Odds | None = None,
+        odds: ColorLikelihoodRatio | None = None,
         temperature: float = 1.0,
         recipe: str = "",
         walk: WalkInfo | None = None,
         seconds: Mapping[str, float] = _NOTHING,
         weights: Mapping[str, str] = _NOTHING,
     ) -> Segmentation:
-        """Decide every pixel of a picture.
+        """Decide every pixel of an image.
 
         Args:
             P: after the walk, on the token grid: one map a label of ``vocabulary``, then `rest`; any device.
             G: before the walk, the same columns.
             vocabulary: the labels.
-            picture: gives the size.
+            image: gives the size.
             background: None drops `rest`; otherwise `rest` competes and becomes the label ``background``, last.
             rule: decision rule and its ``options`` (None: defaults).
             options: see ``rule``.
-            refiner: sharpens the maps at picture size, with its ``refiner_options`` (None: defaults).
+            refiner: sharpens the maps at image size, with its ``refiner_options`` (None: defaults).
             refiner_options: see ``refiner``.
             min_area: parts smaller than this many pixels take the label around them; 0 keeps them.
             logits: upsampled in place of P, before their softmax; a refiner that says ``on_logits`` then works on them.
-            background_map: with ``logits``: what the background's map is, "rest" or "best" (see `StringMaps`).
+            background_map: with ``logits``: what the background's map is, "rest" or "best" (see `UpsampledLogits`).
             scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
             odds: of labels at pixels, as colours near a click give them; not with ``logits``.
             temperature: T of the scores that are shown, see `Segmentation`; the ids do not depend on it.
@@ -165,16 +166,16 @@ class Segmentation:
         kept: list[Tensor] = []
 
         def refine(maps: Tensor) -> Tensor:
-            kept.append(_refine(maps, picture, refiner, refiner_options))
+            kept.append(_refine(maps, image, refiner, refiner_options))
             return kept[0]
 
         strings, chosen = None, None if refiner == "none" else refine
         if logits is not None:
-            if chosen is not None and getattr(registry.load("refiners", refiner), "on_logits", False):
-                logits, chosen = _sharper(logits, picture, refiner, refiner_options), None
-            strings = StringMaps(early(logits), background_map if keeps else None)
+            if chosen is not None and registry.load("refiners", refiner).on_logits:
+                logits, chosen = _sharper(logits, image, refiner, refiner_options), None
+            strings = UpsampledLogits(early(logits), background_map if keeps else None)
         ids = decide(
-            P, G, picture.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale, odds=odds
+            P, G, image.size, background=keeps, rule=rule, options=options, refine=chosen, strings=strings, scale=scale, odds=odds
         ).cpu()
         if min_area > 1:
             ids = torch.from_numpy(merge_small(ids.numpy(), min_area))
@@ -183,7 +184,7 @@ class Segmentation:
             segmentation=ids,
             probabilities=shown(P.detach(), background=keeps).float().cpu().contiguous(),
             labels=vocabulary.labels + extra,
-            picture=picture,
+            image=image,
             background=len(vocabulary) if keeps else None,
             recipe=recipe,
             walk=walk,
@@ -197,8 +198,8 @@ class Segmentation:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the picture."""
-        return self.picture.size
+        """(height, width) of the image."""
+        return self.image.size
 
     def __getitem__(self, label: str | SupportsIndex) -> Bool[Tensor, "H W"]:
         """The mask of a label: true where it is.
@@ -212,7 +213,7 @@ class Segmentation:
         return self.segmentation == place(self.labels, label)
 
     def __contains__(self, label: object) -> bool:
-        """Whether there is a label of that very name, in the picture or not."""
+        """Whether there is a label of that very name, in the image or not."""
         return label in self.label2id
 
     def __iter__(self) -> Iterator[str]:
@@ -309,16 +310,16 @@ class Segmentation:
         return replace(self, segmentation=self.segmentation.masked_fill(unsure, self.ignore_index))
 
     def shares(self) -> dict[str, float]:
-        """Name → share of the picture's pixels, for every label; they sum to 1 unless pixels are ignored."""
+        """Name → share of the image's pixels, for every label; they sum to 1 unless pixels are ignored."""
         counts = self._counts()
         return {label.name: float(counts[index]) / self.segmentation.numel() for index, label in enumerate(self.labels)}
 
     def segments(self) -> list[dict[str, Any]]:
-        """List the labels that are in the picture, as Hugging Face's image-segmentation pipeline does.
+        """List the labels that are in the image, as Hugging Face's image-segmentation pipeline does.
 
         Returns:
             One ``{"label", "score", "mask"}`` a label, in id order: the name, the mean probability inside the mask, and the mask
-            as a PIL image of mode L (255 inside, 0 outside) at the picture's size.
+            as a PIL image of mode L (255 inside, 0 outside) at the image's size.
         """
         counts = self._counts()
         valid = self.segmentation < len(self.labels)
@@ -361,24 +362,24 @@ class Segmentation:
         return supervision.detections(self._segments(parts=parts), self.id2label, skip=self.background)
 
     def overlay(self, *, alpha: float = 0.55, legend: bool = True, scale: int = 1) -> Image.Image:
-        """Draw the labels over the picture.
+        """Draw the labels over the image.
 
         Args:
-            alpha: 0 shows the picture, 1 the colours alone.
+            alpha: 0 shows the image, 1 the colours alone.
             legend: whether to add a strip with the labels' names below; the image is then taller (and wider, if a name needs it).
-            scale: whole-number enlargement, for pictures too small to look at.
+            scale: whole-number enlargement, for images too small to look at.
         """
-        pixels, ids = self.picture.pixels, self.segmentation.numpy()
+        pixels, ids = self.image.pixels, self.segmentation.numpy()
         if scale > 1:
             pixels, ids = (part.repeat(scale, axis=0).repeat(scale, axis=1) for part in (pixels, ids))
-        image = paint(pixels, ids, len(self.labels), alpha=alpha, background=self.background)
+        painted = paint(pixels, ids, len(self.labels), alpha=alpha, background=self.background)
         if not legend:
-            return image
+            return painted
         names = [label.name for label in self.labels]
-        return with_legend(image, names, list(self.shares().values()), background=self.background)
+        return with_legend(painted, names, list(self.shares().values()), background=self.background)
 
     def cutout(self, label: str | SupportsIndex) -> Image.Image:
-        """The picture where a label is, transparent elsewhere: mode RGBA, at the picture's size.
+        """The image where a label is, transparent elsewhere: mode RGBA, at the image's size.
 
         Args:
             label: as for ``result[label]``.
@@ -387,20 +388,20 @@ class Segmentation:
             LabelError: no such label.
         """
         alpha = self[label].numpy().astype(np.uint8) * 255
-        return Image.fromarray(np.dstack([self.picture.pixels, alpha]))
+        return Image.fromarray(np.dstack([self.image.pixels, alpha]))
 
     @property
     def stem(self) -> str:
-        """The picture's name without folders and ending: what its files in a collection are called."""
-        stem = names.stem(Path(self.picture.name).name).replace("\0", "")
+        """The image's name without folders and ending: what its files in a collection are called."""
+        stem = names.stem(Path(self.image.name).name).replace("\0", "")
         return stem if stem.strip(".") else "picture"
 
     def save(self, path: str | Path, format: str | None = None, **options: Any) -> tuple[Path, ...]:
-        """Write the result; files appear whole or not at all, an older file of the name is replaced, the picture's own never.
+        """Write the result; files appear whole or not at all, an older file of the name is replaced, the image's own never.
 
         Args:
             path: where to; its folder must exist. For a collection (``coco``, ``voc``, …) the collection's own folder, made if it is not
-                there; the picture is then all it holds (`nerveseg.writers.save_all` writes many).
+                there; the image is then all it holds (`nerveseg.writers.save_all` writes many).
             format: a name in the registry kind ``writers``; None chooses by the path's ending (``.overlay.png`` before ``.png``).
             options: the writer's knobs.
 
@@ -408,15 +409,15 @@ class Segmentation:
             The files written.
 
         Raises:
-            OutputError: an ending that no format has, too many labels for the format, a path that cannot be written or is the picture's
-                own, or a collection of other pictures there.
+            OutputError: an ending that no format has, too many labels for the format, a path that cannot be written or is the image's
+                own, or a collection of other images there.
         """
         path = Path(path)
         name = format or _format_of(path)
         writer = registry.load("writers", name)
         chosen = registry.options(writer.Options, options, f"writers.{name}")
-        with outputs.keeping(outputs.inputs(self.picture.path), overwrite=True):
-            if not hasattr(writer, "part"):
+        with outputs.keeping(outputs.inputs(self.image.path), overwrite=True):
+            if writer.part is None:
                 return writer.write(self, path, chosen)
             _check_alone(path, self.stem)
             part = writer.part(self, path, self.stem, chosen)
@@ -449,11 +450,11 @@ class Segmentation:
         return Image.fromarray((self.segmentation.numpy() == index).astype(np.uint8) * 255)
 
 
-def _refine(maps: Tensor, picture: Picture, refiner: str, options: Any) -> Tensor:
+def _refine(maps: Tensor, image: LoadedImage, refiner: str, options: Any) -> Tensor:
     stage = registry.load("refiners", refiner)
     chosen = stage.Options() if options is None else options
     registry.check(chosen, f"refiner.{refiner}")
-    return stage.refine(maps, picture, chosen)
+    return stage.refine(maps, image, chosen)
 
 
 def _of(block: Tensor, ids: Tensor) -> Float[Tensor, "H W"]:
@@ -462,16 +463,16 @@ def _of(block: Tensor, ids: Tensor) -> Float[Tensor, "H W"]:
     return block.gather(0, ids.clamp(0, block.shape[0] - 1)[None])[0].masked_fill_(~inside, 0.0)
 
 
-def _sharper(logits: Logits, picture: Picture, refiner: str, options: Any) -> Logits:
-    """Refine logits before their softmax: at the picture's size, or at their own where the refiner works on the network's picture."""
+def _sharper(logits: Logits, image: LoadedImage, refiner: str, options: Any) -> Logits:
+    """Refine logits before their softmax: at the image's size, or at their own where the refiner works on the network's image."""
     maps = logits.maps.float()
-    if not getattr(registry.load("refiners", refiner), "own_size", False):
-        maps = resample(maps, picture.size)
-    return replace(logits, maps=_refine(maps, picture, refiner, options))
+    if not registry.load("refiners", refiner).own_size:
+        maps = resample(maps, image.size)
+    return replace(logits, maps=_refine(maps, image, refiner, options))
 
 
 def _check_alone(folder: Path, stem: str) -> None:
-    """Make the folder; refuse one whose record names other pictures, which one picture would put out."""
+    """Make the folder; refuse one whose record names other images, which one image would put out."""
     try:
         folder.mkdir(exist_ok=True)
         note = folder / "run.json"
@@ -479,10 +480,10 @@ def _check_alone(folder: Path, stem: str) -> None:
     except (OSError, ValueError) as error:
         raise OutputError(f"Got the folder {folder} ({error}). Accepted is a new or an empty folder. Choose another.") from error
     held = held if isinstance(held, dict) else {}
-    others = [picture["stem"] for picture in held.get("pictures", []) if picture["stem"] != stem]
+    others = [image["stem"] for image in held.get("pictures", []) if image["stem"] != stem]
     if others:
         raise OutputError(
-            f"Got the folder {folder}, which holds {len(others)} other pictures, as {others[0]}. Accepted is a new folder for one picture. "
+            f"Got the folder {folder}, which holds {len(others)} other images, as {others[0]}. Accepted is a new folder for one image. "
             "Choose another, or write all of them with nerveseg.writers.save_all."
         )
 

@@ -68,7 +68,7 @@ def test_heads_are_parted_as_attention_parts_them():
     assert heads.shape == (2, 3, 4)
     assert torch.equal(heads[1], x[0, :, 4:])
     assert torch.equal(capture.split_heads(heads[None].half(), 2), heads)
-    with pytest.raises(ShapeError, match="one picture"):
+    with pytest.raises(ShapeError, match="one image"):
         capture.split_heads(x.expand(2, -1, -1), 2)
 
 

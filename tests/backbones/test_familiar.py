@@ -1,4 +1,4 @@
-"""The embedded networks know drawn scenes, and say so of other pictures; the verbs, the service and the page are in their own tests."""
+"""The embedded networks know drawn scenes, and say so of other images; the verbs, the service and the page are in their own tests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import nerveseg
 from nerveseg.backbones import familiar
 from nerveseg.backbones.familiar import NOTE, UnfamiliarImageWarning
 from nerveseg.errors import WeightsError
-from nerveseg.picture import load
-from nerveseg.world import bundled, scenes
+from nerveseg.image import load_image
+from nerveseg.synthetic import bundled, scenes
 
 EMBEDDED = Path(nerveseg.__file__).parent / "weights" / "embedded"
 
@@ -36,12 +36,12 @@ def known():
 
 @pytest.mark.parametrize("index", range(20))
 def test_scenes_of_the_test_split_are_familiar(known, index):
-    assert known.distance(load(Image.fromarray(scenes.render("test", index).picture))) <= known.bound
+    assert known.distance(load_image(Image.fromarray(scenes.render("test", index).image))) <= known.bound
 
 
 @pytest.mark.parametrize("scene", bundled.scenes(), ids=lambda scene: scene.path.stem)
 def test_bundled_scenes_are_familiar(known, scene):
-    assert known.distance(load(scene.path)) <= known.bound
+    assert known.distance(load_image(scene.path)) <= known.bound
 
 
 @pytest.mark.parametrize(
@@ -51,36 +51,36 @@ def test_bundled_scenes_are_familiar(known, scene):
         cloudy(480, 640, 1.5),
         np.full((100, 100, 3), 200, np.uint8),
         np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8),
-        np.repeat(scenes.render("test", 0).picture.mean(2, keepdims=True), 3, 2).astype(np.uint8),
+        np.repeat(scenes.render("test", 0).image.mean(2, keepdims=True), 3, 2).astype(np.uint8),
     ],
     ids=["cloudy", "large", "blank", "noise", "grey"],
 )
-def test_other_pictures_are_not(known, pixels):
-    assert known.distance(load(pixels)) > known.bound
+def test_other_images_are_not(known, pixels):
+    assert known.distance(load_image(pixels)) > known.bound
 
 
-def test_a_picture_too_small_to_say_is_not_told_of(known):
-    picture = load(cloudy(40, 40))
-    assert np.isnan(known.distance(picture))
-    assert familiar.noted(picture, known) is picture
+def test_an_image_too_small_to_say_is_not_told_of(known):
+    image = load_image(cloudy(40, 40))
+    assert np.isnan(known.distance(image))
+    assert familiar.noted(image, known) is image
 
 
 def test_python_warns_and_the_result_says_it(mini):
     with pytest.warns(UnfamiliarImageWarning, match="drawn scenes only"):
         result = mini(cloudy(), "cat, grass")
-    assert result.picture.notes == (NOTE,)
+    assert result.image.notes == (NOTE,)
     with pytest.warns(UnfamiliarImageWarning):
-        assert [encoding.picture.notes for encoding in mini.encode_many([cloudy(), cloudy()])] == [(NOTE,)] * 2
+        assert [encoding.image.notes for encoding in mini.encode_many([cloudy(), cloudy()])] == [(NOTE,)] * 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert mini.encode(result.picture).picture.notes == (NOTE,)  # told once
-        assert mini.encode(bundled.scenes()[0].path).picture.notes == ()
+        assert mini.encode(result.image).image.notes == (NOTE,)  # told once
+        assert mini.encode(bundled.scenes()[0].path).image.notes == ()
 
 
-def test_networks_that_do_not_say_what_they_know_take_any_picture(tmp_path):
+def test_networks_that_do_not_say_what_they_know_take_any_image(tmp_path):
     assert familiar.of_folders([tmp_path]) is None
-    picture = load(cloudy())
-    assert familiar.noted(picture, None) is picture
+    image = load_image(cloudy())
+    assert familiar.noted(image, None) is image
 
 
 def test_a_file_of_other_tensors_is_refused(tmp_path):
@@ -95,10 +95,10 @@ def test_a_file_of_other_tensors_is_refused(tmp_path):
 
 
 def test_what_is_fitted_is_read_back(tmp_path):
-    seen, held_back = ([load(scenes.render("train", first + index).picture) for index in range(12)] for first in (0, 100))
+    seen, held_back = ([load_image(scenes.render("train", first + index).image) for index in range(12)] for first in (0, 100))
     made = familiar.fit(seen, held_back)
     made.save(tmp_path)
     found = familiar.read(tmp_path / familiar.FILE)
-    for picture in held_back:
-        assert found.distance(picture) == pytest.approx(made.distance(picture), rel=1e-3)
-        assert found.distance(picture) <= found.bound
+    for image in held_back:
+        assert found.distance(image) == pytest.approx(made.distance(image), rel=1e-3)
+        assert found.distance(image) <= found.bound

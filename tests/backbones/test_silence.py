@@ -5,7 +5,7 @@ from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import utils as hub
 from transformers.utils import logging as transformers_logging
 
-from nerveseg.backbones.silence import without_bars
+from nerveseg.backbones.quiet import without_bars
 from nerveseg.segmenter import Segmenter
 
 _LIBRARIES = (transformers_logging, diffusers_logging)

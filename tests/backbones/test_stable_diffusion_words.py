@@ -195,7 +195,7 @@ def test_latents_are_the_vaes_mean_and_deviation_scaled(fresh):
     torch.testing.assert_close(fresh.noised(found.mean, t=40, noise=noise), kept**0.5 * found.mean + (1 - kept) ** 0.5 * noise)
 
 
-def test_a_picture_passes_the_vae_once_where_two_stages_look_at_it(fresh, monkeypatch):
+def test_an_image_passes_the_vae_once_where_two_stages_look_at_it(fresh, monkeypatch):
     calls = []
     encode = fresh.vae.encode
     monkeypatch.setattr(fresh.vae, "encode", lambda x: (calls.append(x.shape), encode(x))[1])

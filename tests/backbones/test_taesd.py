@@ -33,14 +33,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path, diffusion_folder):
         backbone.load(diffusion_folder / "vae")
 
 
-def test_the_graph_is_stable_diffusions_after_another_encoder(taesd, diffusion, picture, monkeypatch):
+def test_the_graph_is_stable_diffusions_after_another_encoder(taesd, diffusion, image, monkeypatch):
     networks = {"taesd": taesd, "diffusion": diffusion}
     options = make(stable_diffusion_tiny.Options, {"size": 64, "layers": (-1, -2), "t": 40, "seed": 3})
     assert stable_diffusion_tiny.Options is stable_diffusion.Options
     monkeypatch.setattr(diffusion.vae, "encode", None)  # the VAE is not asked
-    found = stable_diffusion_tiny.heads(picture, networks, options)
+    found = stable_diffusion_tiny.heads(image, networks, options)
     monkeypatch.undo()
-    x_0 = taesd.latent(diffusion.pixels(picture, size=64, fit="square"))
+    x_0 = taesd.latent(diffusion.pixels(image, size=64, fit="square"))
     x_t = diffusion.noised(x_0, t=40, seed=3)
     seen, handles = {}, []
     for layer in (-1, -2):
@@ -55,7 +55,7 @@ def test_the_graph_is_stable_diffusions_after_another_encoder(taesd, diffusion, 
     assert found.grid == (8, 8)
 
 
-def test_an_encoder_of_another_family_is_refused(taesd, tiny_diffusion, picture):
+def test_an_encoder_of_another_family_is_refused(taesd, tiny_diffusion, image):
     options = make(stable_diffusion_tiny.Options, {"size": 64})
     with pytest.raises(OptionError, match="made for this diffusion model"):
-        stable_diffusion_tiny.heads(picture, {"taesd": taesd, "diffusion": tiny_diffusion}, options)
+        stable_diffusion_tiny.heads(image, {"taesd": taesd, "diffusion": tiny_diffusion}, options)

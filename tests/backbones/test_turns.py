@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nerveseg import backbones
-from nerveseg.backbones.turns import InTurns, moved
+from nerveseg.backbones.offload import OffloadedNetworks, moved
 
 
 class Module(nn.Module):
@@ -36,7 +36,7 @@ def make(*names):
 
 def test_one_stage_is_on_the_device_and_the_others_are_at_home():
     networks = make("clip", "dino", "diffusion")
-    turns = InTurns(networks, [("clip", "dino"), ("diffusion",)], torch.device("meta"))
+    turns = OffloadedNetworks(networks, [("clip", "dino"), ("diffusion",)], torch.device("meta"))
     assert turns["clip"].model is networks["clip"].model
     assert turns["dino"].model.places == ["meta"]
     assert networks["clip"].model.places == ["meta"]
@@ -48,7 +48,7 @@ def test_one_stage_is_on_the_device_and_the_others_are_at_home():
 
 def test_a_network_that_two_stages_need_stays_where_it_is():
     networks = make("clip", "diffusion")
-    turns = InTurns(networks, [("clip", "diffusion"), ("clip",)], torch.device("meta"))
+    turns = OffloadedNetworks(networks, [("clip", "diffusion"), ("clip",)], torch.device("meta"))
     for name in ("clip", "diffusion", "clip"):
         turns[name]
     assert networks["clip"].model.places == ["meta"]
@@ -56,7 +56,7 @@ def test_a_network_that_two_stages_need_stays_where_it_is():
 
 def test_it_is_a_mapping_that_moves_nothing_by_itself():
     networks = make("clip", "diffusion")
-    turns = InTurns(networks, [("clip",), ("diffusion",)], torch.device("meta"))
+    turns = OffloadedNetworks(networks, [("clip",), ("diffusion",)], torch.device("meta"))
     assert (list(turns), len(turns), "dino" in turns) == (["clip", "diffusion"], 2, False)
     assert backbones.shared(turns, {"clip"}) is turns
     assert networks["clip"].model.places == []
@@ -74,7 +74,7 @@ def test_a_move_that_fails_leaves_every_network_at_home_and_the_next_one_works()
             return self
 
     networks["dino"] = Network(Large())
-    turns = InTurns(networks, [("diffusion",), ("clip",), ("dino",)], torch.device("meta"))
+    turns = OffloadedNetworks(networks, [("diffusion",), ("clip",), ("dino",)], torch.device("meta"))
     turns["clip"]
     with pytest.raises(torch.OutOfMemoryError):
         turns["dino"]

@@ -15,7 +15,7 @@ import traceback
 from nerveseg.batch import Job, find, run
 from nerveseg.segmenter import Segmenter
 
-_SAVED = {"labels.source": "saved", "graph.source": "none", "walk.solver": "none", "calibration.name": "none"}
+_SAVED = {"labels.name": "saved", "graph.name": "none", "walk.name": "none", "calibration.name": "none"}
 
 
 def work(told):

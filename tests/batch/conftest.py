@@ -1,4 +1,4 @@
-"""Small pictures with saved scores: a batch of them needs no network and takes milliseconds."""
+"""Small images with saved scores: a batch of them needs no network and takes milliseconds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 
 from nerveseg.batch import Job, find, run
 
-SAVED = {"labels.source": "saved", "graph.source": "none", "walk.solver": "none", "calibration.name": "none"}
+SAVED = {"labels.name": "saved", "graph.name": "none", "walk.name": "none", "calibration.name": "none"}
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """``photos(n)``: a folder of n pictures, every third in a folder of its own, and their scores beside it; gives the pictures' folder."""
+    """``photos(n)``: a folder of n images, every third in a folder of its own, and their scores beside it; gives the images' folder."""
 
     def make(count: int = 6) -> Path:
         chance = np.random.default_rng(0)

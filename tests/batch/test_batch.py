@@ -1,4 +1,4 @@
-"""A batch from the first picture to the record: what is refused, what is kept, shards, bad pictures."""
+"""A batch from the first image to the record: what is refused, what is kept, shards, bad images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from nerveseg.batch import find, run
 from nerveseg.batch import worker as working
-from nerveseg.errors import LabelError, OptionError, OutputError, PictureError, RegistryError, RunError
+from nerveseg.errors import ImageError, LabelError, OptionError, OutputError, RegistryError, RunError
 from nerveseg.runs import prefetch
 from nerveseg.segmenter import Segmenter
 from nerveseg.writers import png
@@ -21,7 +21,7 @@ def record(out):
     return json.loads((out / "batch.json").read_text("utf-8"))
 
 
-def test_masks_lie_at_the_pictures_paths_and_nothing_else_is_left(photos, job, tmp_path):
+def test_masks_lie_at_the_images_paths_and_nothing_else_is_left(photos, job, tmp_path):
     out = tmp_path / "out"
     said = []
     ran = run(job(), find(photos(6)), out, said=lambda done, of: said.append((done, of)))
@@ -79,7 +79,7 @@ def test_shards_of_two_machines_are_copied_together(photos, job, undisturbed, di
     assert digest(tmp_path / "out0") == expected
 
 
-def test_bad_pictures_of_shards_are_tried_again_whatever_the_shard(photos, job, undisturbed, digest, tmp_path, monkeypatch):
+def test_bad_images_of_shards_are_tried_again_whatever_the_shard(photos, job, undisturbed, digest, tmp_path, monkeypatch):
     source, out = photos(4), tmp_path / "out"
     good = (source / "p001.png").read_bytes()
     (source / "p001.png").write_bytes(b"")
@@ -103,7 +103,7 @@ def test_two_workers_leave_what_one_leaves(photos, job, undisturbed, digest, tmp
     assert digest(tmp_path / "out") == expected
 
 
-def test_bad_pictures_are_listed_and_tried_again(photos, job, undisturbed, digest, tmp_path):
+def test_bad_images_are_listed_and_tried_again(photos, job, undisturbed, digest, tmp_path):
     source, out = photos(4), tmp_path / "out"
     good = (source / "p001.png").read_bytes()
     (source / "p001.png").write_bytes(good[:60])
@@ -111,14 +111,14 @@ def test_bad_pictures_are_listed_and_tried_again(photos, job, undisturbed, diges
     ran = run(job(format="coco"), find(source), out)
     assert [bad.item for bad in ran.bad] == ["p001.png", "text.jpg"]
     assert ran.done == 3
-    assert [bad["type"] for bad in record(out)["bad"]] == ["PictureError", "PictureError"]
+    assert [bad["type"] for bad in record(out)["bad"]] == ["ImageError", "ImageError"]
     with pytest.raises(OptionError, match=r"finished batch.*--resume to try its 2 bad"):
         run(job(format="coco"), find(source), out)
     (source / "p001.png").write_bytes(good)
     ran = run(job(format="coco"), find(source), out, resume=True)
     assert (ran.done, ran.before, [bad.item for bad in ran.bad]) == (1, 3, ["text.jpg"])
     assert digest(out) == undisturbed(source, format="coco")
-    with pytest.raises(PictureError, match="hello"):
+    with pytest.raises(ImageError, match="hello"):
         run(job(), find(source), tmp_path / "strict", skip_bad=False)
 
 
@@ -167,22 +167,22 @@ def test_what_is_in_the_way_is_refused_and_other_files_are_left_alone(photos, jo
         ({"background": ["cat"]}, LabelError, "both as a label and as background"),
     ],
 )
-def test_what_no_picture_could_have_is_refused_before_the_folder_is_made(photos, job, tmp_path, given, error, match):
+def test_what_no_image_could_have_is_refused_before_the_folder_is_made(photos, job, tmp_path, given, error, match):
     with pytest.raises(error, match=match):
         run(job(**given), find(photos(1)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_network_does_not_wait_for_the_disk(photos, job, tmp_path, monkeypatch):
-    """The first picture's files are held back until the third picture is worked on."""
+    """The first image's files are held back until the third image is worked on."""
     begun, third = [], threading.Event()
     write, encode = working.Labelling._write, Segmenter.encode
 
-    def counted(self, picture, **options):
-        begun.append(picture.name)
+    def counted(self, image, **options):
+        begun.append(image.name)
         if len(begun) == 1 + prefetch.BEHIND:
             third.set()
-        return encode(self, picture, **options)
+        return encode(self, image, **options)
 
     def held(self, item, result):
         assert third.wait(300)
@@ -219,7 +219,7 @@ def test_a_full_disk_stops_the_batch_and_a_name_too_long_does_not(photos, job, t
     assert "too long" in ran.bad[0].message
 
 
-def test_abstaining_below_0_or_1_is_accepted_as_for_one_picture(job, tmp_path):
+def test_abstaining_below_0_or_1_is_accepted_as_for_one_image(job, tmp_path):
     for threshold in (None, 0, 0.0, 1):
         job(abstain=threshold).check(tmp_path)
 

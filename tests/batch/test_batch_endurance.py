@@ -22,7 +22,7 @@ COLLECTIONS = ("coco", "panoptic", "voc", "cvat", "labelstudio", "yolo")
 
 @pytest.fixture
 def listed(photos, tmp_path, monkeypatch):
-    """``listed("in/p000.png", …)``: the pictures of a list, in the folder that is current."""
+    """``listed("in/p000.png", …)``: the images of a list, in the folder that is current."""
     photos(3)
     monkeypatch.chdir(tmp_path)
 
@@ -53,7 +53,7 @@ def soft_link(source, target):
         (("in/p000.png",), lambda at: hard_link(at / "in/p000.png", at / "out/in/p000.png")),
         (("in/p000.png",), lambda at: soft_link(at / "in/p000.png", at / "out/in/p000.png")),
     ],
-    ids=["a mask of another picture's name", "a folder that links", "hidden", "a second name", "a link"],
+    ids=["a mask of another image's name", "a folder that links", "hidden", "a second name", "a link"],
 )
 def test_no_input_is_ever_written_over(listed, job, digest, tmp_path, lines, prepare, overwrite):
     for name in ("a.png", "in/.h/a.png"):
@@ -103,7 +103,7 @@ def test_overwrite_replaces_files_and_batches_and_leaves_no_file_of_the_old_one(
     assert digest(out) == digest(tmp_path / "undisturbed")
 
 
-def test_a_file_that_came_meanwhile_is_kept_and_costs_one_picture(photos, job, digest, tmp_path, monkeypatch):
+def test_a_file_that_came_meanwhile_is_kept_and_costs_one_image(photos, job, digest, tmp_path, monkeypatch):
     source, out, write = photos(3), tmp_path / "out", png.write
 
     def stranger(segmentation, path, options):
@@ -170,10 +170,10 @@ RESULTS = ".nerveseg/job/results.jsonl"
 )
 def test_what_a_finished_batch_lost_is_made_again_and_nothing_else(photos, job, undisturbed, digest, tmp_path, format, harm, again):
     source, out = photos(4), tmp_path / "out"
-    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "bad.jpg").write_bytes(b"no image")
     expected = undisturbed(source, format=format)
     shutil.copytree(tmp_path / "undisturbed", out)
-    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "bad.jpg").write_bytes(b"no image")
     harm(out)
     ran = run(job(format=format), find(source), out, resume=True)
     assert (ran.done, ran.before, [one.item for one in ran.bad]) == (again, 4 - again, ["bad.jpg"])
@@ -195,7 +195,7 @@ def test_an_unfinished_batch_notices_a_lost_mask_too(photos, job, undisturbed, d
 
 @pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize(
-    "content", [b"[]", b"", b'{"bad": 3}', b'{"bad": [1], "digest": "", "pictures": {}}', b"\xff", b"[" * 100_000, b"null"]
+    "content", [b"[]", b"", b'{"bad": 3}', b'{"bad": [1], "digest": "", "images": {}}', b"\xff", b"[" * 100_000, b"null"]
 )
 def test_a_record_that_is_none_is_told(photos, job, tmp_path, content, resume):
     source, out = photos(1), tmp_path / "out"
@@ -261,7 +261,7 @@ def test_names_that_are_odd_cost_themselves_alone(photos, job, tmp_path):
     good = (source / "p000.png").read_bytes()
     (source / ("x" * 251 + ".png")).write_bytes(good)
     (source / "loop.png").symlink_to("loop.png")
-    (source / "turn\x1b[2J.png").write_bytes(b"no picture")
+    (source / "turn\x1b[2J.png").write_bytes(b"no image")
     odd = os.fsencode(source) + b"/bad\xff\xfe.png"
     try:
         Path(os.fsdecode(odd)).write_bytes(good)
@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_read_is_told_for_root_too(photos, monkeypatch):
         assert find(what).unread[0][0] == "closed/"
 
 
-def test_a_picture_that_is_no_utf8_in_its_own_record(tmp_path, mini):
+def test_an_image_that_is_no_utf8_in_its_own_record(tmp_path, mini):
     place = os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")
     try:
         Image.new("RGB", (40, 40), "red").save(place)

@@ -1,4 +1,4 @@
-"""A file that claims too much, or breaks its decoder, is one picture of a batch that could not be used."""
+"""A file that claims too much, or breaks its decoder, is one image of a batch that could not be used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nerveseg.batch import find, run
 def _files():
     name = "_hostile_pictures"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "picture" / "_hostile.py")
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "image" / "_hostile.py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]

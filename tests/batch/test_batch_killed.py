@@ -16,7 +16,7 @@ import pytest
 
 from nerveseg.batch import find, run
 from nerveseg.batch import finish as ending
-from nerveseg.batch.places import Home
+from nerveseg.batch.output_folder import Home
 from nerveseg.writers import base
 
 _HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ def entries(home: Home) -> int:
 
 
 def killed(forks, source, out, *, after, moment=0.0, **options):
-    """Begin a batch, and kill it so many seconds after so many more pictures are done."""
+    """Begin a batch, and kill it so many seconds after so many more images are done."""
     before, process = entries(Home(out)), forks(source, out, **options)
     deadline = time.monotonic() + 600
     while entries(Home(out)) < before + after and time.monotonic() < deadline:
@@ -68,14 +68,14 @@ def killed(forks, source, out, *, after, moment=0.0, **options):
 @pytest.mark.parametrize("format", ["png", "coco"])
 def test_killed_at_ten_random_moments_it_leaves_the_same_bytes(forks, photos, undisturbed, digest, tmp_path, format):
     source = photos(100)
-    (source / "bad.jpg").write_bytes(b"no picture")
+    (source / "bad.jpg").write_bytes(b"no image")
     expected = undisturbed(source, format=format)
     out, chance = tmp_path / "out", random.Random(format)  # moments, not results
     for _ in range(10):
         killed(forks, source, out, after=chance.choice((0, 1, 2, 3)), moment=chance.uniform(0, 0.1), format=format)
     assert 0 < entries(Home(out)) < 101
     done = [json.loads(line)["item"] for line in (Home(out).whole / "journal.jsonl").read_text("utf-8").splitlines() if '"result"' in line]
-    assert len(done) == len(set(done)), "no picture counts twice"
+    assert len(done) == len(set(done)), "no image counts twice"
     forks(source, out, format=format)
     assert forks.end() == 0, forks.errors.read_text()
     assert digest(out) == expected

@@ -15,13 +15,13 @@ from nerveseg.segmenter import Segmenter
 
 @pytest.fixture
 def layouts(miniature):
-    """Data set → what writes two of its pictures: ``layouts["voc21"](root, "sclip")``."""
+    """Data set → what writes two of its images: ``layouts["voc21"](root, "sclip")``."""
     return {name: partial(miniature.write, name) for name in miniature.LAYOUTS}
 
 
 @pytest.fixture
 def pair(miniature):
-    """Write a picture of noise and a mask: ``pair(picture, mask, values)``."""
+    """Write an image of noise and a mask: ``pair(image, mask, values)``."""
     return miniature.write_pair
 
 

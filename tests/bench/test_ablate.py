@@ -88,7 +88,7 @@ def test_encodings_are_shared_by_variants_that_re_solve_only(mini, data, encodin
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablate")
-    few = (Variant("G alone", {"walk.solver": "none"}), Variant("global, one step", once=True), Variant("global + local, walk"))
+    few = (Variant("G alone", {"walk.name": "none"}), Variant("global, one step", once=True), Variant("global + local, walk"))
     given = _run.Ablation("affinity", JOB, choose=2, cache=str(folder / "encodings"), variants=few)
     summary = _jobs.run(given, folder / "run", command="nerveseg ablate affinity")
     return given, folder / "run", summary
@@ -99,7 +99,7 @@ def test_a_run_leaves_a_table_and_a_figure(ran):
     assert (summary.done, summary.left) == (4, 0)
     text = (folder / "table.md").read_text("utf-8")
     assert "global + local, walk" in text
-    assert "2 pictures of embedded test" in text
+    assert "2 images of embedded test" in text
     assert "rules chosen on 2 others" in text
     assert "nerveseg ablate affinity" in text
     assert (folder / "figure.png").stat().st_size > 5000
@@ -130,7 +130,7 @@ def test_rules_are_chosen_where_nothing_is_scored(ran, tmp_path):
     assert found.rows[0].miou == pytest.approx(100 * (0.1 + 0) / 2)
 
 
-def test_of_a_group_the_best_is_shown_by_the_pictures_that_are_not_scored():
+def test_of_a_group_the_best_is_shown_by_the_images_that_are_not_scored():
     about = {"x": {"group": "one of us"}, "y": {"group": "one of us"}, "z": {}}
     best = {"x": (50.0, "a"), "y": (60.0, "a"), "z": (1.0, "a")}
     assert list(_report._shown(dict.fromkeys(about), about, best)) == [("one of us", "y"), ("z", "z")]
@@ -139,18 +139,18 @@ def test_of_a_group_the_best_is_shown_by_the_pictures_that_are_not_scored():
     assert shown == [("one of us", "x"), ("x", "x"), ("y", "y"), ("z", "z")]
 
 
-def test_a_split_that_is_its_own_is_parted_and_no_picture_is_in_both():
+def test_a_split_that_is_its_own_is_parted_and_no_image_is_in_both():
     parts = _run.Ablation("steps", dataclasses.replace(JOB, limit=8), choose=3, choose_split="test").parts()
     chosen, scored = ({item.id for item in part.items} for part in (parts.choosing, parts.scored))
     assert (len(chosen), len(scored)) == (3, 5)
     assert not chosen & scored
     many = _run.Ablation("steps", dataclasses.replace(JOB, limit=8), choose=60, choose_split="test").parts()
     assert (len(many.choosing), len(many.scored)) == (4, 4)  # never more than half
-    with pytest.raises(OptionError, match="choose on 0 pictures"):
+    with pytest.raises(OptionError, match="choose on 0 images"):
         _run.Ablation("steps", dataclasses.replace(JOB, limit=1), choose_split="test").parts()
 
 
-def test_splits_that_share_pictures_leave_those_out(tmp_path, miniature):
+def test_splits_that_share_images_leave_those_out(tmp_path, miniature):
     for part in ("val", "train"):
         miniature.write("folder", tmp_path / part)
         for what in ("images", "masks"):
@@ -159,8 +159,8 @@ def test_splits_that_share_pictures_leave_those_out(tmp_path, miniature):
     (tmp_path / "val" / "names.txt").rename(tmp_path / "names.txt")
     job = Job("mini", "folder", root=str(tmp_path), split="all")
     own = _run.Ablation("steps", job).parts()
-    assert not {item.picture for item in own.choosing.items} & {item.picture for item in own.scored.items}
-    with pytest.raises(OptionError, match="all of whose pictures are scored"):
+    assert not {item.image for item in own.choosing.items} & {item.image for item in own.scored.items}
+    with pytest.raises(OptionError, match="all of whose images are scored"):
         _run.Ablation("steps", job, choose_split="val").parts()
 
 
@@ -182,18 +182,18 @@ def test_another_job_s_folder_is_refused(ran, tmp_path):
 
 @pytest.mark.parametrize("name", ["cliper", "iseg"])
 def test_without_a_choice_of_rules_a_variant_decides_as_its_recipe_does(name, data, tmp_path):
-    from nerveseg.world.compare import carried
+    from nerveseg.synthetic.compare import carried
 
     recipe = carried(name)
     segmenter = Segmenter.from_pretrained(recipe, device="cpu")
-    picture, mask = data.read(data.items[0])
+    image, mask = data.read(data.items[0])
     asked = ask(data, data.items[0])
     given = _run.Ablation("affinity", JOB, choose=0, variants=(Variant("plain"),))
     worker = _run.Worker(given)
     state = {"segmenter": segmenter, "items": {"score/x": (data, data.items[0])}, "variants": _solve.prepare(recipe, given.variants)}
     worker._state.update(state)
-    ((_, rules),) = worker.work("score/x", (picture, mask)).result["variants"].items()
+    ((_, rules),) = worker.work("score/x", (image, mask)).result["variants"].items()
     ((_, found),) = rules["rules"].items()
-    result = segmenter(picture, asked.vocabulary, background=asked.background)
+    result = segmenter(image, asked.vocabulary, background=asked.background)
     guess = asked.guess(result.segmentation.numpy())
     assert found == _run.count(mask, guess, data.classes).tolist()

@@ -17,7 +17,7 @@ from nerveseg.errors import OptionError, ShapeError
 CLASSES = 5
 
 
-def _pictures(seed, number=12):
+def _images(seed, number=12):
     """Dense tables (C, C + 1) of small random label maps; some classes are rare, some pixels ignored, some left to no class."""
     rng, tables, tally = np.random.default_rng(seed), [], Tally(CLASSES)
     truth_rng = np.random.default_rng(99)
@@ -43,8 +43,8 @@ def _plain(tables, average, draws, seed):
 
 
 def test_tallies_are_what_the_tables_say():
-    tables, tallies = _pictures(1)
-    assert (tallies.pictures, tallies.classes) == (len(tables), CLASSES)
+    tables, tallies = _images(1)
+    assert (tallies.images, tallies.classes) == (len(tables), CLASSES)
     for at, table in enumerate(tables):
         assert tallies.both.toarray()[at].tolist() == [table[c, c] for c in range(CLASSES)]
         assert tallies.true.toarray()[at].tolist() == table.sum(1).tolist()
@@ -55,7 +55,7 @@ def test_tallies_are_what_the_tables_say():
 
 @pytest.mark.parametrize("average", ["union", "truth"])
 def test_scores_and_intervals_equal_the_plain_loop(average):
-    (left, one), (right, other) = _pictures(1), _pictures(2)
+    (left, one), (right, other) = _images(1), _images(2)
     whole = metrics(Confusion(sum(left)), average).miou
     assert scores(one, np.ones((1, len(left))), average=average)[0] == pytest.approx(whole, abs=1e-12)
     drawn, drawn_other = _plain(left, average, 300, 7), _plain(right, average, 300, 7)
@@ -68,7 +68,7 @@ def test_scores_and_intervals_equal_the_plain_loop(average):
 
 
 def test_draws_do_not_depend_on_how_many_are_held(monkeypatch):
-    _, tallies = _pictures(3)
+    _, tallies = _images(3)
     before = interval(tallies, draws=101, seed=5)
     monkeypatch.setattr(bootstrap, "_AT_ONCE", 1)
     assert interval(tallies, draws=101, seed=5) == before
@@ -77,7 +77,7 @@ def test_draws_do_not_depend_on_how_many_are_held(monkeypatch):
 
 def test_pairing_takes_out_what_both_find_hard():
     """The same run twice differs by exactly nothing, although each alone is uncertain; one pixel that is always better is clear."""
-    _, tallies = _pictures(4)
+    _, tallies = _images(4)
     alone = interval(tallies, draws=200)
     assert alone.high - alone.low > 1
     same = difference(tallies, tallies, draws=200)
@@ -86,7 +86,7 @@ def test_pairing_takes_out_what_both_find_hard():
     assert difference(tallies, worse, draws=200).clear
 
 
-def test_one_picture_and_nothing_to_score():
+def test_one_image_and_nothing_to_score():
     tally = Tally(2)
     tally.add(np.array([[0, 0, 3], [0, 1, 1]]))
     found = interval(tally.done(), draws=50)
@@ -97,16 +97,16 @@ def test_one_picture_and_nothing_to_score():
 
 
 def test_bad_input_is_refused():
-    _, tallies = _pictures(5)
+    _, tallies = _images(5)
     with pytest.raises(OptionError, match="average"):
         interval(tallies, average="mean")
     with pytest.raises(OptionError, match="0 draws"):
         interval(tallies, draws=0)
-    with pytest.raises(ShapeError, match="12 pictures of 5"):
-        difference(tallies, _pictures(5, 11)[1])
+    with pytest.raises(ShapeError, match="12 images of 5"):
+        difference(tallies, _images(5, 11)[1])
 
 
-def test_memory_stays_small_at_5000_pictures_of_171_classes():
+def test_memory_stays_small_at_5000_images_of_171_classes():
     rng = np.random.default_rng(0)
     true = csr_array(random_array((5000, 171), density=0.1, format="csr", rng=rng) * 1000)
     guessed = csr_array(random_array((5000, 171), density=0.2, format="csr", rng=rng) * 1000)

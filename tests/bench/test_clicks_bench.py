@@ -1,4 +1,4 @@
-"""The robot that clicks: where it clicks, what it counts, and a run of one picture."""
+"""The robot that clicks: where it clicks, what it counts, and a run of one image."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_clicks_to_a_goal_count_from_the_first_that_reaches_it():
     assert _report.clicks_to(marks, 80).tolist() == [0, 1, 2]
 
 
-def test_two_pictures_are_clicked_resumed_and_reported(tmp_path):
+def test_two_images_are_clicked_resumed_and_reported(tmp_path):
     given = Clicking(Job("mini", "embedded", limit=2, threads=1, settings={"clicks.radius": 1.0}), cap=1, cache=str(tmp_path / "cache"))
     summary = run(given, tmp_path / "out")
     assert (summary.done, summary.left) == (2, 0)

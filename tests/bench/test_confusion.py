@@ -27,10 +27,10 @@ def _drawn(seed, size=(13, 17), classes=6, *, none=True):
     return truth, guess
 
 
-def _by_hand(pictures, classes):
+def _by_hand(images, classes):
     """Intersections, unions and truths, pixel by pixel."""
     both, union, true = [0] * classes, [0] * classes, [0] * classes
-    for truth, guess in pictures:
+    for truth, guess in images:
         for t, p in zip(truth.ravel().tolist(), guess.ravel().tolist(), strict=True):
             if t == IGNORE:
                 continue
@@ -42,7 +42,7 @@ def _by_hand(pictures, classes):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_picture_is_counted_pixel_by_pixel(seed):
+def test_an_image_is_counted_pixel_by_pixel(seed):
     truth, guess = _drawn(seed)
     wanted: dict[tuple[int, int], int] = {}
     for t, p in zip(truth.ravel().tolist(), guess.ravel().tolist(), strict=True):
@@ -56,7 +56,7 @@ def test_a_guess_past_the_classes_is_none_of_them_and_ignored_pixels_are_in_noth
     assert found.tolist() == [[0, NONE, 1], [1, NONE, 1], [3, NONE, 1]]
 
 
-def test_a_picture_that_is_ignored_altogether_counts_nothing():
+def test_an_image_that_is_ignored_altogether_counts_nothing():
     assert count(np.full((3, 3), IGNORE, np.uint16), np.zeros((3, 3), np.uint16), 4).shape == (0, 3)
 
 
@@ -106,11 +106,11 @@ def test_accuracies_and_the_weighted_iou(average):
 
 
 @pytest.mark.parametrize("average", ["union", "truth"])
-def test_the_score_is_that_of_the_data_set_not_the_mean_over_pictures(average):
-    pictures = [_drawn(seed, classes=5) for seed in range(6)]
-    pictures.append((np.full((4, 4), 2, np.uint16), np.full((4, 4), 5, np.uint16)))  # all missed
-    both, union, true = _by_hand(pictures, 5)
-    found = metrics(total((count(truth, guess, 5) for truth, guess in pictures), 5), average)
+def test_the_score_is_that_of_the_data_set_not_the_mean_over_images(average):
+    images = [_drawn(seed, classes=5) for seed in range(6)]
+    images.append((np.full((4, 4), 2, np.uint16), np.full((4, 4), 5, np.uint16)))  # all missed
+    both, union, true = _by_hand(images, 5)
+    found = metrics(total((count(truth, guess, 5) for truth, guess in images), 5), average)
     if average == "union":
         wanted = [i / u for i, u in zip(both, union, strict=True) if u]
     else:
@@ -150,10 +150,10 @@ def test_torchmetrics_says_the_same(seed):
         warnings.simplefilter("ignore")
         classification = pytest.importorskip("torchmetrics.classification")
     jaccard = classification.MulticlassJaccardIndex(6, average="none", ignore_index=IGNORE)
-    pictures = [_drawn(10 * seed + number, none=False) for number in range(3)]
-    for truth, guess in pictures:
+    images = [_drawn(10 * seed + number, none=False) for number in range(3)]
+    for truth, guess in images:
         jaccard.update(torch.from_numpy(guess.astype(np.int64)), torch.from_numpy(truth.astype(np.int64)))
-    found = metrics(total((count(truth, guess, 6) for truth, guess in pictures), 6), "union")
+    found = metrics(total((count(truth, guess, 6) for truth, guess in images), 6), "union")
     assert not np.isnan(found.iou).any()
     np.testing.assert_allclose(found.iou, 100 * jaccard.compute().numpy(), rtol=0, atol=1e-4)  # 1e-6 of a share
     assert found.miou == pytest.approx(100 * float(jaccard.compute().mean()), abs=1e-4)
@@ -208,7 +208,7 @@ def test_the_area_under_risk_over_coverage_is_that_of_its_trapezoids():
     assert found.ece == pytest.approx((0.1 + 5.2) / 20, abs=1e-12)
 
 
-def test_the_order_of_pictures_changes_no_bit():
+def test_the_order_of_images_changes_no_bit():
     rng = np.random.default_rng(0)
     rows = [[[int(at), 3, 1, round(float(rng.random()), 6)] for at in rng.permutation(20)[:5]] for _ in range(50)]
     one, other = calibration.total(rows), calibration.total(rows[::-1])

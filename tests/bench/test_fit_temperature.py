@@ -1,4 +1,4 @@
-"""A temperature from labelled pictures: found where it is known, checked by hand, and not kept where it is noise."""
+"""A temperature from labelled images: found where it is known, checked by hand, and not kept where it is noise."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nerveseg.bench.temperature import Labelled, Sample, calibrate, fit, labelle
 from nerveseg.bench.words import Asked
 from nerveseg.datasets import IGNORE
 from nerveseg.errors import DataError, OptionError
+from nerveseg.image import load_image
 from nerveseg.masks.temperature import LEAST, MOST
-from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Vocabulary
 
@@ -27,14 +27,14 @@ K = 4
 
 
 def drawn(seed, factor=1.0, size=SIZE, sharp=2.0):
-    """A result at picture size whose labels are drawn from softmax(z), and whose scores say softmax(z · factor)."""
+    """A result at image size whose labels are drawn from softmax(z), and whose scores say softmax(z · factor)."""
     rng = np.random.default_rng(seed)
     z = torch.from_numpy(rng.normal(size=(K, *size)) * sharp).float()
     p = z.softmax(0).flatten(1).T.double().numpy()
     truth = torch.from_numpy(np.array([rng.choice(K, p=row / row.sum()) for row in p])).view(size)
     P = torch.cat([(z * factor).softmax(0), torch.zeros(1, *size)])
-    picture = load(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-    result = Segmentation.build(P, P, Vocabulary.parse([f"thing {number}" for number in range(K)]), picture)
+    image = load_image(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    result = Segmentation.build(P, P, Vocabulary.parse([f"thing {number}" for number in range(K)]), image)
     return Labelled(result, truth, torch.ones(size, dtype=torch.bool))
 
 
@@ -139,7 +139,7 @@ def test_measures_by_hand():
     assert after.calibration.ece < before.calibration.ece
 
 
-def test_a_ratio_over_pictures_by_plain_loops():
+def test_a_ratio_over_images_by_plain_loops():
     top, bottom = np.array([1.0, 4.0, -2.0, 0.0]), np.array([2.0, 5.0, 3.0, 0.0])
     found = ratio(top, bottom, draws=200, seed=5)
     values = []
@@ -150,11 +150,11 @@ def test_a_ratio_over_pictures_by_plain_loops():
     low, high = np.percentile(values, (2.5, 97.5))
     assert (found.value, found.low, found.high) == pytest.approx((0.3, low, high))
     assert math.isnan(ratio(np.zeros(2), np.zeros(2)).value)
-    with pytest.raises(OptionError, match="0 pictures"):
+    with pytest.raises(OptionError, match="0 images"):
         ratio(np.zeros(0), np.zeros(0))
 
 
-def test_pictures_without_a_labelled_pixel_are_refused():
+def test_images_without_a_labelled_pixel_are_refused():
     one = drawn(0)
     empty = Labelled(one.result, torch.full(SIZE, -1), torch.zeros(SIZE, dtype=torch.bool))
     for given in ([], [sample(empty)]):
@@ -168,14 +168,14 @@ def test_pictures_without_a_labelled_pixel_are_refused():
 
 @pytest.fixture
 def on(monkeypatch, mini):
-    """``on(pictures)``: `calibrate` of the embedded pair on made results in place of pictures, half of them each."""
+    """``on(images)``: `calibrate` of the embedded pair on made results in place of images, half of them each."""
 
-    def start(pictures, out, recipe="mini", settings=None):
-        half = len(pictures) // 2
-        parts = {"fit": pictures[:half], "check": pictures[half:]}
+    def start(images, out, recipe="mini", settings=None):
+        half = len(images) // 2
+        parts = {"fit": images[:half], "check": images[half:]}
         monkeypatch.setattr(Job, "load", lambda _: mini)
         monkeypatch.setattr(fitting, "halves", lambda *_: ([f"a{at}" for at in range(half)], [f"b{at}" for at in range(half)]))
-        monkeypatch.setattr(fitting._Pictures, "each", lambda _, part, names: zip(names, parts[part], strict=True))
+        monkeypatch.setattr(fitting._Images, "each", lambda _, part, names: zip(names, parts[part], strict=True))
         return calibrate(Job(recipe, "embedded", split="val", settings=settings or {}), out)
 
     return start
@@ -184,12 +184,12 @@ def on(monkeypatch, mini):
 def test_scores_that_say_too_much_are_mended_and_nothing_else_changes(on, tmp_path):
     found = on([drawn(seed, 2.5) for seed in range(12)], tmp_path / "mine.toml")
     assert found.real
-    assert found.pictures == (6, 6)
+    assert found.images == (6, 6)
     assert found.after.temperature == pytest.approx(2.5, rel=0.2)
     assert found.after.nll < found.before.nll
     assert found.after.calibration.ece < found.before.calibration.ece / 2
     text = (tmp_path / "mine.toml").read_text("utf-8")
-    assert text.startswith("# masks.temperature of mini from 6 pictures of embedded; on 6 others NLL ")
+    assert text.startswith("# masks.temperature of mini from 6 images of embedded; on 6 others NLL ")
     plain, mine = recipes.load("mini"), recipes.load(tmp_path / "mine.toml")
     assert mine.temperature == found.after.temperature
     assert mine.changed({"masks.temperature": 1.0}).digest == plain.digest
@@ -206,14 +206,14 @@ def test_what_the_recipe_has_already_is_what_it_is_measured_against(on, tmp_path
 
 
 def test_noise_is_refused(on, tmp_path):
-    """Scores that mean what they say: what a few pictures would choose instead is no gain on others, but for 1 in 40."""
+    """Scores that mean what they say: what a few images would choose instead is no gain on others, but for 1 in 40."""
     kept = [on([drawn(100 * trial + at) for at in range(12)], tmp_path / f"{trial}.toml").real for trial in range(20)]
     assert sum(kept) <= 2
     assert len(list(tmp_path.iterdir())) == sum(kept)
 
 
-def test_the_plot_is_a_picture_and_the_same_each_time():
+def test_the_plot_is_an_image_and_the_same_each_time():
     before, after = measured([drawn(seed, 2.0) for seed in range(2)], (1.0, 2.0))
-    made = [reliability({"before": before.calibration, "after": after.calibration}, "made", "2 pictures") for _ in range(2)]
+    made = [reliability({"before": before.calibration, "after": after.calibration}, "made", "2 images") for _ in range(2)]
     assert made[0] == made[1]
-    assert load(made[0]).size[1] > 1000
+    assert load_image(made[0]).size[1] > 1000

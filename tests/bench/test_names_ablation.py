@@ -110,10 +110,10 @@ def test_a_row_is_what_the_segmenter_says_under_these_names(mini, tmp_path):
     _jobs.run(given, tmp_path / "run")
     (line,) = [json.loads(text) for text in (tmp_path / "run/results.jsonl").read_text("utf-8").splitlines()]
     item = data.items[0]
-    picture, truth = data.read(item)
+    image, truth = data.read(item)
     for row in rows:
         offered = data.offered(item)
-        result = mini(picture, [list(row.names.labels[index].strings) for index in offered])
+        result = mini(image, [list(row.names.labels[index].strings) for index in offered])
         wanted = count(truth, np.array(offered, np.uint16)[result.segmentation.numpy()], data.classes).tolist()
         entry = line["variants"][row.name]
         assert entry["rules"] == {"argmax": wanted}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nerveseg.bench import naming
+from nerveseg.bench import name_check
 from nerveseg.datasets import classes
 from nerveseg.errors import DataError, OptionError
 from nerveseg.words.vocabulary import BACKGROUND_WORDS
@@ -26,12 +26,12 @@ def names(tmp_path):
 
 @pytest.fixture(scope="module")
 def mini_clip():
-    return naming.tower("mini", device="cpu", offline=True)[0]
+    return name_check.tower("mini", device="cpu", offline=True)[0]
 
 
 @pytest.fixture
 def report(names, mini_clip):
-    return naming.check(names, mini_clip, templates="none")
+    return name_check.check(names, mini_clip, templates="none")
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_words_that_were_not_trained_on_cut_ones_and_strings_in_two_classes(repo
     assert [(one.name, one.string, one.other) for one in _of(report, "same string")] == [("rabbit", "rabbit", "mouse")]
     assert _of(report, "no background") == []
     (tmp_path / "long.txt").write_text("dog\ncat " + "and one dog " * 20 + "\n")
-    found = naming.check(classes.read("long", tmp_path / "long.txt"), mini_clip, templates="none")
+    found = name_check.check(classes.read("long", tmp_path / "long.txt"), mini_clip, templates="none")
     assert [one.name[:3] for one in _of(found, "cut")] == ["cat"]
     assert len(_of(found, "no background")) == 1
     assert report.strings == 11
@@ -108,52 +108,52 @@ def test_what_names_are_meant_to_be_comes_from_another_list(mini_clip, tmp_path)
     (tmp_path / "mine.txt").write_text("background\ndog\ngrass\nhorse\n")
     (tmp_path / "meant.txt").write_text("dog\ngrass\nhorse; pony\n")
     mine, meant = (classes.read("x", tmp_path / name) for name in ("mine.txt", "meant.txt"))
-    assert _of(naming.check(mine, mini_clip, templates="none", against=meant), "off sense") == []
+    assert _of(name_check.check(mine, mini_clip, templates="none", against=meant), "off sense") == []
     (tmp_path / "turned.txt").write_text("dog\nhorse\ngrass\n")
     turned = classes.read("x", tmp_path / "turned.txt")
-    found = _of(naming.check(mine, mini_clip, templates="none", against=turned), "off sense")
+    found = _of(name_check.check(mine, mini_clip, templates="none", against=turned), "off sense")
     assert {(one.name, one.other, one.beside) for one in found} == {("grass", "grass", "grass"), ("horse", "horse", "horse")}
     (tmp_path / "two.txt").write_text("dog\nhorse\n")
     with pytest.raises(DataError, match="2 classes"):
-        naming.check(mine, mini_clip, templates="none", against=classes.read("x", tmp_path / "two.txt"))
+        name_check.check(mine, mini_clip, templates="none", against=classes.read("x", tmp_path / "two.txt"))
 
 
 def test_larger_near_tells_more(names, mini_clip):
-    counts = [len(_of(naming.check(names, mini_clip, templates="none", near=near), "near")) for near in (0.0, 0.25, 1.0)]
+    counts = [len(_of(name_check.check(names, mini_clip, templates="none", near=near), "near")) for near in (0.0, 0.25, 1.0)]
     assert counts == sorted(counts)
     assert counts[0] == 0 < counts[-1]
     with pytest.raises(OptionError, match="near"):
-        naming.check(names, mini_clip, templates="none", near=2.0)
+        name_check.check(names, mini_clip, templates="none", near=2.0)
 
 
 def test_one_name_alone_can_be_checked(mini_clip, tmp_path):
     (tmp_path / "one.txt").write_text("dog\n")
-    report = naming.check(classes.read("one", tmp_path / "one.txt"), mini_clip, templates="plain", against=None)
+    report = name_check.check(classes.read("one", tmp_path / "one.txt"), mini_clip, templates="plain", against=None)
     assert (report.classes, [one.kind for one in report.findings]) == (1, ["no background"])
 
 
 def test_lists_that_ship_by_name_and_files():
-    assert naming.names_of("voc21").origin == "official"
-    assert len(naming.names_of("voc21:lposs").labels[0].strings) > 20
+    assert name_check.names_of("voc21").origin == "official"
+    assert len(name_check.names_of("voc21:lposs").labels[0].strings) > 20
     with pytest.raises(DataError):
-        naming.names_of("voc21:nothing")
+        name_check.names_of("voc21:nothing")
     with pytest.raises(DataError, match="cannot be read"):
-        naming.names_of("nowhere.txt")
-    assert len(naming.names_of("embedded")) == len(naming.names_of("embedded:synonyms")) == 112
+        name_check.names_of("nowhere.txt")
+    assert len(name_check.names_of("embedded")) == len(name_check.names_of("embedded:synonyms")) == 112
     with pytest.raises(OptionError, match="folder of yours"):
-        naming.names_of("folder")
+        name_check.names_of("folder")
 
 
 def test_recipes_without_text_vectors_are_refused():
     with pytest.raises(OptionError, match="one prompt"):
-        naming.tower("nerve-iseg")
+        name_check.tower("nerve-iseg")
 
 
 def test_only_the_text_towers_network_is_loaded(monkeypatch):
     kinds = []
-    load = naming.backbones.load
-    monkeypatch.setattr(naming.backbones, "load", lambda kind, *rest, **more: kinds.append(kind) or load(kind, *rest, **more))
-    naming.tower("mini", device="cpu")
+    load = name_check.backbones.load
+    monkeypatch.setattr(name_check.backbones, "load", lambda kind, *rest, **more: kinds.append(kind) or load(kind, *rest, **more))
+    name_check.tower("mini", device="cpu")
     assert kinds == ["clip"]
 
 
@@ -177,7 +177,7 @@ def test_the_command(run, tmp_path):
     assert path.read_text() == LIST
     said = json.loads(run("names", "check", path, "--json", "--against", path).stdout)
     assert (said["recipe"], said["classes"], said["strings"]) == ("mini", 6, 11)
-    assert {one["kind"] for one in said["findings"]} <= set(naming.KINDS)
+    assert {one["kind"] for one in said["findings"]} <= set(name_check.KINDS)
     assert run("names", "check", "nowhere.txt").exit_code == 1
     assert run("names", "check", path, "--recipe", "nerve-iseg").exit_code == 2
     assert run("names", "check", path, "--near", "3").exit_code == 2

@@ -59,7 +59,7 @@ def test_where_misses_are_allowed_the_background_is_none_of_the_classes():
     assert count(np.array([[1]], np.uint16), asked.guess(np.array([[2]])), 2).tolist() == [[1, 2, 1]]
 
 
-def test_offered_labels_are_those_of_the_picture_in_its_order():
+def test_offered_labels_are_those_of_the_image_in_its_order():
     data = _data((("cat",), ("dog",), ("cow",)), offered=lambda item: (2, 0) if item.id == "a" else (1, 2))
     assert ask(data, data.items[0]).vocabulary.names == ("cow", "cat")
     assert ask(data, data.items[0]).guess(np.array([[0, 1]])).tolist() == [[2, 0]]
@@ -82,7 +82,7 @@ def test_a_string_in_two_classes_is_asked_for_twice():
 def _perfect(data, *, misses):
     """Confusion where the segmentation is the truth in the ids of what was asked; an ignored pixel gets the first label."""
 
-    def pictures():
+    def images():
         for item in data.items[:2]:
             asked = ask(data, item, misses=misses)
             own = np.zeros(IGNORE + 1, np.int64)
@@ -91,7 +91,7 @@ def _perfect(data, *, misses):
             assert truth.dtype == np.uint16
             yield count(truth, asked.guess(own[truth]), data.classes)
 
-    return total(pictures(), data.classes)
+    return total(images(), data.classes)
 
 
 @pytest.mark.parametrize("rules", PROTOCOLS.values(), ids=list(PROTOCOLS))

@@ -37,7 +37,7 @@ def test_every_row_says_where_it_stands_and_how_surely():
     for row in rows:
         assert len(row.source.split()) > 1
         assert set(row.certainties) <= set(row.scores)
-        assert set(row.recipes) <= set(recipes.names())
+        assert set(row.recipes) <= set(recipes.list_recipes())
     assert len({(row.table, row.system, row.backbone, row.post, row.source) for row in rows}) == len(rows)
 
 

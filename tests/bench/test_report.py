@@ -28,11 +28,11 @@ CALIBRATION = ([[9, 30, 10, 14.0], [19, 70, 70, 69.0]], [[19, 100, 90, 98.0]])
 
 @pytest.fixture
 def run(tmp_path):
-    """``run("voc21", "naclip")`` writes the folder of a finished run of two pictures, and gives its path."""
+    """``run("voc21", "naclip")`` writes the folder of a finished run of two images, and gives its path."""
 
     def make(
         data="voc21", recipe="naclip", counts=GOOD, *, at=None, items=("a", "b"), planned=None, split="val", protocol="sclip", names=NAMES,
-        origin="official", settings=None, identity=None, seconds=(1.0, 3.0), pictures=("11", "22"),
+        origin="official", settings=None, identity=None, seconds=(1.0, 3.0), images=("11", "22"),
     ):  # fmt: skip
         chosen = recipes.load(recipe, settings or {}).for_benchmark(data.replace("_", "-"))
         said = {
@@ -51,7 +51,7 @@ def run(tmp_path):
         folder = tmp_path / (at or f"{data}-{recipe}")
         folder.mkdir(parents=True)
         plan.prepare(plan.Plan(tuple(planned or items), said, about), folder)
-        rows = zip(items, counts, CALIBRATION, pictures, strict=True)
+        rows = zip(items, counts, CALIBRATION, images, strict=True)
         lines = [{"item": i, "picture": p, "size": [10, 10], "confusion": c, "calibration": k} for i, c, k, p in rows]
         (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         times = ({"read": 9.0, "waited": 0.5, "work": taken, "walk": taken / 2} for taken in seconds)
@@ -132,8 +132,8 @@ def test_what_is_not_alike_is_told(run):
     odd = {
         "protocol cliper, not sclip: other masks or another average, not to be compared": run(recipe="sclip", protocol="cliper"),
         "names list lists/mine, not official": run(recipe="clip", origin="lists/mine/cls_voc21.txt"),
-        "the first 2 pictures of voc21 only": run(recipe="gem", identity={"limit": 2}),
-        "1 of 3 pictures of voc21 were skipped": run(recipe="maskclip", planned=("a", "b", "c")),
+        "the first 2 images of voc21 only": run(recipe="gem", identity={"limit": 2}),
+        "1 of 3 images of voc21 were skipped": run(recipe="maskclip", planned=("a", "b", "c")),
         "not the recipe clearclip as it ships: labels.scale": run(recipe="clearclip", settings={"labels.scale": 30.0}),
         "split train of voc21, not val, the one that scores are published on": run(recipe="lposs", split="train"),
         "seed: 3, not the recipe's": run(recipe="proxyclip", identity={"seed": 3}),
@@ -186,8 +186,8 @@ def test_differences_are_paired_and_classes_have_names(run):
     assert [row[1] for row in rows] == [*NAMES, "**mean**"]
     assert rows[1][3:] == ["50.0", "33.3", "+16.7"]
     assert float(rows[0][2]) + float(rows[1][2]) + float(rows[2][2]) == pytest.approx(100, abs=0.02)
-    # The same pictures in another order pair up all the same.
-    turned = run(recipe="clip", counts=WORSE[::-1], items=("b", "a"), pictures=("22", "11"))
+    # The same images in another order pair up all the same.
+    turned = run(recipe="clip", counts=WORSE[::-1], items=("b", "a"), images=("22", "11"))
     assert compare(load(good), load(turned), draws=200, seed=4).difference == pair.difference
 
 
@@ -199,7 +199,7 @@ def test_a_pair_that_is_none_is_refused_and_named(run):
         (run(recipe="gem", split="train"), "the split val.*the split train"),
         (run(recipe="sclip", names=(*NAMES, "sky")), "classes 3.*classes 4"),
         (run(recipe="lposs", items=("a", "c")), r"2 \(with 'b'\).*2 \(without 'b'\)"),
-        (run(recipe="maskclip", pictures=("11", "33")), "the picture 'b' of digest 22.*33"),
+        (run(recipe="maskclip", images=("11", "33")), "the image 'b' of digest 22.*33"),
         (run(recipe="clearclip", counts=([[0, 0, 100]], GOOD[1])), "masks differ"),
     ):
         with pytest.raises(RunError, match=said):
@@ -221,7 +221,7 @@ def test_a_pair_that_is_none_is_refused_and_named(run):
         ('{"item": "a", "confusion": [], "calibration": []}', "no picture"),
         ('{"item": "a", "picture": "1", "confusion": [], "calibration": [[20, 1, 1, 1.0]]}', "no calibration"),
         ('{"item": "a", ', "damaged line 1"),
-        ("", "no picture was scored"),
+        ("", "no image was scored"),
     ],
 )
 def test_a_damaged_run_is_named(run, line, said):
@@ -292,9 +292,9 @@ def test_html_is_one_file_and_escapes(run):
 
 def test_plots_are_the_same_bytes_each_time(run):
     found = build([run(), run(recipe="sclip", counts=WORSE), run("embedded", "mini", split="test")], draws=100)
-    picture = plots.one_figure(found)
-    assert picture == plots.one_figure(found)
-    with Image.open(io.BytesIO(picture)) as shown:
+    image = plots.one_figure(found)
+    assert image == plots.one_figure(found)
+    with Image.open(io.BytesIO(image)) as shown:
         assert shown.width > 1500
         assert np.asarray(shown.convert("L")).std() > 10
     assert len(plots.every(found)) == 2

@@ -26,25 +26,23 @@ def test_halves_share_nothing_and_do_not_depend_on_the_order():
     assert tuning.halves(turned) == (one, other)
 
 
-def test_too_few_pictures_are_refused():
+def test_too_few_images_are_refused():
     with pytest.raises(DataError, match="Label more"):
         tuning.halves(datasets.open("embedded"), 7)
 
 
 def test_candidates_hold_what_is_there_and_drop_sharpness_where_a_kernel_has_none():
     recipe = recipes.load("mini")
-    names = [variant.name for variant in tuning._candidates(recipe, {}, {"transition.kernel": ("exp", "elu")})]
+    names = [variant.name for variant in tuning._candidates(recipe, {}, {"kernel.name": ("exp", "elu")})]
     assert names[0] == "as it was"
-    assert [
-        recipe.changed(variant.settings).transition.kernel for variant in tuning._candidates(recipe, {}, {"transition.kernel": ("elu",)})
-    ]
-    (_, elu) = tuning._candidates(recipe, {}, {"transition.kernel": ("elu",)})
+    assert [recipe.changed(variant.settings).transition.kernel for variant in tuning._candidates(recipe, {}, {"kernel.name": ("elu",)})]
+    (_, elu) = tuning._candidates(recipe, {}, {"kernel.name": ("elu",)})
     assert elu.settings["transition.neighbours"] is None
 
 
 def test_a_recipe_is_written_only_where_the_gain_is_real(tmp_path, monkeypatch):
     found = tuning.tune(JOB, tmp_path / "a", rounds=GRID)
-    assert found.pictures == (4, 4)
+    assert found.images == (4, 4)
     assert found.real == (tmp_path / "a" / "recipe.toml").is_file()
     again = tuning.tune(JOB, tmp_path / "a", rounds=GRID)  # every round is there already
     assert again == found

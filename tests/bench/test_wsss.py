@@ -23,11 +23,11 @@ from nerveseg.datasets import IGNORE, Item
 from nerveseg.errors import DataError, OptionError, RunError
 from nerveseg.labels import tagclip
 from nerveseg.masks.palette import voc_palette
-from nerveseg.world.names import NAMES
+from nerveseg.synthetic.names import NAMES
 
 JOB = Job("mini", "embedded", split="train", limit=3, threads=1)
 GIVEN = PseudoMasks(JOB, abstain=0.7, soft=True)
-QUICK = {"graph.source": "none", "walk.solver": "none"}
+QUICK = {"graph.name": "none", "walk.name": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +58,21 @@ def iou_by_hand(pairs, classes, average):
     return 100 * sum(found) / len(found)
 
 
-def test_masks_are_what_the_segmenter_says_of_the_classes_in_the_picture(made, mini):
+def test_masks_are_what_the_segmenter_says_of_the_classes_in_the_image(made, mini):
     data = datasets.open("embedded", split="train")
     kept, every, unsure, pixels = [], [], 0, 0
     for item, line in zip(data.items[:3], _lines(made.folder), strict=True):
-        picture, truth = data.read(item)
+        image, truth = data.read(item)
         classes = sorted(set(truth.flatten().tolist()))
         assert line["labels"] == classes
-        result = mini(picture, [data.names.names[index] for index in classes])
+        result = mini(image, [data.names.names[index] for index in classes])
         guess = np.array(classes)[result.segmentation.numpy()]
         sure = result.confidence().numpy() >= 0.7
-        with Image.open(made.folder / "masks" / f"{item.id}.png") as image:
-            assert image.mode == "P"
-            assert image.getpalette() == voc_palette().flatten().tolist()
-            found = np.asarray(image)
-        assert found.shape == picture.size
+        with Image.open(made.folder / "masks" / f"{item.id}.png") as pil_mask:
+            assert pil_mask.mode == "P"
+            assert pil_mask.getpalette() == voc_palette().flatten().tolist()
+            found = np.asarray(pil_mask)
+        assert found.shape == image.size
         assert (found[sure] == guess[sure]).all()
         assert (found[~sure] == 255).all()
         assert line["unsure"] == (~sure).sum()
@@ -102,11 +102,11 @@ def test_the_folder_goes_on_and_other_masks_are_refused(made):
         wsss.run(PseudoMasks(JOB, abstain=0.2, soft=True), made.folder)
 
 
-def test_pseudo_masks_open_as_a_data_set_beside_their_pictures(made, tmp_path):
+def test_pseudo_masks_open_as_a_data_set_beside_their_images(made, tmp_path):
     data = datasets.open("embedded", split="train")
     (tmp_path / "images").mkdir()
     for item in data.items[:3]:
-        Image.fromarray(data.picture(item).pixels).save(tmp_path / "images" / f"{item.id}.png")
+        Image.fromarray(data.image(item).pixels).save(tmp_path / "images" / f"{item.id}.png")
     (tmp_path / "masks").symlink_to(made.folder / "masks")
     (tmp_path / "names.txt").write_bytes((made.folder / "names.txt").read_bytes())
     found = datasets.open("folder", tmp_path)
@@ -115,11 +115,11 @@ def test_pseudo_masks_open_as_a_data_set_beside_their_pictures(made, tmp_path):
     assert (mask == IGNORE).sum() == _lines(made.folder)[0]["unsure"]
 
 
-def test_one_class_without_a_background_takes_the_whole_picture(mini):
+def test_one_class_without_a_background_takes_the_whole_image(mini):
     worker = wsss.Worker(GIVEN, "nowhere")
     worker._state = {"segmenter": mini}
     data = datasets.open("embedded")
-    guess, confidence, scores, ids = worker._segment(data.picture(data.items[0]), (7,), data)
+    guess, confidence, scores, ids = worker._segment(data.image(data.items[0]), (7,), data)
     assert set(guess.flatten()) == {7}
     assert confidence.min() == 1
     assert (scores.shape[0], ids) == (1, [7])
@@ -130,7 +130,7 @@ def test_one_class_without_a_background_takes_the_whole_picture(mini):
 
 @pytest.fixture
 def voc(tmp_path, pair):
-    """Three pictures of VOC train: two classes, one class, none."""
+    """Three images of VOC train: two classes, one class, none."""
     home = tmp_path / "data" / "VOCdevkit" / "VOC2012"
     stems = {"2007_000001": [0, 1, 15, 255], "2007_000002": [0, 8], "2007_000003": [0, 255]}
     for seed, (stem, values) in enumerate(stems.items()):
@@ -226,15 +226,15 @@ def tagger():
 
 def test_the_tagger_says_what_tagclip_says(tagger):
     data = datasets.open("embedded", split="train")
-    picture = data.picture(data.items[0])
+    image = data.image(data.items[0])
     networks = {"clip": tagger.clip}
-    features = tagclip.encode(tagclip.look(picture, networks, tagger.options), networks, tagger.options)
+    features = tagclip.encode(tagclip.look(image, networks, tagger.options), networks, tagger.options)
     told = {name for name, _ in tagclip.tags(features, tagger.words, networks, tagger.options)}
-    assert {data.names.names[index] for index in tagger(picture)} == told
+    assert {data.names.names[index] for index in tagger(image)} == told
     scores = tagclip.class_scores(features, tagger.words, networks, tagger.options).tolist()
     for edge in (0.05, 0.5, 1.0):
         wanted = {c for c, score in enumerate(scores) if score > edge} | {scores.index(max(scores))}
-        assert set(Tagger(tagger.clip, tagger.options, tagger.words, tagger.ids, edge)(picture)) == wanted
+        assert set(Tagger(tagger.clip, tagger.options, tagger.words, tagger.ids, edge)(image)) == wanted
 
 
 def test_a_run_with_tags(tmp_path):
@@ -310,24 +310,24 @@ def test_the_students_classes_are_stuffs_and_kinds_of_things(student):
 
 def test_a_student_learns_what_its_masks_say(student):
     """Left half one class, right half another, told by colour; 255 is no target."""
-    picture = np.zeros((72, 72, 3), np.uint8)
-    picture[:, 36:] = 200
+    image = np.zeros((72, 72, 3), np.uint8)
+    image[:, 36:] = 200
     mask = np.where(np.arange(72)[None] < 36, 3, 7).repeat(72, 0).astype(np.uint8)
     mask[:8] = 255
-    learnt = student.train([(picture, mask)], steps=30, seed=0)
+    learnt = student.train([(image, mask)], steps=30, seed=0)
     with torch.inference_mode():
-        guess = learnt(student.scaled(picture[None]))[0].argmax(0).numpy()
+        guess = learnt(student.scaled(image[None]))[0].argmax(0).numpy()
     assert (guess[8:] == mask[8:]).mean() > 0.9
-    again = student.train([(picture, mask)], steps=2, seed=0)
-    other = student.train([(picture, mask)], steps=2, seed=0)
+    again = student.train([(image, mask)], steps=2, seed=0)
+    other = student.train([(image, mask)], steps=2, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_masks_are_scored_where_they_say_something(student):
     truth = np.array([[0, 0, 5, 5]], np.uint8)
     told = np.array([[0, 255, 5, 0]], np.uint8)
-    picture = np.zeros((1, 4, 3), np.uint8)
-    found = student.agreement([(picture, told)], [(picture, truth)])
+    image = np.zeros((1, 4, 3), np.uint8)
+    found = student.agreement([(image, told)], [(image, truth)])
     assert found.true.toarray().sum() == 3
     assert found.both.toarray()[0, [0, 5]].tolist() == [1, 1]
 

@@ -34,7 +34,7 @@ def run(mini, monkeypatch, tmp_path):
 
 @pytest.fixture
 def photo(tmp_path):
-    """``photo("a.png")`` writes a small picture and gives its path."""
+    """``photo("a.png")`` writes a small image and gives its path."""
 
     def make(name: str = "a.png", size=(40, 56), **options) -> Path:
         path = tmp_path / name

@@ -45,7 +45,7 @@ def test_no_labels_at_all_is_a_usage_error(run, photo):
     assert "--labels" in result.stderr
 
 
-def test_no_picture_is_a_usage_error(run):
+def test_no_image_is_a_usage_error(run):
     assert run("segment", "--labels", "a, b").exit_code == 2
 
 
@@ -73,38 +73,38 @@ def truncated_jpeg(path):
     path.write_bytes(path.read_bytes()[:700])
 
 
-PICTURES = {
+IMAGES = {
     "empty.png": (lambda path: path.write_bytes(b""), "empty"),
     "short.jpg": (truncated_jpeg, "damaged or cut short"),
-    "text.png": (lambda path: path.write_text("I am a picture, honestly"), "no whole picture"),
+    "text.png": (lambda path: path.write_text("I am an image, honestly"), "no whole image"),
     "huge.png": (lambda path: path.write_bytes(png_header(60000, 60000)), "60000×60000"),
     "folder": (lambda path: path.mkdir(), "folder"),
     "absent.png": (lambda path: None, "does not exist"),
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_pictures_that_cannot_be_read(run, tmp_path, name):
-    make, word = PICTURES[name]
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_that_cannot_be_read(run, tmp_path, name):
+    make, word = IMAGES[name]
     make(tmp_path / name)
     told(run("segment", name, "--labels", "dog, cat", "--recipe", "mini"), 1, word)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000)])
-def test_pictures_of_odd_sizes_work(run, photo, tmp_path, monkeypatch, size):
-    monkeypatch.setattr("nerveseg.backbones.stable_diffusion._MAX_TOKENS", 1024)  # as wide as it may be, a long picture takes 20 seconds
+def test_images_of_odd_sizes_work(run, photo, tmp_path, monkeypatch, size):
+    monkeypatch.setattr("nerveseg.backbones.stable_diffusion._MAX_TOKENS", 1024)  # as wide as it may be, a long image takes 20 seconds
     result = run("segment", photo(size=size), "--labels", "dog, grass", "--recipe", "mini")
     assert result.exit_code == 0, result.stderr
     with Image.open(tmp_path / "nerveseg-out" / "a.png") as ids:
         assert ids.size == size[::-1]
 
 
-def test_of_an_animated_gif_the_first_picture_is_taken(run, tmp_path):
+def test_of_an_animated_gif_the_first_image_is_taken(run, tmp_path):
     frames = [Image.fromarray(np.full((20, 30, 3), shade, np.uint8)) for shade in (0, 250)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     result = run("segment", "moving.gif", "--labels", "dog, grass", "--recipe", "mini")
     assert result.exit_code == 0
-    assert "Picture 1 of the 2" in result.stderr
+    assert "Image 1 of the 2" in result.stderr
 
 
 def test_any_script_and_any_length_of_label(run, photo):
@@ -126,7 +126,7 @@ def test_any_script_and_any_length_of_label(run, photo):
         (("--recipe", "mini", "--set", "wlak.alpha=0.5"), "TABLE.KNOB"),
         (("--recipe", "mini", "--set", "walk.alpha"), "TABLE.KNOB=VALUE"),
         (("--recipe", "mini", "--set", "walk.alpha=0.5", "--set", "walk.alpha=0.6"), "twice"),
-        (("--recipe", "mini", "--set", "walk.solver=guess"), "Accepted are"),
+        (("--recipe", "mini", "--set", "walk.name=guess"), "Accepted are"),
         (("--recipe", "mini", "--device", "warp"), "device"),
         (("--recipe", "mini", "--dtype", "float7"), "dtype"),
     ],

@@ -37,7 +37,7 @@ def test_a_batch_takes_them_and_counts_what_it_left_out(run, photo, tmp_path):
     made = run("batch", "in", "out", "-l", "cat, dog", "-r", "mini", "--bands", "3,2,1", "--range", "10,200", "--json")
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["left_out"] == {".tga": 1}
-    assert "1 file that looks like a picture was left out: 1 .tga." in made.stderr
+    assert "1 file that looks like an image was left out: 1 .tga." in made.stderr
     assert ASKED[0] in (tmp_path / "out/a.run.json").read_text("utf-8")
     other = run("batch", "in", "out", "-l", "cat, dog", "-r", "mini", "--resume")
     assert other.exit_code == 1

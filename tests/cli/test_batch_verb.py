@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-SAVED = ("--recipe", "mini", "--labels", "dog, cat", *("-s", "labels.source=saved", "-s", "graph.source=none", "-s", "walk.solver=none"))
+SAVED = ("--recipe", "mini", "--labels", "dog, cat", *("-s", "labels.name=saved", "-s", "graph.name=none", "-s", "walk.name=none"))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def batch(run, photo, tmp_path):
 def test_a_folder_becomes_a_folder_of_masks(batch, tmp_path):
     result = batch("in", "out")
     assert result.exit_code == 0, result.stderr
-    assert "2 pictures labelled, 0 could not be used" in result.stdout
+    assert "2 images labelled, 0 could not be used" in result.stdout
     assert (tmp_path / "out" / "a.png").is_file()
     assert (tmp_path / "out" / "d" / "b.png").is_file()
     again = batch("in", "out")
@@ -35,7 +35,7 @@ def test_a_folder_becomes_a_folder_of_masks(batch, tmp_path):
     assert (again.exit_code, json.loads(again.stdout)["before"]) == (0, 2)
 
 
-def test_bad_pictures_are_listed_and_the_others_are_kept(batch, tmp_path):
+def test_bad_images_are_listed_and_the_others_are_kept(batch, tmp_path):
     (tmp_path / "in" / "bad.jpg").write_bytes(b"hello")
     result = batch("in", "out", "--format", "coco", "--json")
     assert result.exit_code == 3
@@ -48,7 +48,7 @@ def test_bad_pictures_are_listed_and_the_others_are_kept(batch, tmp_path):
     assert "hello" in strict.stderr
 
 
-def test_two_pictures_for_one_mask_are_refused_before_any_work(batch, photo, tmp_path):
+def test_two_images_for_one_mask_are_refused_before_any_work(batch, photo, tmp_path):
     photo("in/a.jpg")
     result = batch("in", "out")
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""``nerveseg calibrate`` from a folder of pictures to a recipe, and what it refuses."""
+"""``nerveseg calibrate`` from a folder of images to a recipe, and what it refuses."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from PIL import Image
 
 from nerveseg import recipe as recipes
 from nerveseg.bench.cache import Kept
-from nerveseg.picture import load
-from nerveseg.world import scenes
+from nerveseg.image import load_image
+from nerveseg.synthetic import scenes
 
 NAMES = ("cat", "grass", "sky")
 
 
 @pytest.fixture
 def folder(tmp_path, mini):
-    """Eight small pictures whose masks are what the embedded pair says of them: no label is wrong, so surer is better."""
+    """Eight small images whose masks are what the embedded pair says of them: no label is wrong, so surer is better."""
     root = tmp_path / "mine"
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True)
     (root / "names.txt").write_text("\n".join(NAMES))
     for at in range(8):
-        pixels = np.asarray(Image.fromarray(scenes.render("val", at).picture).resize((64, 48)))
+        pixels = np.asarray(Image.fromarray(scenes.render("val", at).image).resize((64, 48)))
         Image.fromarray(pixels).save(root / "images" / f"{at}.png")
-        encoding = Kept(mini, tmp_path / "kept").encode(load(root / "images" / f"{at}.png"))
+        encoding = Kept(mini, tmp_path / "kept").encode(load_image(root / "images" / f"{at}.png"))
         ids = mini.decode(encoding, list(NAMES)).segmentation.numpy()
         Image.fromarray(ids.astype(np.uint8)).save(root / "masks" / f"{at}.png")
     return root
@@ -34,13 +34,13 @@ def test_a_folder_becomes_a_recipe_and_noise_does_not(run, folder, tmp_path):
     given = ("calibrate", "--root", folder, "--cache", "kept")
     result = run(*given, "-o", "sure.toml", "--plot", "sure.png")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.splitlines()[0] == "masks.temperature = 0.05, from 4 pictures"
+    assert result.stdout.splitlines()[0] == "masks.temperature = 0.05, from 4 images"
     assert result.stdout.splitlines()[-2:] == ["sure.png", "sure.toml"]
     assert "before  T 1 " in result.stdout
     made, plain = recipes.load(tmp_path / "sure.toml"), recipes.load("mini")
     assert made.temperature == 0.05
     assert made.changed({"masks.temperature": 1.0}).digest == plain.digest
-    assert load(tmp_path / "sure.png").size[1] > 1000
+    assert load_image(tmp_path / "sure.png").size[1] > 1000
 
     again = run(*given, "--recipe", "sure.toml", "-o", "again.toml")
     assert again.exit_code == 0, again.stderr

@@ -42,7 +42,7 @@ def test_list_has_every_data_set(run, root):
 def test_verify_shows_pixels_of_each_class(run, root):
     result = run("datasets", "verify", "folder", "--root", root)
     assert result.exit_code == 0, result.stderr
-    assert "folder all: 2 pictures, 2 items, 2 pixels not counted" in result.stderr
+    assert "folder all: 2 images, 2 items, 2 pixels not counted" in result.stderr
     assert "good: every file was read" in result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["0", "cat", "6", "60.00", "%", "2"] in rows

@@ -14,7 +14,7 @@ from nerveseg.errors import OptionError, OutputError
 
 @pytest.fixture
 def place(tmp_path, photo):
-    """A picture, its scores, a list of labels and a recipe, and two bench runs that are none."""
+    """An image, its scores, a list of labels and a recipe, and two bench runs that are none."""
     photo("a.png")
     np.savez(tmp_path / "a.npz", scores=np.full((2, 5, 5), 0.5, np.float32))
     (tmp_path / "names.txt").write_text("cat\ndog\n")
@@ -90,8 +90,8 @@ def test_what_was_there_is_not_replaced_unless_it_is_told(run, place, verb):
     [
         (("demo", "-o", "out"), "cat-and-hat.overlay.png"),
         (("demo", "-o", "out"), "pictures/cat-and-hat.png"),
-        (("world", "render", "-o", "out"), "test-00000.png"),
-        (("world", "render", "-o", "out"), "test-00000.txt"),
+        (("synthetic", "render", "-o", "out"), "test-00000.png"),
+        (("synthetic", "render", "-o", "out"), "test-00000.txt"),
     ],
 )
 def test_what_makes_the_same_every_time_leaves_it_and_refuses_strangers(run, place, arguments, name):
@@ -118,7 +118,7 @@ def test_segment_replaces_its_results_when_it_is_told(run, place):
     assert run("segment", "a.png", "-o", "out", *LABELS, "--overwrite").exit_code == 0
 
 
-def test_results_in_python_never_replace_their_own_picture(place, mini):
+def test_results_in_python_never_replace_their_own_image(place, mini):
     result = mini(place / "a.png", ["cat", "dog"])
     content = (place / "a.png").read_bytes()
     with pytest.raises(OutputError, match="which is the input"):
@@ -126,7 +126,7 @@ def test_results_in_python_never_replace_their_own_picture(place, mini):
     (place / "voc/JPEGImages").mkdir(parents=True)
     os.link(place / "a.png", place / "voc/JPEGImages/a.jpg")
     with pytest.raises(OutputError, match="which is the input"):
-        result.save(place / "voc", "voc", pictures=True)
+        result.save(place / "voc", "voc", images=True)
     assert (place / "a.png").read_bytes() == content
 
 

@@ -11,7 +11,7 @@ from nerveseg.writers import png
 
 @pytest.fixture
 def scores(tmp_path):
-    """Write scores beside the picture and give their path."""
+    """Write scores beside the image and give their path."""
 
     def make(name="a.npz", *, labels=("dog", "cat", "grass"), values=None):
         maps = np.random.default_rng(0).dirichlet(np.ones(3), (10, 14)).transpose(2, 0, 1) if values is None else values
@@ -55,7 +55,7 @@ def test_names_and_knobs(run, photo, scores):
     logits = np.random.default_rng(0).normal(size=(2, 6, 6)) * 5
     path = scores("b.npz", labels=None, values=logits)
     result = run(
-        "refine", path, photo(), "-r", "mini", "--json", "-s", "labels.kind=logits", "-s", "walk.solver=truncated", "-s", "walk.steps=3"
+        "refine", path, photo(), "-r", "mini", "--json", "-s", "labels.kind=logits", "-s", "walk.name=truncated", "-s", "walk.steps=3"
     )
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
@@ -70,7 +70,7 @@ def test_names_and_knobs(run, photo, scores):
         (("a.npz", "absent.png", "-r", "mini"), 1, "does not exist"),
         (("a.npz", "a.png", "-r", "mini", "-l", "dog, zebra"), 2, "'zebra'"),
         (("a.npz", "a.png", "-r", "mini", "-l", "dog"), 2, "single label"),
-        (("a.npz", "a.png", "-r", "mini", "-s", "graph.source=none"), 2, "nothing would be refined"),
+        (("a.npz", "a.png", "-r", "mini", "-s", "graph.name=none"), 2, "nothing would be refined"),
         (("a.npz", "a.png", "-r", "mini", "-s", "walk.alpha=2"), 2, "walk.alpha"),
         (("a.npz", "a.png", "-r", "nevre"), 2, "Did you mean"),
         (("bad.npz", "a.png", "-r", "mini"), 1, "at least 0"),

@@ -13,7 +13,7 @@ from nerveseg.writers import png
 WORDS = ("--labels", "dog; puppy, cat, grass", "--recipe", "mini")
 
 
-def test_one_picture_leaves_three_files_and_a_table(run, photo):
+def test_one_image_leaves_three_files_and_a_table(run, photo):
     result = run("segment", photo("a.jpg"), *WORDS)
     assert result.exit_code == 0, result.stderr
     for shown in ("dog", "cat", "grass", "confidence", "seconds", "converged"):
@@ -27,7 +27,7 @@ def test_one_picture_leaves_three_files_and_a_table(run, photo):
         assert overlay.height > 40
 
 
-def test_json_is_one_object_a_picture(run, photo, tmp_path):
+def test_json_is_one_object_an_image(run, photo, tmp_path):
     result = run("segment", photo("a.png"), photo("b.png", size=(30, 30)), *WORDS, "--json", "-o", tmp_path / "deep" / "er")
     assert result.exit_code == 0, result.stderr
     first, second = map(json.loads, result.stdout.splitlines())
@@ -48,7 +48,7 @@ def test_the_same_command_gives_the_same_bytes(run, photo, tmp_path):
 
 
 def test_knobs_reach_the_walk(run, photo):
-    result = run("segment", photo(), *WORDS, "--json", "--set", "walk.solver=truncated", "--set", "walk.steps=3", "-s", "walk.alpha=0.5")
+    result = run("segment", photo(), *WORDS, "--json", "--set", "walk.name=truncated", "--set", "walk.steps=3", "-s", "walk.alpha=0.5")
     assert result.exit_code == 0, result.stderr
     walk = json.loads(result.stdout)["walk"]
     assert walk["steps"] == 3
@@ -76,25 +76,25 @@ def test_unknown_words_are_noted_once_on_stderr(run, photo):
     assert "UserWarning" not in result.stderr
 
 
-def test_one_bad_picture_does_not_lose_the_others(run, photo, tmp_path):
+def test_one_bad_image_does_not_lose_the_others(run, photo, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"")
     result = run("segment", photo("a.png"), "bad.jpg", photo("c.png"), *WORDS, "--json")
     assert result.exit_code == 3
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row.get("error", {}).get("type") for row in rows] == [None, "PictureError", None]
-    assert "failed: 1 of 3 pictures: bad.jpg" in result.stderr
+    assert [row.get("error", {}).get("type") for row in rows] == [None, "ImageError", None]
+    assert "failed: 1 of 3 images: bad.jpg" in result.stderr
     assert (tmp_path / "nerveseg-out" / "c.png").is_file()
 
 
-def test_a_picture_too_large_for_the_machine_does_not_lose_the_others(run, photo, monkeypatch):
+def test_an_image_too_large_for_the_machine_does_not_lose_the_others(run, photo, monkeypatch):
     from nerveseg.segmenter import Segmenter
 
     encode = Segmenter.encode
 
-    def fails_once(self, picture, **options):
-        if picture.name == "a.png":
+    def fails_once(self, image, **options):
+        if image.name == "a.png":
             raise RuntimeError("not enough memory")
-        return encode(self, picture, **options)
+        return encode(self, image, **options)
 
     monkeypatch.setattr(Segmenter, "encode", fails_once)
     result = run("segment", photo("a.png"), photo("b.png"), *WORDS)
@@ -102,7 +102,7 @@ def test_a_picture_too_large_for_the_machine_does_not_lose_the_others(run, photo
     assert "not enough memory" in result.stderr
 
 
-def test_memory_that_runs_out_leaves_no_file_of_that_picture_and_goes_on(run, photo, mini, monkeypatch, tmp_path):
+def test_memory_that_runs_out_leaves_no_file_of_that_image_and_goes_on(run, photo, mini, monkeypatch, tmp_path):
     module, failed = mini.recipe.walk.module, []
     solve = module.solve
 
@@ -155,14 +155,14 @@ def test_older_results_stay_unless_told_otherwise(run, photo, tmp_path):
     assert kept.read_text() != "mine"
 
 
-def test_notes_of_the_picture_are_told(run, tmp_path):
+def test_notes_of_the_image_are_told(run, tmp_path):
     Image.fromarray(np.full((20, 30), 7, np.uint8)).save(tmp_path / "grey.png")
     result = run("segment", "grey.png", *WORDS, "--json")
     assert result.exit_code == 0
     assert "grey.png: Mode L was turned into RGB" in result.stderr
 
 
-def test_a_picture_unlike_those_that_the_networks_know_is_told_of_once(run, photo):
+def test_an_image_unlike_those_that_the_networks_know_is_told_of_once(run, photo):
     photo("a.png", size=(96, 96))
     photo("b.png", size=(96, 120))
     result = run("segment", "a.png", "b.png", *WORDS)

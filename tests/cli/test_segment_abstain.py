@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from nerveseg.world import bundled
+from nerveseg.synthetic import bundled
 from nerveseg.writers import png
 
 WORDS = ("--labels", "dog, cat, grass", "--recipe", "mini")

@@ -1,4 +1,4 @@
-"""``segment --tile``: the record says so, a wrong side is a wrong command, and big pictures get a hint."""
+"""``segment --tile``: the record says so, a wrong side is a wrong command, and big images get a hint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_wrong_side_is_a_wrong_command_before_any_network_is_loaded(run, photo
     assert run("segment", photo(), *WORDS, "--tile", 64, "--overlap", 1).exit_code == 2
 
 
-def test_a_big_picture_gets_a_hint_and_is_labelled_as_it_was(run, photo, monkeypatch):
+def test_a_big_image_gets_a_hint_and_is_labelled_as_it_was(run, photo, monkeypatch):
     monkeypatch.setattr("nerveseg.cli.segment._BIG", 40)
     result = run("segment", photo(), *WORDS, "--json")
     assert "--tile 1024" in result.stderr

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from nerveseg.segmenter import Segmenter
-from nerveseg.world import bundled, scenes
-from nerveseg.world.names import NAMES
+from nerveseg.synthetic import bundled, scenes
+from nerveseg.synthetic.names import NAMES
 
 WORDS = ("--labels", "dog, cat, grass", "--recipe", "mini")
 
@@ -23,9 +23,9 @@ def test_demo_leaves_an_overlay_and_a_label_map_of_each_scene(run, tmp_path):
     assert result.stderr == ""  # it knows every word it is asked for
     for scene in bundled.scenes():
         assert scene.name in result.stdout
-        with Image.open(scene.path) as picture, Image.open(tmp_path / "out" / f"{scene.name}.png") as ids:
+        with Image.open(scene.path) as image, Image.open(tmp_path / "out" / f"{scene.name}.png") as ids:
             assert ids.mode == "P"
-            assert ids.size == picture.size
+            assert ids.size == image.size
         assert (tmp_path / "out" / f"{scene.name}.overlay.png").is_file()
         assert (tmp_path / "out" / "pictures" / scene.path.name).read_bytes() == scene.path.read_bytes()
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == len(bundled.scenes())
@@ -53,9 +53,9 @@ def test_explain_draws_one_figure(run, photo, tmp_path):
     [
         (("-o", "a.bmp"), 2, ".svg"),
         (("-o", "no/where.png"), 2, "folder"),
-        (("--set", "walk.solver=none"), 2, "nothing walks"),
-        (("--set", "walk.solver=cliper"), 2, "walk.solver=infinite"),
-        (("--set", "walk.solver=iseg"), 2, "attention heads"),
+        (("--set", "walk.name=none"), 2, "nothing walks"),
+        (("--set", "walk.name=cliper"), 2, "walk.name=infinite"),
+        (("--set", "walk.name=iseg"), 2, "attention heads"),
         (("--set", "walk.alpha=1.5"), 2, "walk.alpha"),
     ],
 )
@@ -185,18 +185,18 @@ def test_recipes_are_listed_shown_and_compared(run, tmp_path):
     (tmp_path / "own.toml").write_text(full.stdout, "utf-8")
     assert "choose the same" in run("recipes", "diff", "mini", "own.toml").stdout
     difference = run("recipes", "diff", "nerve", "nerve-paper").stdout
-    assert "walk.solver" in difference
+    assert "walk.name" in difference
     assert "truncated" in difference
     assert run("recipes", "show", "nevre").exit_code == 2
 
 
-def test_world_render_writes_picture_mask_and_names(run, tmp_path):
-    result = run("world", "render", "--split", "val", "-i", 5, "-i", 6, "-o", "out", "--size", "48x64")
+def test_world_render_writes_image_mask_and_names(run, tmp_path):
+    result = run("synthetic", "render", "--split", "val", "-i", 5, "-i", 6, "-o", "out", "--size", "48x64")
     assert result.exit_code == 0, result.stderr
     scene = scenes.render("val", 5, (48, 64))
-    with Image.open(tmp_path / "out" / "val-00005.mask.png") as mask, Image.open(tmp_path / "out" / "val-00005.png") as picture:
+    with Image.open(tmp_path / "out" / "val-00005.mask.png") as mask, Image.open(tmp_path / "out" / "val-00005.png") as image:
         assert np.array_equal(np.asarray(mask), scene.mask)
-        assert np.array_equal(np.asarray(picture), scene.picture)
+        assert np.array_equal(np.asarray(image), scene.image)
     words = (tmp_path / "out" / "val-00006.txt").read_text("utf-8").splitlines()
     assert words[0].startswith("# ")
     assert set(words[1:]) <= set(NAMES)
@@ -207,13 +207,13 @@ def test_world_render_writes_picture_mask_and_names(run, tmp_path):
     [("render", "--split", "all"), ("render", "--size", "big"), ("render", "--things", "4"), ("train", "-f", "run", "--part", "unet")],
 )
 def test_world_refuses(run, arguments):
-    result = run("world", *arguments)
+    result = run("synthetic", *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: Got")
 
 
 def test_world_train_trains_the_parts_in_order_and_exports(run, monkeypatch, tmp_path):
-    from nerveseg.world.train import clip, diffusion, export, vae
+    from nerveseg.synthetic.train import clip, diffusion, export, vae
 
     done = []
 
@@ -228,12 +228,12 @@ def test_world_train_trains_the_parts_in_order_and_exports(run, monkeypatch, tmp
     for module, name in ((vae, "vae"), (clip, "clip"), (diffusion, "diffusion")):
         monkeypatch.setattr(module, "train", part(name))
     monkeypatch.setattr(export, "export", lambda run, out: done.append(("export", out)))
-    first = run("world", "train", "-f", "run", "--minutes", 10, "--part", "clip")
+    first = run("synthetic", "train", "-f", "run", "--minutes", 10, "--part", "clip")
     assert first.exit_code == 0, first.stderr
     assert [name for name, _ in done] == ["clip"]
     (tmp_path / "run" / "clip-run" / "checkpoint.pt").unlink()
     (tmp_path / "run" / "clip-run").rmdir()
-    result = run("world", "train", "-f", "run", "--minutes", 10)
+    result = run("synthetic", "train", "-f", "run", "--minutes", 10)
     assert result.exit_code == 0, result.stderr
     assert [name for name, _ in done[1:]] == ["vae", "clip", "diffusion", "export"]
     assert sum(minutes for _, minutes in done[1:4]) == pytest.approx(10)
@@ -241,7 +241,7 @@ def test_world_train_trains_the_parts_in_order_and_exports(run, monkeypatch, tmp
 
 
 def test_world_score_prints_the_table(run, monkeypatch, tmp_path):
-    from nerveseg.world import score
+    from nerveseg.synthetic import score
 
     def measured(recipe, out, *, val, test, workers, said):
         said("first round", 0)
@@ -249,7 +249,7 @@ def test_world_score_prints_the_table(run, monkeypatch, tmp_path):
         return f"| {recipe} | {val} | {test} | {out.name} |"
 
     monkeypatch.setattr(score, "run", measured)
-    result = run("world", "score", "--split-size", 4, "--val-size", 2, "-o", "table")
+    result = run("synthetic", "score", "--split-size", 4, "--val-size", 2, "-o", "table")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.strip() == "| mini | 2 | 4 | table |"
     assert (tmp_path / "table").is_dir()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nerveseg.clicks import Ground, wider
-from nerveseg.deciding import Labelling
 from nerveseg.labels.base import Words
+from nerveseg.postprocess import Labelling
 from nerveseg.words.vocabulary import Background, Vocabulary
 
 ALPHA = 0.9

@@ -1,4 +1,4 @@
-"""What the colours of pixels say of labels with seeds, written out in loops, and what it must keep."""
+"""What the colours of pixels say of labels with clicks, written out in loops, and what it must keep."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerveseg import transition
-from nerveseg.clicks import Options, Seed, prepare, solved
+from nerveseg.clicks import Click, Options, prepare, solved
 from nerveseg.clicks import colours as told_by
-from nerveseg.clicks.grain import calm
 from nerveseg.clicks.ground import Reach
+from nerveseg.clicks.smoothing import calm
+from nerveseg.image import load_image
 from nerveseg.masks import decide
-from nerveseg.masks.odds import BINS, bins
+from nerveseg.masks.color_likelihood import BINS, bins
 from nerveseg.masks.patches import Patches
 from nerveseg.masks.upsample import picked, resample, shares
-from nerveseg.picture import load
 from nerveseg.segmenter import Segmenter
-from nerveseg.world import scenes
+from nerveseg.synthetic import scenes
 
 GRID, SIZE = (4, 5), (8, 10)
 N = GRID[0] * GRID[1]
@@ -35,7 +35,7 @@ def noise(number, size=SIZE):
 
 
 def made(number, labels=(1,)):
-    """P of three labels and how far seeds of some reach."""
+    """P of three labels and how far clicks of some reach."""
     chance = torch.Generator().manual_seed(number)
     P = torch.rand(N, 4, generator=chance) + 0.01
     H = torch.rand(N, len(labels) + 1, generator=chance) ** 4
@@ -107,7 +107,7 @@ def test_shares_sum_to_one_and_where_no_walk_comes_nothing_changes(number, label
     assert torch.equal(odd[..., :3], plain[..., :3])
 
 
-def test_a_picture_of_one_colour_says_nothing():
+def test_an_image_of_one_colour_says_nothing():
     P, reach = made(3)
     codes = bins(torch.full((*SIZE, 3), 90, dtype=torch.uint8))
     # f and g are the same, whatever their weights are.
@@ -132,7 +132,7 @@ def test_a_label_takes_what_has_its_colours_and_leaves_what_has_not():
     assert torch.equal(ids[False] == 1, truth.expand(32, 40))
 
 
-def test_large_pictures_are_read_by_fewer_pixels():
+def test_large_images_are_read_by_fewer_pixels():
     P, reach = made(4)
     large = np.kron(noise(4, (40, 50)), np.ones((20, 20, 1), np.uint8))
     fine, coarse = (told_by.told(P, GRID, reach, bins(torch.tensor(one)), 0.5) for one in (large[3::7, 3::7], large))
@@ -143,34 +143,34 @@ def test_large_pictures_are_read_by_fewer_pixels():
 @pytest.mark.parametrize(
     ("knobs", "speaks"), [({}, True), ({"colours": 0}, False), ({"absorb": False}, False), ({"system": "within"}, False)]
 )
-def test_they_speak_where_seeds_absorb_beside_the_walk(ground, knobs, speaks):
+def test_they_speak_where_clicks_absorb_beside_the_walk(ground, knobs, speaks):
     chance = torch.Generator().manual_seed(2)
     heads = transition.Heads(torch.randn(2, N, 5, generator=chance), torch.randn(2, N, 5, generator=chance), GRID)
-    G, picture = made(2)[0], load(noise(5))
+    G, image = made(2)[0], load_image(noise(5))
     S = transition.build(heads, G, beta=0.3, kernel="exp")
-    start = prepare(ground(S, G, Options(**knobs), picture=picture, size=picture.size), often=False)
-    found = solved(start, [Seed("b", points=(1, 1)), Seed("background", points=(9, 7)), Seed("new", points=(5, 1))])
+    start = prepare(ground(S, G, Options(**knobs), image=image, size=image.size), often=False)
+    found = solved(start, [Click("b", points=(1, 1)), Click("background", points=(9, 7)), Click("new", points=(5, 1))])
     assert (found.odds is not None) is speaks
     if found.odds is not None:
         assert set(found.odds.tables) == {1, 3, 4}
         assert found.odds.bytes > 0
-    assert solved(dataclasses.replace(start, codes=None), [Seed("b", points=(1, 1))]).odds is None
+    assert solved(dataclasses.replace(start, codes=None), [Click("b", points=(1, 1))]).odds is None
 
 
 def corrected(mini, refiner="none", **settings):
     scene = scenes.render("val", 3, size=(64, 80))
     mine = Segmenter(mini.recipe.changed({"refiner.name": refiner}), mini.networks, mini.folders, mini.device, mini.dtype)
-    edit = mine.correct(mine.encode(load(scene.picture)), ["cat", "grass", "sky", "dog"], background="auto", settings=settings)
-    return edit.add(Seed("dog", points=(30, 40))).add(Seed("toy", points=(60, 20)), Seed("background", points=(5, 5))).result
+    edit = mine.correct(mine.encode(load_image(scene.image)), ["cat", "grass", "sky", "dog"], background="auto", settings=settings)
+    return edit.add(Click("dog", points=(30, 40))).add(Click("toy", points=(60, 20)), Click("background", points=(5, 5))).result
 
 
-@pytest.mark.parametrize("settings", [{}, {"masks.temperature": 2.0}, {"masks.rule": "class_max"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"masks.temperature": 2.0}, {"masks.name": "class_max"}], ids=str)
 def test_scores_ids_and_confidence_agree(mini, settings):
     result = corrected(mini, **settings)
     assert result.odds is not None
     scores = result.segmentation_scores
     assert torch.allclose(scores.sum(0), torch.ones(result.size), atol=1e-5)
-    if "masks.rule" not in settings:
+    if "masks.name" not in settings:
         other = scores.argmax(0) != result.segmentation
         assert int(other.sum()) <= 3  # the pinned pixels
     own = scores.gather(0, result.segmentation[None])[0]
@@ -241,7 +241,7 @@ def test_grain_is_taken_out_by_the_equation(monkeypatch):
         c = np.round(after)
     assert np.abs(calm(torch.tensor(pixels)).numpy() - c).max() <= 1
     whole = calm(torch.tensor(pixels))
-    monkeypatch.setattr("nerveseg.clicks.grain._BAND", 13)  # bands of two rows; the mean contrast is then that of some rows
+    monkeypatch.setattr("nerveseg.clicks.smoothing._BAND", 13)  # bands of two rows; the mean contrast is then that of some rows
     assert np.abs(calm(torch.tensor(pixels)).int().numpy() - whole.int().numpy()).mean() < 4
 
 
@@ -271,7 +271,7 @@ def test_patches_and_whole_maps_agree(monkeypatch, rule, background):
     assert not torch.equal(whole, decide(P, P, size, background=background, rule=rule))
 
 
-def test_many_labels_with_seeds_are_told_apart_a_few_at_a_time():
+def test_many_labels_with_clicks_are_told_apart_a_few_at_a_time():
     P, reach = made(9, tuple(range(4)))
     codes = bins(torch.tensor(noise(9)))
     together = told_by.told(P, GRID, reach, codes, 0.5)

@@ -1,4 +1,4 @@
-"""The graph of clicks: S with the picture's edges in its local part, written out in loops, and what it must keep."""
+"""The graph of clicks: S with the image's edges in its local part, written out in loops, and what it must keep."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nerveseg import transition
-from nerveseg.clicks import Options, Seed, prepare, solved, wider
+from nerveseg.clicks import Click, Options, prepare, solved, wider
 from nerveseg.clicks.edges import colours, edged
 from nerveseg.clicks.options import BESIDE, EDGED
-from nerveseg.picture import load
+from nerveseg.image import load_image
 
 GRID = (4, 5)
 N = GRID[0] * GRID[1]
@@ -70,7 +70,7 @@ def test_steps_are_weakened_by_contrast_and_what_they_lose_stays(own, beta):
     assert bool((possible | (found == 0)).all())
 
 
-def test_contrast_is_counted_in_the_pictures_own():
+def test_contrast_is_counted_in_the_images_own():
     S, _, c = make(2)
     faint = edged(S, 0.1 * c, sharpness=2).to_dense()
     assert torch.allclose(faint, edged(S, c, sharpness=2).to_dense(), atol=1e-6)
@@ -87,7 +87,7 @@ def test_what_has_no_local_graph_stays_as_it_is():
 
 def test_a_tokens_colour_is_the_mean_of_its_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (8, 15, 3), dtype=np.uint8)
-    found = colours(load(pixels), GRID)
+    found = colours(load_image(pixels), GRID)
     for y in range(4):
         for x in range(5):
             block = pixels[2 * y : 2 * y + 2, 3 * x : 3 * x + 3].reshape(-1, 3).mean(0) / 255
@@ -126,7 +126,7 @@ def test_what_no_walk_on_s_connects_stays_apart(number, sharpness, beta):
     apart_ = dataclasses.replace(
         S,
         stencil=dataclasses.replace(S.stencil, values=cut),
-        spread=transition.operators.Folded(whole / whole.sum(1, keepdim=True)),
+        spread=transition.operators.DenseMatrix(whole / whole.sum(1, keepdim=True)),
     )
     h = chances(edged(apart_, c, sharpness=sharpness, beta=beta), [0], 0.99)
     assert float(h[~left].abs().max()) == 0
@@ -134,8 +134,8 @@ def test_what_no_walk_on_s_connects_stays_apart(number, sharpness, beta):
         assert float(h[left].min()) > 0
 
 
-PICTURE = load(np.random.default_rng(1).integers(0, 256, (8, 10, 3), dtype=np.uint8))
-SEEN = {"picture": PICTURE, "size": PICTURE.size}
+IMAGE = load_image(np.random.default_rng(1).integers(0, 256, (8, 10, 3), dtype=np.uint8))
+SEEN = {"image": IMAGE, "size": IMAGE.size}
 
 
 @pytest.mark.parametrize("often", [True, False])
@@ -143,8 +143,8 @@ SEEN = {"picture": PICTURE, "size": PICTURE.size}
 def test_clicks_walk_on_it_and_labels_do_not(often, beta, ground):
     S, G, _ = make(4, beta=beta)
     given = prepare(ground(S, G, Options(alpha=0.97, contrast=1.5, beta=0.1, tolerance=1e-4), **SEEN), often=often)
-    found = solved(given, [Seed("b", points=(1, 1)), Seed("new", points=(9, 7))])
-    dense = edged(S, colours(PICTURE, GRID), sharpness=1.5, beta=0.1).to_dense().double()
+    found = solved(given, [Click("b", points=(1, 1)), Click("new", points=(9, 7))])
+    dense = edged(S, colours(IMAGE, GRID), sharpness=1.5, beta=0.1).to_dense().double()
     index, Y = [0, N - 1], torch.eye(5, dtype=torch.float64)[[1, 3]]
     D, wide = torch.eye(N, dtype=torch.float64), torch.zeros(N, 5, dtype=torch.float64)
     D[index, index] = 0
@@ -158,13 +158,13 @@ def test_clicks_walk_on_it_and_labels_do_not(often, beta, ground):
     assert bool(((found.P.double() - free).abs().sum(1) <= 2 * h[:, 0] + 4e-4).all())
 
 
-def test_an_edge_of_the_picture_holds_a_click():
+def test_an_edge_of_the_image_holds_a_click():
     chance = torch.Generator().manual_seed(5)
     flat = torch.randn(2, 1, 5, generator=chance).expand(2, 100, 5).contiguous()
     S = transition.build(transition.Heads(flat, flat, (10, 10)), torch.full((100, 4), 0.25), beta=0.0, kernel="exp")
     pixels = np.full((10, 10, 3), 40, np.uint8)
     pixels[:, 5:] = 200
-    h = chances(edged(S, colours(load(pixels), (10, 10)), sharpness=4), [5 * 10 + 4], 0.99)
+    h = chances(edged(S, colours(load_image(pixels), (10, 10)), sharpness=4), [5 * 10 + 4], 0.99)
     assert float(h[5 * 10 + 3]) > 3 * float(h[5 * 10 + 5])
     plain = chances(S, [5 * 10 + 4], 0.99)
     assert float(plain[5 * 10 + 5]) > 3 * float(h[5 * 10 + 5])
@@ -177,7 +177,7 @@ def test_where_it_does_not_count(ground):
         made = prepare(ground(S, G, options, **SEEN), often=False)
         assert made.carrier is S
         assert made.alpha == (BESIDE if options.system == "beside" else 0.9)
-    blind = prepare(dataclasses.replace(ground(S, G, Options(), **SEEN), picture=None), often=True)
+    blind = prepare(dataclasses.replace(ground(S, G, Options(), **SEEN), image=None), often=True)
     assert (blind.carrier, blind.alpha) == (S, BESIDE)
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nerveseg import transition
-from nerveseg.clicks import Options, Seed, parted, prepare, solved, wider
+from nerveseg.clicks import Click, Options, parted, prepare, solved, wider
 from nerveseg.errors import LabelError, OptionError
-from nerveseg.world import bundled, scenes
+from nerveseg.synthetic import bundled, scenes
 
 _PAGE = Path(__file__).parents[2] / "docs" / "clicks.md"
 
@@ -22,9 +22,9 @@ LABELS = ["cat", "grass", "sky", "dog"]
 
 @pytest.fixture(scope="module")
 def encoding(mini):
-    from nerveseg.picture import load
+    from nerveseg.image import load_image
 
-    return mini.encode(load(scenes.render("val", 3, size=(64, 80)).picture))
+    return mini.encode(load_image(scenes.render("val", 3, size=(64, 80)).image))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def chances(S, index, Y, alpha):
     return torch.linalg.solve(torch.eye(S.n, dtype=torch.float64) - alpha * D @ S.to_dense().double(), wide)
 
 
-SEEDS = [Seed("b", points=[(5, 5), (25, 35)]), Seed("background", points=(55, 45)), Seed("new", points=(15, 25))]
+SEEDS = [Click("b", points=[(5, 5), (25, 35)]), Click("background", points=(55, 45)), Click("new", points=(15, 25))]
 TOKENS, COLUMNS = [0, 3 * 6 + 2, 4 * 6 + 5, 2 * 6 + 1], [1, 1, 4, 3]
 
 
@@ -82,37 +82,37 @@ def test_on_the_local_graph_the_change_falls_by_alpha_a_token_and_the_radius_wid
     S, G = make(3, grid=(6, 9), beta=0.0)
     alpha = 0.9
     given = dataclasses.replace(ground(S, G, Options(alpha=alpha, tolerance=1e-5)), size=(6, 9))
-    found = solved(given, [Seed("a", points=(3, 2))])
+    found = solved(given, [Click("a", points=(3, 2))])
     for token in range(54):
         far = max(abs(token // 9 - 2), abs(token % 9 - 3))
         assert float((found.P - given.P)[token].abs().sum()) <= 2 * alpha**far + 4e-5
-    wide = solved(dataclasses.replace(given, options=Options(alpha=alpha, radius=1, tolerance=1e-5)), [Seed("a", points=(3, 2))])
+    wide = solved(dataclasses.replace(given, options=Options(alpha=alpha, radius=1, tolerance=1e-5)), [Click("a", points=(3, 2))])
     assert int((wide.P[:, 0] == 1).sum()) == 5
 
 
-def test_later_seeds_win_and_the_order_of_steps_does_not_matter(ground):
+def test_later_clicks_win_and_the_order_of_steps_does_not_matter(ground):
     S, G = make(4)
     given = prepare(ground(S, G, Options(alpha=0.97, tolerance=1e-5)), often=True)
-    seeds = [Seed("a", box=(0, 0, 39, 29)), Seed("b", points=(15, 15))]
-    both = solved(given, seeds)
+    clicks = [Click("a", box=(0, 0, 39, 29)), Click("b", points=(15, 15))]
+    both = solved(given, clicks)
     assert both.P[1 * 6 + 1].tolist() == [0, 1, 0, 0]
     assert both.P[0].tolist() == [1, 0, 0, 0]
-    step = solved(given, seeds, solved(given, seeds[:1]))
+    step = solved(given, clicks, solved(given, clicks[:1]))
     assert torch.allclose(both.P, step.P, atol=2e-5)
 
 
-def test_where_nothing_walks_seeds_keep_to_their_tokens(ground):
+def test_where_nothing_walks_clicks_keep_to_their_tokens(ground):
     S, G = make(5)
-    found = solved(dataclasses.replace(ground(S, G, Options()), S=None, P=G), [Seed("b", points=(5, 5))])
+    found = solved(dataclasses.replace(ground(S, G, Options()), S=None, P=G), [Click("b", points=(5, 5))])
     assert found.P[0].tolist() == [0, 1, 0, 0]
     assert torch.equal(found.P[1:], G[1:])
 
 
-def test_another_kind_of_walk_is_bent_by_seeds(ground):
+def test_another_kind_of_walk_is_bent_by_clicks(ground):
     S, G = make(6)
     given = ground(S, G, Options(alpha=0.97, tolerance=1e-5), walk_alpha=None)
     H = chances(S, [0], torch.eye(4)[[1]], 0.97)
-    found = solved(given, [Seed("b", points=(5, 5))])
+    found = solved(given, [Click("b", points=(5, 5))])
     assert torch.allclose(found.P.double(), H + (1 - H.sum(1, keepdim=True)) * given.P.double(), atol=5e-5)
 
 
@@ -124,11 +124,11 @@ def test_knobs_have_names_of_their_own():
             parted(wrong)
 
 
-def test_without_seeds_it_is_the_plain_decode(mini, encoding, edit):
+def test_without_clicks_it_is_the_plain_decode(mini, encoding, edit):
     plain = mini.decode(encoding, LABELS)
     assert torch.equal(edit.result.segmentation, plain.segmentation)
     assert torch.equal(edit.result.probabilities, plain.probabilities)
-    assert torch.equal(mini.decode(encoding, LABELS, seeds=[]).probabilities, plain.probabilities)
+    assert torch.equal(mini.decode(encoding, LABELS, clicks=[]).probabilities, plain.probabilities)
     assert edit.undo() is edit
     assert edit.add() is edit
 
@@ -137,12 +137,12 @@ def test_without_seeds_it_is_the_plain_decode(mini, encoding, edit):
 def test_a_clicked_pixel_has_its_label_and_undo_restores_p(mini, encoding, visual):
     start = mini.correct(encoding, LABELS, settings={"clicks.visual": visual})
     P = start.P.clone()
-    first = start.add(Seed("dog", points=(30, 40)))
-    second = first.add(Seed("cat", points=(70, 10)), Seed("sky", strokes=[(2, 2), (20, 2)]))
+    first = start.add(Click("dog", points=(30, 40)))
+    second = first.add(Click("cat", points=(70, 10)), Click("sky", strokes=[(2, 2), (20, 2)]))
     assert second.result.segmentation[40, 30] == 3
     assert second.result.segmentation[10, 70] == 0
     assert bool((second.result.segmentation[2, 2:21] == 2).all())
-    assert [seed.label for seed in second.seeds] == ["dog", "cat", "sky"]
+    assert [click.label for click in second.clicks] == ["dog", "cat", "sky"]
     assert second.undo().P is first.P
     assert torch.equal(second.undo().undo().P, P)
     assert torch.equal(start.P, P)
@@ -151,16 +151,16 @@ def test_a_clicked_pixel_has_its_label_and_undo_restores_p(mini, encoding, visua
 
 
 def test_steps_and_one_stateless_decode_agree(mini, encoding, edit):
-    seeds = [Seed("dog", points=(30, 40)), Seed("cat", points=(70, 10))]
-    steps = edit.add(seeds[0]).add(seeds[1]).result
-    once = mini.decode(encoding, LABELS, seeds=seeds)
+    clicks = [Click("dog", points=(30, 40)), Click("cat", points=(70, 10))]
+    steps = edit.add(clicks[0]).add(clicks[1]).result
+    once = mini.decode(encoding, LABELS, clicks=clicks)
     assert float((steps.probabilities - once.probabilities).abs().max()) < 2e-3
     assert float((steps.segmentation != once.segmentation).float().mean()) < 0.002
 
 
 def test_a_new_label_is_last_and_the_background_after_it(mini, encoding):
     start = mini.correct(encoding, LABELS, background="auto")
-    after = start.add(Seed("my thing", points=(30, 40))).add(Seed("background", points=(70, 60)))
+    after = start.add(Click("my thing", points=(30, 40))).add(Click("background", points=(70, 60)))
     assert after.result.id2label == {0: "cat", 1: "grass", 2: "sky", 3: "dog", 4: "my thing", 5: "background"}
     assert after.labels == (*LABELS, "my thing")
     assert after.result.segmentation[40, 30] == 4
@@ -173,24 +173,24 @@ def test_a_new_label_is_last_and_the_background_after_it(mini, encoding):
 def test_one_word_and_a_new_label_need_no_background(mini, encoding):
     with pytest.raises(LabelError):
         mini.decode(encoding, ["grass"])
-    found = mini.decode(encoding, ["grass"], seeds=[Seed("thing", points=(30, 40))])
+    found = mini.decode(encoding, ["grass"], clicks=[Click("thing", points=(30, 40))])
     assert found.id2label == {0: "grass", 1: "thing"}
 
 
 def test_what_lies_under_a_small_part_stays_clicked(mini, encoding):
-    found = mini.decode(encoding, LABELS, seeds=[Seed("dog", points=(30, 40))], settings={"masks.min_area": 500})
+    found = mini.decode(encoding, LABELS, clicks=[Click("dog", points=(30, 40))], settings={"masks.min_area": 500})
     assert found.segmentation[40, 30] == 3
 
 
-def test_wrong_seeds_and_knobs_are_refused(mini, encoding, edit):
-    with pytest.raises(OptionError, match="outside of the picture"):
-        edit.add(Seed("dog", points=(80, 3)))
+def test_wrong_clicks_and_knobs_are_refused(mini, encoding, edit):
+    with pytest.raises(OptionError, match="outside of the image"):
+        edit.add(Click("dog", points=(80, 3)))
     with pytest.raises(OptionError, match="clicks"):
         mini.correct(encoding, LABELS, settings={"clicks.alpha": 2})
     with pytest.raises(OptionError, match="no network pass"):
         mini.correct(encoding, LABELS, settings={"graph.t": 30})
     with pytest.raises(LabelError):
-        edit.add(Seed("a\x00", points=(3, 3)))
+        edit.add(Click("a\x00", points=(3, 3)))
 
 
 def test_the_snippet_of_the_docs_runs(mini, tmp_path, monkeypatch):
@@ -200,5 +200,5 @@ def test_the_snippet_of_the_docs_runs(mini, tmp_path, monkeypatch):
     (block,) = re.findall(r"^```python\n(.*?)^```", _PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     space: dict[str, object] = {}
     exec(compile(block, "clicks.md", "exec"), space)
-    assert len(space["edit"].seeds) == 1
+    assert len(space["edit"].clicks) == 1
     assert (tmp_path / "scene.overlay.png").is_file()

@@ -31,13 +31,13 @@ def test_it_says_what_it_is(name):
     assert len(set(module.splits)) == len(module.splits)
     assert module.__doc__
     assert callable(getattr(module, "opened", None) or module.find)
-    assert callable(module.convert) if module.archives else not hasattr(module, "convert")
+    assert callable(module.convert) if module.archives else module.convert is None
     for optional, arguments in (("published", ["protocol"]), ("unpacked", ["root", "split"]), ("values", ["protocol"])):
-        if hasattr(module, optional):
+        if getattr(module, optional, None) is not None:
             assert list(inspect.signature(getattr(module, optional)).parameters) == arguments
 
 
-@pytest.mark.parametrize("name", [name for name in _NAMES if hasattr(registry.load("datasets", name), "count")])
+@pytest.mark.parametrize("name", [name for name in _NAMES if registry.load("datasets", name).count])
 def test_every_list_that_ships_has_as_many_classes(name):
     module = registry.load("datasets", name)
     for origin in classes.lists(name):
@@ -74,7 +74,7 @@ def test_archives_say_what_can_be_checked_of_them(name):
         assert set(archive.splits) <= set(module.splits)
     for split in module.splits:
         assert any(archive.serves(split) for archive in module.archives)
-    if hasattr(module, "published"):
+    if module.published is not None:
         for protocol in PROTOCOLS:
             assert set(module.published(protocol)) <= set(module.splits)
             assert all(number > 0 for number in module.published(protocol).values())
@@ -99,7 +99,7 @@ def test_nothing_is_downloaded_by_opening_or_asking(name, tmp_path):
 
     module = registry.load("datasets", name)
     assert needed(name) == tuple(archive for archive in module.archives if archive.serves(module.splits[0]))
-    if hasattr(module, "unpacked"):
+    if module.unpacked is not None:
         assert not any(module.unpacked(tmp_path, split) for split in module.splits)
 
 

@@ -22,7 +22,7 @@ def networks(clip, diffusion, groupvit, dino, dinov2, taesd):
 
 @pytest.fixture(autouse=True)
 def _beside_saved_files(saved_folder, monkeypatch):
-    """The file of the shared picture is where sources that read one look."""
+    """The file of the shared image is where sources that read one look."""
     monkeypatch.chdir(saved_folder)
 
 
@@ -31,9 +31,9 @@ def small(module, **more):
     return registry.options(module.Options, {name: value for name, value in more.items() if name in names})
 
 
-def encoded(module, picture, networks, **more):
+def encoded(module, image, networks, **more):
     options = small(module, short_side=64, size=64, **more)
-    return module.encode(module.look(picture, networks, options), networks, options), options
+    return module.encode(module.look(image, networks, options), networks, options), options
 
 
 def words(module, networks, strings, groups, others=()):
@@ -58,9 +58,9 @@ def test_options_are_frozen_and_their_defaults_pass_their_own_checks(kind, name)
 
 @pytest.mark.parametrize("name", LABELS)
 @pytest.mark.parametrize("window", [0, 48])
-def test_scores_are_non_negative_finite_and_on_their_grid(name, window, picture, networks):
+def test_scores_are_non_negative_finite_and_on_their_grid(name, window, image, networks):
     module = registry.load("labels", name)
-    features, options = encoded(module, picture, networks, window=window, stride=32)
+    features, options = encoded(module, image, networks, window=window, stride=32)
     assert isinstance(features.bytes, int)
     scores = module.score(features, words(module, networks, FOUR[:3], (0, 1, 1), FOUR[3:]), networks, options)
     assert scores.values.shape == (scores.grid[0] * scores.grid[1], 2)
@@ -75,9 +75,9 @@ def test_scores_are_non_negative_finite_and_on_their_grid(name, window, picture,
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_permuting_classes_permutes_scores(name, picture, networks):
+def test_permuting_classes_permutes_scores(name, image, networks):
     module = registry.load("labels", name)
-    features, options = encoded(module, picture, networks)
+    features, options = encoded(module, image, networks)
     straight = module.score(features, words(module, networks, FOUR, range(4)), networks, options).values
     order = [2, 0, 3, 1]
     permuted = module.score(features, words(module, networks, [FOUR[i] for i in order], range(4)), networks, options).values
@@ -85,9 +85,9 @@ def test_permuting_classes_permutes_scores(name, picture, networks):
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_scoring_is_the_same_twice_whatever_is_asked_between(name, picture, networks):
+def test_scoring_is_the_same_twice_whatever_is_asked_between(name, image, networks):
     module = registry.load("labels", name)
-    features, options = encoded(module, picture, networks)
+    features, options = encoded(module, image, networks)
     state = torch.get_rng_state()
     first = module.score(features, words(module, networks, FOUR, range(4)), networks, options).values
     module.score(features, words(module, networks, FOUR[:1], (0,), FOUR[1:]), networks, options)
@@ -96,22 +96,22 @@ def test_scoring_is_the_same_twice_whatever_is_asked_between(name, picture, netw
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_joining_by_sum_is_never_below_joining_by_the_best_string(name, picture, networks):
+def test_joining_by_sum_is_never_below_joining_by_the_best_string(name, image, networks):
     module = registry.load("labels", name)
     found = {}
     for join in ("max", "sum"):
-        features, options = encoded(module, picture, networks, join=join, attention_thr=0.0)
+        features, options = encoded(module, image, networks, join=join, attention_thr=0.0)
         found[join] = module.score(features, words(module, networks, FOUR, (0, 0, 1, 1)), networks, options).values
     assert (found["sum"] >= found["max"] - 1e-6).all()
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_a_stream_of_views_and_a_list_of_them_are_the_same(name, picture, networks):
+def test_a_stream_of_views_and_a_list_of_them_are_the_same(name, image, networks):
     module = registry.load("labels", name)
     options = small(module, short_side=64, size=64, window=48, stride=32)
     told = words(module, networks, FOUR, range(4))
-    lazy = module.encode(module.look(picture, networks, options), networks, options)
-    listed = module.encode(list(module.look(picture, networks, options)), networks, options)
+    lazy = module.encode(module.look(image, networks, options), networks, options)
+    listed = module.encode(list(module.look(image, networks, options)), networks, options)
     assert torch.equal(module.score(lazy, told, networks, options).values, module.score(listed, told, networks, options).values)
 
 
@@ -130,11 +130,11 @@ def test_calibrated_rows_sum_to_1_and_follow_permuted_classes(name, rest):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_graphs_give_finite_heads_the_same_twice_and_leave_the_random_state(name, picture, networks):
+def test_graphs_give_finite_heads_the_same_twice_and_leave_the_random_state(name, image, networks):
     module = registry.load("graphs", name)
     options = small(module, size=64)
     state = torch.get_rng_state()
-    one, two = (module.heads(picture, networks, options) for _ in range(2))
+    one, two = (module.heads(image, networks, options) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.queries, two.queries)
     assert one.queries.shape == one.keys.shape

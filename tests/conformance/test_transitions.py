@@ -139,7 +139,7 @@ def test_the_same_input_gives_the_same_bytes(kernel):
     assert torch.equal(build(heads, G, kernel=kernel).to_dense(), build(heads, G, kernel=kernel).to_dense())
 
 
-def test_a_constant_picture_is_walked_uniformly(kernel):
+def test_a_constant_image_is_walked_uniformly(kernel):
     grid = (4, 4)
     heads = Heads(torch.ones(2, 16, 8), torch.ones(2, 16, 8), grid)
     S = build(heads, torch.full((16, 2), 0.5), kernel=kernel, beta=1.0)

@@ -79,18 +79,18 @@ def run(mini, tmp_path_factory, miniature):
 
     encode, kept = Segmenter.encode, {}
 
-    def once(self, picture, **given):
-        name = (picture.sha256, *(str(table) for table in (self.recipe.labels.options, self.recipe.graph and self.recipe.graph.options)))
+    def once(self, image, **given):
+        name = (image.sha256, *(str(table) for table in (self.recipe.labels.options, self.recipe.graph and self.recipe.graph.options)))
         if name not in kept:
-            kept[name] = encode(self, picture, **given)
-        return dataclasses.replace(kept[name], picture=picture, recipe=self.recipe)
+            kept[name] = encode(self, image, **given)
+        return dataclasses.replace(kept[name], image=image, recipe=self.recipe)
 
     def from_pretrained(recipe="nerve", **_):
         return dataclasses.replace(mini, recipe=recipes.load(recipe), _texts={})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Segmenter, "from_pretrained", from_pretrained)
-        patch.setattr(Segmenter, "encode", once)  # the data sets have the same pictures
+        patch.setattr(Segmenter, "encode", once)  # the data sets have the same images
         patch.setattr(tuning, "tune", partial(tuning.tune, rounds=_GRID))
         patch.chdir(home)
         patch.setenv("COLUMNS", "200")
@@ -194,8 +194,8 @@ def test_tune(case, run):
     result = run("tune", *on(case), *limit(case), "-o", out)
     fine(result, case)
     count = _COUNT.get(case, 8) // 2
-    assert f"{count} pictures not looked at: " in result.stdout
-    assert f"{count} pictures are few" in result.stderr
+    assert f"{count} images not looked at: " in result.stdout
+    assert f"{count} images are few" in result.stderr
     seen, *checks = ({line["item"] for line in lines(out / name / "results.jsonl")} for name in ("round-1", "check-before", "check-after"))
     assert len(seen) == count
     assert checks[0] == checks[1]
@@ -209,8 +209,8 @@ def test_calibrate(case, run):
     result = run("calibrate", *on(case), *limit(case), "-o", out)
     fine(result, case)
     count = _COUNT.get(case, 8) // 2
-    assert f"on {count} pictures that had no say" in result.stdout
-    assert f"{count} pictures are few" in result.stderr
+    assert f"on {count} images that had no say" in result.stdout
+    assert f"{count} images are few" in result.stderr
     assert out.is_file() == ("no recipe was written" not in result.stderr)
 
 

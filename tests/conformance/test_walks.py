@@ -144,7 +144,7 @@ def test_row_sums_do_not_drift_at_65536_tokens(kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_full_size_picture_in_half_precision(kernel):
+def test_a_full_size_image_in_half_precision(kernel):
     generator = torch.Generator().manual_seed(0)
     n = 4096
     heads = Heads(torch.randn(2, n, 64, generator=generator).half(), torch.randn(2, n, 64, generator=generator).half(), (64, 64))

@@ -116,14 +116,14 @@ def test_another_grids_labels_are_refused(go):
 
 
 @pytest.mark.parametrize("background", [None, "auto"])
-def test_a_recipe_walks_on_heads_from_picture_to_file(name, background, mini, picture, tmp_path):
-    encoding = mini.encode(picture)
-    result = mini.decode(encoding, ["cat", "grass", "sky"], background=background, settings={"walk.solver": name})
+def test_a_recipe_walks_on_heads_from_image_to_file(name, background, mini, image, tmp_path):
+    encoding = mini.encode(image)
+    result = mini.decode(encoding, ["cat", "grass", "sky"], background=background, settings={"walk.name": name})
     assert result.walk.outcome == "refined"
     assert result.walk.bound == float("inf")
     assert result.walk.head_weights == ()
     assert int(result.segmentation.max()) < len(result.labels)
-    torch.testing.assert_close(result.segmentation_scores.sum(0), torch.ones(picture.size))
+    torch.testing.assert_close(result.segmentation_scores.sum(0), torch.ones(image.size))
     for path in result.save(tmp_path / "a.png"):
         if path.suffix == ".json":
             json.loads(path.read_text("utf-8"), parse_constant=pytest.fail)

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from nerveseg import registry
-from nerveseg.errors import OutputError, PictureError
-from nerveseg.picture import load
+from nerveseg.errors import ImageError, OutputError
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import save_all
@@ -41,9 +41,9 @@ def many(request):
 def result(ids, names=NAMES, *, background=None, name=None):
     ids = torch.as_tensor(np.asarray(ids, dtype=np.int64))
     colours = np.random.default_rng(0).integers(0, 256, (*ids.shape, 3), dtype=np.uint8)
-    picture = load(Image.fromarray(colours), name=name)
+    image = load_image(Image.fromarray(colours), name=name)
     labels = tuple(Label(name, (name,)) for name in names)
-    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / max(len(names), 1)), labels, picture, background=background)
+    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / max(len(names), 1)), labels, image, background=background)
 
 
 def checkers():
@@ -84,7 +84,7 @@ def test_ids_and_names_come_back(stage, tmp_path, name):
     files = write(stage, made, tmp_path / (name + stage.suffix))
     assert all(file.is_file() for file in files)
     assert sorted(file.name for file in files) == sorted(file.name for file in tmp_path.iterdir())
-    if hasattr(stage, "read"):
+    if stage.read is not None:
         found = stage.read(files[0])
         np.testing.assert_array_equal(found.ids, made.segmentation.numpy())
         assert found.labels == NAMES
@@ -94,7 +94,7 @@ def test_ids_and_names_come_back(stage, tmp_path, name):
 def test_maps_with_no_or_one_label_used(stage, tmp_path, ids):
     made = result(ids)
     files = write(stage, made, tmp_path / f"a{stage.suffix}")
-    if hasattr(stage, "read"):
+    if stage.read is not None:
         np.testing.assert_array_equal(stage.read(files[0]).ids, made.segmentation.numpy())
 
 
@@ -132,7 +132,7 @@ def test_three_hundred_labels_or_a_clear_no(stage, tmp_path):
             write(stage, made, tmp_path / f"a{stage.suffix}")
         return
     files = write(stage, made, tmp_path / f"a{stage.suffix}")
-    if hasattr(stage, "read"):
+    if stage.read is not None:
         found = stage.read(files[0])
         np.testing.assert_array_equal(found.ids, made.segmentation.numpy())
         assert found.labels == names
@@ -149,7 +149,7 @@ def test_odd_names_come_back_or_are_refused(stage, tmp_path, name):
     if refused is not None:
         assert repr(name) in refused
         return
-    if hasattr(stage, "read"):
+    if stage.read is not None:
         assert stage.read(files[0]).labels == (name, "other")
 
 
@@ -194,7 +194,7 @@ def test_a_crash_while_drawing_leaves_nothing_half(name, tmp_path, monkeypatch):
 
 def lossless(writer):
     """What the round trip is exact for; a format that cannot be exact has no ``read``."""
-    return hasattr(writer, "read")
+    return writer.read is not None
 
 
 def contents(folder):
@@ -216,7 +216,7 @@ def noise(labels=6, ignored=True):
     return ids
 
 
-PICTURES = {
+IMAGES = {
     "parts and holes": checkers(),
     "sub/名前 ü": noise(),
     "sub/deep/a.b": np.full((2, 4), 255),
@@ -229,21 +229,21 @@ PICTURES = {
 @pytest.mark.parametrize("background", [None, 5], ids=["all labels", "background"])
 def test_a_collection_comes_back(many, tmp_path, background):
     names = (*TAME[:5], "background") if background else TAME
-    made = {stem: result(ids, names, background=background, name=f"{stem}.jpg") for stem, ids in PICTURES.items()}
+    made = {stem: result(ids, names, background=background, name=f"{stem}.jpg") for stem, ids in IMAGES.items()}
     parts, joint = collect(many, made.items(), tmp_path / "out")
     assert all(path.is_file() for path in joint)
     assert joint[-1].name == "run.json"
     files = {path.relative_to(tmp_path / "out").as_posix() for path in joint} | {file for part in parts for file in part["files"]}
     assert files == set(contents(tmp_path / "out"))
-    assert [part["stem"] for part in parts] == list(PICTURES)
-    assert [picture["stem"] for picture in json.loads(joint[-1].read_text())["pictures"]] == list(PICTURES)
+    assert [part["stem"] for part in parts] == list(IMAGES)
+    assert [image["stem"] for image in json.loads(joint[-1].read_text())["pictures"]] == list(IMAGES)
     if lossless(many):
         found = dict(many.read(tmp_path / "out"))
-        assert list(found) == list(PICTURES)
+        assert list(found) == list(IMAGES)
         for stem, reading in found.items():
             np.testing.assert_array_equal(reading.ids, made[stem].segmentation.numpy(), err_msg=stem)
             assert reading.labels == names
-            assert reading.run["picture"]["sha256"] == made[stem].picture.sha256
+            assert reading.run["picture"]["sha256"] == made[stem].image.sha256
 
 
 @pytest.mark.parametrize("name", [*NAMES, "a:b", "a\nb", "#a", "a,b", "<b>x</b>", " a ", "'", "background", "a\tb", "\u2028"])
@@ -281,7 +281,7 @@ def test_a_collection_of_many_labels_or_a_clear_no(many, tmp_path, count):
 
 
 def test_a_collection_has_the_same_bytes_each_time(many, tmp_path):
-    made = [(stem, result(ids, TAME)) for stem, ids in PICTURES.items()]
+    made = [(stem, result(ids, TAME)) for stem, ids in IMAGES.items()]
     parts, _ = collect(many, made, tmp_path / "a")
     collect(many, made, tmp_path / "b")
     before = contents(tmp_path / "a")
@@ -292,7 +292,7 @@ def test_a_collection_has_the_same_bytes_each_time(many, tmp_path):
 
 def test_a_part_stands_alone(many, tmp_path):
     """In any order, and again after a kill that left the joined files unwritten: the folder is the same in the end."""
-    made = [(stem, result(ids, TAME)) for stem, ids in PICTURES.items()]
+    made = [(stem, result(ids, TAME)) for stem, ids in IMAGES.items()]
     parts, _ = collect(many, made, tmp_path / "a")
     (tmp_path / "b").mkdir()
     again = {stem: many.part(one, tmp_path / "b", stem, many.Options()) for stem, one in reversed(made)}
@@ -354,7 +354,7 @@ def test_saving_one_result_is_a_collection_of_one(many, tmp_path):
 
 def test_saving_many_results(many, tmp_path):
     name = next(name for name in _MANY if _ALL[name] is many)
-    made = {stem: result(ids, TAME) for stem, ids in PICTURES.items()}
+    made = {stem: result(ids, TAME) for stem, ids in IMAGES.items()}
     collect(many, made.items(), tmp_path / "a")
     files = save_all(iter(made.items()), tmp_path / "b", name)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -369,7 +369,7 @@ def test_saving_many_takes_a_collection(tmp_path):
 
 
 def test_finish_keeps_no_part(many, tmp_path):
-    """Memory does not grow with the pictures: of twenty parts at most three are alive at once."""
+    """Memory does not grow with the images: of twenty parts at most three are alive at once."""
 
     class Part(dict):
         __slots__ = ("__weakref__",)
@@ -450,7 +450,7 @@ def test_what_somebody_changed_is_read_or_refused_in_our_words(name, tmp_path):
         found = [at for at in places(json.loads(text)) if not {"recipe", "weights", "versions"} & set(at) and len(at) < 8]
         for content in ("", "[" * 100_000, "1" * 5001, *(changed(text, at, odd) for at in found for odd in ODD)):
             path.write_text(content, encoding="utf-8")
-            with contextlib.suppress(PictureError):
+            with contextlib.suppress(ImageError):
                 back = writer.read(place)
                 for _ in back if is_collection(writer) else ():
                     pass

@@ -22,7 +22,7 @@ def _png(values: np.ndarray, kind: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def _picture(height: int, width: int) -> bytes:
+def _image(height: int, width: int) -> bytes:
     return _png(np.full((height, width, 3), 128, np.uint8), "JPEG")
 
 
@@ -38,7 +38,7 @@ def archive(tmp_path, monkeypatch) -> Path:
         made.writestr(f"{home}/objectInfo150.txt", "Idx\tRatio\tTrain\tVal\tName\n")
         for place, kind, values in (("validation", "val", _ALL), ("validation", "val", _ALL[::-1]), ("training", "train", _ALL.T)):
             number = 1 + sum(kind in name for name in made.namelist() if name.endswith(".png"))
-            made.writestr(f"{home}/images/{place}/ADE_{kind}_{number:08d}.jpg", _picture(*values.shape))
+            made.writestr(f"{home}/images/{place}/ADE_{kind}_{number:08d}.jpg", _image(*values.shape))
             made.writestr(f"{home}/annotations/{place}/ADE_{kind}_{number:08d}.png", _png(np.ascontiguousarray(values)))
     # the miniature has neither the size nor the digest of the published archive
     monkeypatch.setattr(ade20k, "archives", tuple(replace(each, bytes=None, sha256=None) for each in ade20k.archives))
@@ -49,8 +49,8 @@ def test_from_the_archive_to_ids(tmp_path, archive):
     data = _prepare.prepare("ade20k", tmp_path / "data", archives_from=archive)
     assert [item.id for item in data.items] == ["ADE_val_00000001", "ADE_val_00000002"]
     assert (data.classes, data.background) == (150, False)
-    picture, mask = data.read(data.items[0])
-    assert picture.size == mask.shape == _ALL.shape
+    image, mask = data.read(data.items[0])
+    assert image.size == mask.shape == _ALL.shape
     for row in range(_ALL.shape[0]):
         for column in range(_ALL.shape[1]):
             stored = int(_ALL[row, column])
@@ -63,7 +63,7 @@ def test_from_the_archive_to_ids(tmp_path, archive):
     assert report.pixels.tolist() == [2] * 150
     assert report.ignored == 2 * 2
     (short,) = _verify.verify(data).problems
-    assert "Got 2 pictures in val of ade20k. Accepted are the 2,000" in short.message
+    assert "Got 2 images in val of ade20k. Accepted are the 2,000" in short.message
 
 
 def test_the_other_split_and_mmsegs_folder(tmp_path, archive):

@@ -76,8 +76,8 @@ def _pixels(values: np.ndarray):
 
 
 def _check_stuff(data) -> None:
-    picture, mask = data.read(data.items[0])
-    assert picture.size == mask.shape == _ALL.shape
+    image, mask = data.read(data.items[0])
+    assert image.size == mask.shape == _ALL.shape
     for at in _pixels(_ALL):
         stored = int(_ALL[at])
         below = sum(number - 1 < stored for number in _NOWHERE.values())
@@ -88,8 +88,8 @@ def _check_stuff(data) -> None:
 
 
 def _check_object(data) -> None:
-    picture, mask = data.read(data.items[0])
-    assert picture.size == mask.shape == _ALL.shape
+    image, mask = data.read(data.items[0])
+    assert image.size == mask.shape == _ALL.shape
     assert int(mask.max()) == 80  # nothing is ignored
     for at in _pixels(_ALL):
         stored = int(_ALL[at])
@@ -125,22 +125,22 @@ def test_objects_from_the_archives_to_ids(tmp_path, archives):
     data = _prepare.prepare("coco_object", tmp_path / "data", archives_from=archives)
     assert (data.classes, data.background) == (81, True)
     assert data.about["masks"] == "coco_stuff164k/annotations/val2017/*_instanceTrainIds.png"
-    _check_object(data)  # both data sets live on one copy of pictures and maps; the second needs no archive
+    _check_object(data)  # both data sets live on one copy of images and maps; the second needs no archive
     _check_stuff(_prepare.prepare("coco_stuff", tmp_path / "data"))
     (tmp_path / f"data/coco_stuff164k/annotations/val2017/{_IDS[1]}.png").unlink()  # as where unpacking was cut off
     assert not coco_stuff.unpacked(tmp_path / "data", "val")
 
 
 @pytest.mark.parametrize(
-    ("maps", "pictures"),
+    ("maps", "images"),
     [("coco_stuff164k/annotations/val2017", "coco_stuff164k/images/val2017"), ("coco/stuffthingmaps/val2017", "coco/val2017")],
 )
-def test_published_maps_are_read_where_they_lie(tmp_path, maps, pictures):
-    for folder in (maps, pictures):
+def test_published_maps_are_read_where_they_lie(tmp_path, maps, images):
+    for folder in (maps, images):
         (tmp_path / folder).mkdir(parents=True)
     for stem, image in _maps().items():
         (tmp_path / maps / f"{stem}.png").write_bytes(_bytes(image))
-        (tmp_path / pictures / f"{stem}.jpg").write_bytes(_bytes(Image.new("RGB", image.size), "JPEG"))
+        (tmp_path / images / f"{stem}.jpg").write_bytes(_bytes(Image.new("RGB", image.size), "JPEG"))
     for name, check in (("coco_stuff", _check_stuff), ("coco_object", _check_object)):
         data = datasets.open(name, tmp_path)
         assert data.about["masks"] == f"{maps}/*.png"
@@ -191,7 +191,7 @@ def test_train_takes_its_own_archive(tmp_path, archives):
     _archives(archives, _maps(), "train2017")
     data = _prepare.prepare("coco_object", tmp_path / "data", archives_from=archives, split="train")
     _check_object(data)
-    with pytest.raises(DataError, match="without pictures of COCO's val2017"):
+    with pytest.raises(DataError, match="without images of COCO's val2017"):
         datasets.open("coco_object", tmp_path / "data")
 
 

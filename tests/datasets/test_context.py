@@ -96,8 +96,8 @@ def test_every_label_becomes_its_class_pixel_by_pixel(tmp_path, archives):
     called = {number: name for name, number in _NUMBERS.items()}
     seen = set()
     for which, source in enumerate(_maps()[stem] for stem in _NAMES):
-        (picture, of_sixty), of_nine = sixty.read(sixty.items[which]), nine.mask(nine.items[which])
-        assert picture.size == of_sixty.shape == of_nine.shape == source.shape
+        (image, of_sixty), of_nine = sixty.read(sixty.items[which]), nine.mask(nine.items[which])
+        assert image.size == of_sixty.shape == of_nine.shape == source.shape
         for row in range(source.shape[0]):
             for column in range(source.shape[1]):
                 name = called.get(int(source[row, column]), "background")
@@ -119,7 +119,7 @@ def test_every_label_becomes_its_class_pixel_by_pixel(tmp_path, archives):
     assert _verify.verify(nine, partial=True).ignored == report.pixels[0]
 
 
-def test_cliper_leaves_one_picture_out(tmp_path, archives):
+def test_cliper_leaves_one_image_out(tmp_path, archives):
     _prepare.prepare("context59", tmp_path, archives_from=archives)
     assert [item.id for item in datasets.open("context59", tmp_path, protocol="cliper").items] == list(_NAMES[:2])
     assert context60.published("sclip") == {"val": 5105, "train": 4998}

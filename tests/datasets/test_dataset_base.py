@@ -1,4 +1,4 @@
-"""What every data set does: masks by a table, pictures that fit them whatever EXIF says, parts of files, lists of names."""
+"""What every data set does: masks by a table, images that fit them whatever EXIF says, parts of files, lists of names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def data_of(*items, values=_VALUES, grey=False):
 
 
 def ramp(height, width):
-    """A picture in which every pixel is another colour."""
+    """An image in which every pixel is another colour."""
     numbers = np.arange(height * width).reshape(height, width)
     return np.stack([numbers % 251, numbers // 251, np.full_like(numbers, 7)], axis=-1).astype(np.uint8)
 
@@ -43,10 +43,10 @@ def test_a_table_names_what_it_does_not_know():
 
 def test_values_become_ids(tmp_path):
     item = pair(tmp_path, ramp(2, 3), [[0, 1, 2], [255, 2, 1]])
-    picture, mask = data_of(item).read(item)
+    image, mask = data_of(item).read(item)
     assert mask.dtype == np.uint16
     assert mask.tolist() == [[0, 1, 2], [IGNORE, 2, 1]]
-    assert picture.size == (2, 3)
+    assert image.size == (2, 3)
 
 
 @pytest.mark.parametrize("kind", ["grey", "palette", "one bit", "sixteen bits", "thirty-two bits"])
@@ -71,19 +71,19 @@ def test_masks_are_read_as_they_are_stored(tmp_path, kind):
 def test_masks_follow_the_stored_pixels(tmp_path, orientation, size):
     # 2, 3 and 4, and squares, keep their size when they are turned: then, too, the mask belongs to what is stored.
     item = pair(tmp_path, ramp(*size), np.zeros(size), orientation=orientation)
-    picture, mask = data_of(item).read(item)
-    np.testing.assert_array_equal(picture.pixels, ramp(*size))
+    image, mask = data_of(item).read(item)
+    np.testing.assert_array_equal(image.pixels, ramp(*size))
     assert mask.shape == size
-    np.testing.assert_array_equal(data_of(item).picture(item).pixels, ramp(*size))  # the same without its mask at hand
+    np.testing.assert_array_equal(data_of(item).image(item).pixels, ramp(*size))  # the same without its mask at hand
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_a_mask_that_fits_the_turned_picture_alone_gets_the_turned_one(tmp_path, orientation):
+def test_a_mask_that_fits_the_turned_image_alone_gets_the_turned_one(tmp_path, orientation):
     item = pair(tmp_path, ramp(4, 6), np.zeros((6, 4)), orientation=orientation)
-    picture, mask = data_of(item).read(item)
-    assert picture.size == mask.shape == (6, 4)
+    image, mask = data_of(item).read(item)
+    assert image.size == mask.shape == (6, 4)
     if orientation == 6:  # shown after a quarter turn to the right
-        np.testing.assert_array_equal(picture.pixels, np.rot90(ramp(4, 6), -1))
+        np.testing.assert_array_equal(image.pixels, np.rot90(ramp(4, 6), -1))
 
 
 def test_a_jpeg_with_orientation_is_read_as_stored(tmp_path):
@@ -93,24 +93,24 @@ def test_a_jpeg_with_orientation_is_read_as_stored(tmp_path):
 
 def test_an_item_can_be_a_part_of_its_files(tmp_path):
     whole = pair(tmp_path, ramp(4, 6), np.arange(24).reshape(4, 6) % 3)
-    halves = [Item(side, whole.picture, whole.mask, box) for side, box in (("l", (0, 0, 4, 3)), ("r", (0, 3, 4, 6)))]
+    halves = [Item(side, whole.image, whole.mask, box) for side, box in (("l", (0, 0, 4, 3)), ("r", (0, 3, 4, 6)))]
     found = [data_of(*halves).read(item) for item in halves]
-    np.testing.assert_array_equal(np.concatenate([picture.pixels for picture, _ in found], axis=1), ramp(4, 6))
+    np.testing.assert_array_equal(np.concatenate([image.pixels for image, _ in found], axis=1), ramp(4, 6))
     np.testing.assert_array_equal(np.concatenate([mask for _, mask in found], axis=1), np.arange(24).reshape(4, 6) % 3)
-    assert [picture.name for picture, _ in found] == ["l", "r"]
+    assert [image.name for image, _ in found] == ["l", "r"]
 
 
 def test_a_part_outside_its_file_is_refused(tmp_path):
     whole = pair(tmp_path, ramp(4, 6), np.zeros((4, 6)))
     with pytest.raises(DataError, match=r"mask\.png of \(4, 6\) pixels .* at least \(4, 8\)"):
-        data_of().read(Item("r", whole.picture, whole.mask, (0, 4, 4, 8)))
+        data_of().read(Item("r", whole.image, whole.mask, (0, 4, 4, 8)))
 
 
 def bad(folder, kind):
     item = pair(folder, ramp(4, 6), np.zeros((4, 6)))
     match kind:
-        case "no picture":
-            item.picture.unlink()
+        case "no image":
+            item.image.unlink()
         case "no mask":
             item.mask.unlink()
         case "another size":
@@ -125,7 +125,7 @@ def bad(folder, kind):
             noise = np.random.default_rng(0).integers(0, 3, (64, 64), dtype=np.uint8)
             Image.fromarray(noise).save(item.mask)
             item.mask.write_bytes(item.mask.read_bytes()[:200])
-        case "a picture cut short":
+        case "an image cut short":
             Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / "b.jpg")
             (folder / "b.jpg").write_bytes((folder / "b.jpg").read_bytes()[:2000])
             Image.fromarray(np.zeros((64, 64), np.uint8)).save(item.mask)
@@ -136,14 +136,14 @@ def bad(folder, kind):
 
 
 _SAID = {
-    "no picture": r"Got no picture .*a\.png for 'a'",
+    "no image": r"Got no image .*a\.png for 'a'",
     "no mask": r"Got no mask .*mask\.png for 'a'",
     "another size": r"a\.png of \(4, 6\) pixels \(height, width\) and its mask .*mask\.png of \(4, 5\)",
     "an id out of range": r"mask\.png with the value 7, which is no class of folder\. Accepted are values from 0 to 255",
     "a value beyond the table": r"mask\.png with the value 300\. Accepted are 0 to 255",
     "a mask in colours": r"mask\.png with the colour mode RGB",
     "a mask cut short": r"mask\.png, which cannot be read",
-    "a picture cut short": r"b\.jpg, the picture of 'a', which cannot be read",
+    "an image cut short": r"b\.jpg, the image of 'a', which cannot be read",
     "no file at all": "item 'a' without a mask",
 }
 
@@ -235,8 +235,8 @@ def test_open_refuses_what_a_data_set_does_not_have(tmp_path):
 def test_scenes_are_drawn():
     data = datasets.open("embedded", split="val")
     item = data.items[3]
-    picture, mask = data.read(item)
-    assert picture.size == mask.shape
+    image, mask = data.read(item)
+    assert image.size == mask.shape
     np.testing.assert_array_equal(data.mask(item), mask)
-    assert data.picture(item).sha256 == picture.sha256
+    assert data.image(item).sha256 == image.sha256
     assert set(np.unique(mask)) <= set(data.offered(item))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nerveseg import datasets, registry
-from nerveseg.bench import naming
+from nerveseg.bench import name_check
 from nerveseg.bench.words import ask
 from nerveseg.datasets import DataSet, Item, classes
 from nerveseg.datasets.base import table
@@ -17,7 +17,7 @@ from nerveseg.datasets.classes import dialects
 from nerveseg.errors import DataError
 from nerveseg.labels.base import Logits
 from nerveseg.masks.decide import decide
-from nerveseg.masks.strings import StringMaps
+from nerveseg.masks.upsampled_logits import UpsampledLogits
 
 # Our own lines, in each program's form: class 0 stands for the background, "cot" is a class and one of its words.
 FORMS = {
@@ -107,7 +107,7 @@ def test_a_word_that_is_a_class_and_the_backgrounds_goes_where_its_program_lets_
     maps = torch.stack([vectors[string] for string in (*own, *asked.background.strings)])
     K = len(asked.vocabulary)
     G = torch.full((K + 1, 9, 7), 1 / (K + 1))
-    ids = decide(G, G, (9, 7), background=True, strings=StringMaps(Logits(maps, numbers, 1.0, "max"), "best"))
+    ids = decide(G, G, (9, 7), background=True, strings=UpsampledLogits(Logits(maps, numbers, 1.0, "max"), "best"))
     assert np.array_equal(asked.guess(ids.numpy()), theirs.numpy())
     assert {0, 1, 3} <= set(theirs.unique().tolist())
     assert asked.vocabulary.names == ("coat", READ[whose][3][0]), "nothing is left that 'cot' could win by"
@@ -201,7 +201,7 @@ def test_a_folder_and_the_check_of_names_read_them_too(tmp_path):
     data = datasets.open("folder", tmp_path, class_names=names)
     assert (data.background, data.classes) == (True, 4)
     assert ask(data).background.strings == ("fog", "cot", "far", "hills")
-    assert naming.names_of(names).names[0] == "background"
+    assert name_check.names_of(names).names[0] == "background"
     python = tmp_path / "lists.py"
     python.write_text(PYTHON)
-    assert naming.names_of(f"tagclip:{python}#three").names == ("coat", "cot", "lamp,shade")
+    assert name_check.names_of(f"tagclip:{python}#three").names == ("coat", "cot", "lamp,shade")

@@ -1,4 +1,4 @@
-"""Any pictures and masks: stems, splits, backgrounds, masks of 8 and of 16 bits."""
+"""Any images and masks: stems, splits, backgrounds, masks of 8 and of 16 bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nerveseg.errors import DataError, OptionError
 
 @pytest.fixture
 def root(tmp_path):
-    """Three classes, two pictures, in the folder itself and in a split."""
+    """Three classes, two images, in the folder itself and in a split."""
     (tmp_path / "names.txt").write_text("background; wall\ncat; kitten\ndog\n")
     for part in ("", "val"):
         for what in ("images", "masks"):
@@ -46,7 +46,7 @@ def test_it_is_read_as_it_lies(root):
 def test_a_split_is_a_folder_of_both(root):
     data = datasets.open("folder", root, split="val")
     assert (data.split, len(data)) == ("val", 2)
-    assert data.items[0].picture == root / "images/val/a.jpg"
+    assert data.items[0].image == root / "images/val/a.jpg"
     assert data.about["masks"] == "masks/val"
     with pytest.raises(DataError, match=r"Got no folder .*images/test"):
         datasets.open("folder", root, split="test")
@@ -92,13 +92,13 @@ def test_masks_of_16_bits(tmp_path):
         datasets.open("folder", tmp_path)
 
 
-def test_a_picture_or_mask_alone_is_named_when_it_is_read(root):
+def test_an_image_or_mask_alone_is_named_when_it_is_read(root):
     (root / "masks" / "a.png").unlink()
     (root / "images" / "b.jpg").unlink()
     report = verify(datasets.open("folder", root))
     assert [problem.item for problem in report.problems] == ["a", "b"]
     assert "Got no mask" in report.problems[0].message
-    assert "Got no picture" in report.problems[1].message
+    assert "Got no image" in report.problems[1].message
 
 
 @pytest.mark.parametrize(

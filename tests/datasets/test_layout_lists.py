@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nerveseg import texts
+from nerveseg import text_files
 from nerveseg.datasets import classes
 from nerveseg.datasets._layout import read_list
 from nerveseg.errors import DataError
@@ -114,8 +114,10 @@ def test_names_that_would_shift_ids_are_refused(tmp_path, content, says):
 
 
 def test_addresses_and_local_files():
-    assert texts.address("http:/a/b") == "http://a/b"
-    assert texts.address("and/or") is texts.address("file:///a") is texts.address("c:/a") is None
-    assert texts.local("file:///a/b%20c") == texts.local("file:/a/b%20c") == texts.local("file://localhost/a/b%20c") == "/a/b c"
-    assert texts.local("file:///C:/a.png") == "C:/a.png"
-    assert texts.local("a/b%20c") == "a/b%20c"
+    assert text_files.address("http:/a/b") == "http://a/b"
+    assert text_files.address("and/or") is text_files.address("file:///a") is text_files.address("c:/a") is None
+    assert (
+        text_files.local("file:///a/b%20c") == text_files.local("file:/a/b%20c") == text_files.local("file://localhost/a/b%20c") == "/a/b c"
+    )
+    assert text_files.local("file:///C:/a.png") == "C:/a.png"
+    assert text_files.local("a/b%20c") == "a/b%20c"

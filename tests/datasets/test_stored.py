@@ -14,8 +14,8 @@ from nerveseg.datasets import _stored
 from nerveseg.datasets._verify import verify
 from nerveseg.datasets.base import stored
 from nerveseg.errors import DataError
+from nerveseg.image.orientation import turned
 from nerveseg.masks.palette import voc_palette
-from nerveseg.picture.orientation import turned
 
 IDS = np.array([[0, 1, 1, 0], [2, 2, 0, 1], [1, 0, 2, 2]], np.uint8)
 VOC = voc_palette()
@@ -158,21 +158,21 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("mask_code", [1, 6])
-@pytest.mark.parametrize("picture_code", [1, 3, 6])
-def test_picture_and_mask_agree_whatever_turns_them(folder, picture_code, mask_code):
+@pytest.mark.parametrize("image_code", [1, 3, 6])
+def test_image_and_mask_agree_whatever_turns_them(folder, image_code, mask_code):
     """Each of both is stored so that its own code turns it upright; a mask without one follows the stored pixels, or the turned ones."""
     undo = {1: 1, 3: 3, 6: 8}
     upright = np.stack([IDS * 100] * 3, axis=2)
-    for what, values, code in (("images", upright, picture_code), ("masks", IDS, mask_code)):
+    for what, values, code in (("images", upright, image_code), ("masks", IDS, mask_code)):
         tags = Image.Exif()
         tags[0x0112] = code
         as_stored = values if (what, mask_code) == ("masks", 1) else turned(values, undo[code])
-        if what == "masks" and mask_code == 1 and picture_code == 3:
+        if what == "masks" and mask_code == 1 and image_code == 3:
             as_stored = turned(values, 3)  # of the same size, it follows the stored pixels
         Image.fromarray(np.ascontiguousarray(as_stored)).save(folder / what / "a.png", **({"exif": tags} if code > 1 else {}))
     data = datasets.open("folder", folder)
-    picture, mask = data.read(data.items[0])
-    np.testing.assert_array_equal(picture.pixels[:, :, 0], mask * 100)
+    image, mask = data.read(data.items[0])
+    np.testing.assert_array_equal(image.pixels[:, :, 0], mask * 100)
     assert verify(data).good
     assert verify(data, quick=True).good
 
@@ -240,4 +240,4 @@ def test_a_folder_says_what_it_left_out(folder):
     touch(*(folder / "images" / name for name in ("b.JXL", "c.tga", "._a.png", ".DS_Store", "notes.txt")))
     data = datasets.open("folder", folder)
     assert len(data) == 1
-    assert data.left_out == "2 files that look like pictures were left out: 1 .jxl, 1 .tga. Save them as PNG or JPEG."
+    assert data.left_out == "2 files that look like images were left out: 1 .jxl, 1 .tga. Save them as PNG or JPEG."

@@ -47,13 +47,13 @@ def test_counts_are_those_of_a_plain_loop(root, workers, quick):
 
 
 def test_every_wrong_file_is_named_in_the_order_of_the_list(root):
-    masks, pictures = root / "masks", root / "images"
+    masks, images = root / "masks", root / "images"
     (masks / "03.png").unlink()
     Image.new("L", (5, 5)).save(masks / "07.png")
     Image.new("RGB", (24, 16)).save(masks / "11.png")
-    (pictures / "19.jpg").write_bytes((pictures / "19.jpg").read_bytes()[:-200])
+    (images / "19.jpg").write_bytes((images / "19.jpg").read_bytes()[:-200])
     Image.fromarray(np.full((16, 24), 9, np.uint8)).save(masks / "30.png")
-    (masks / "31.png").write_bytes(b"no picture")
+    (masks / "31.png").write_bytes(b"no image")
     report = verify(datasets.open("folder", root), workers=3)
     found = {problem.item: problem.message for problem in report.problems}
     assert list(found) == ["03", "07", "11", "19", "30", "31"]
@@ -71,7 +71,7 @@ def test_every_wrong_file_is_named_in_the_order_of_the_list(root):
     assert "07" in [problem.item for problem in verify(datasets.open("folder", root), quick=True).problems]
 
 
-def test_pictures_with_an_exif_orientation_are_reported(root):
+def test_images_with_an_exif_orientation_are_reported(root):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (24, 16)).save(root / "images/05.jpg", exif=exif)  # stored 16 × 24, as its mask
@@ -108,6 +108,6 @@ def test_a_split_is_counted_against_what_is_published(tmp_path):
     data = datasets.open("voc21", tmp_path)
     (problem,) = verify(data).problems
     assert problem.item is None
-    assert "Got 1 pictures in val of voc21. Accepted are the 1,449 that are published." in problem.message
+    assert "Got 1 images in val of voc21. Accepted are the 1,449 that are published." in problem.message
     assert f"nerveseg datasets prepare voc21 --root {tmp_path} --split val" in problem.message
     assert verify(data, partial=True).good

@@ -57,7 +57,7 @@ SIZE = (12, 14)
 
 @pytest.fixture
 def archives(tmp_path, monkeypatch):
-    """A folder with both archives, as they are published, of four pictures."""
+    """A folder with both archives, as they are published, of four images."""
     folder = tmp_path / "from"
     folder.mkdir()
     content = {
@@ -100,8 +100,8 @@ def test_from_archive_to_ids(tmp_path, archives, name):
     assert [item.id for item in data.items] == list(_VAL)
     assert data.about["masks"] == f"{_HOME}/SegmentationClass"
     for seed, item in enumerate(data.items):
-        picture, mask = data.read(item)
-        assert picture.size == SIZE
+        image, mask = data.read(item)
+        assert image.size == SIZE
         for found, stored in zip(mask.ravel().tolist(), mask_of(seed, SIZE).ravel().tolist(), strict=True):
             if stored == 255 or (name == "voc20" and stored == 0):
                 assert found == IGNORE

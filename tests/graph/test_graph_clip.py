@@ -6,8 +6,8 @@ import torch
 from nerveseg import backbones
 from nerveseg.errors import OptionError
 from nerveseg.graph import clip as graph
+from nerveseg.image.geometry import to_tensor
 from nerveseg.labels import cliper, maskclip
-from nerveseg.picture.geometry import to_tensor
 from nerveseg.registry import options as make
 
 
@@ -17,8 +17,8 @@ def opts(**more):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("what", "left", "right"), [("qk", "q", "k"), ("keys", "k", "k"), ("queries", "q", "q"), ("values", "v", "v")])
-def test_heads_are_what_the_blocks_own_projections_say(clip, picture, what, left, right):
-    heads = graph.heads(picture, {"clip": clip}, opts(what=what, layers=(-1, -3)))
+def test_heads_are_what_the_blocks_own_projections_say(clip, image, what, left, right):
+    heads = graph.heads(image, {"clip": clip}, opts(what=what, layers=(-1, -3)))
     seen = {}
     blocks = clip.model.vision_model.encoder.layers
     handles = [
@@ -28,7 +28,7 @@ def test_heads_are_what_the_blocks_own_projections_say(clip, picture, what, left
         for layer in (-1, -3)
         for part in "qkv"
     ]
-    clip.vision(to_tensor(picture, (64, 96))[None])
+    clip.vision(to_tensor(image, (64, 96))[None])
     for handle in handles:
         handle.remove()
     assert heads.grid == (4, 6)
@@ -38,19 +38,19 @@ def test_heads_are_what_the_blocks_own_projections_say(clip, picture, what, left
 
 
 @pytest.mark.parametrize("source", [maskclip, cliper])
-def test_the_label_sources_pass_serves_the_graph_too(clip, picture, monkeypatch, source):
+def test_the_label_sources_pass_serves_the_graph_too(clip, image, monkeypatch, source):
     made = []
     visions = type(clip).visions
     monkeypatch.setattr(type(clip), "visions", lambda self, *given, **named: (made.append(1), visions(self, *given, **named))[1])
     shared = backbones.shared({"clip": clip}, {"clip"})
     options = make(source.Options, {"short_side": 64, "positions": "bilinear"})
-    source.encode(source.look(picture, shared, options), shared, options)
-    found = graph.heads(picture, shared, opts())
+    source.encode(source.look(image, shared, options), shared, options)
+    found = graph.heads(image, shared, opts())
     assert len(made) == 1
-    assert torch.equal(found.keys, graph.heads(picture, {"clip": clip}, opts()).keys)
+    assert torch.equal(found.keys, graph.heads(image, {"clip": clip}, opts()).keys)
 
 
 @pytest.mark.parametrize("layers", [(), (-1, -1), (-5,), (0,), ("last",)])
-def test_layers_that_are_not_there_are_refused(clip, picture, layers):
+def test_layers_that_are_not_there_are_refused(clip, image, layers):
     with pytest.raises(OptionError, match="-4 to -1"):
-        graph.heads(picture, {"clip": clip}, opts(layers=layers))
+        graph.heads(image, {"clip": clip}, opts(layers=layers))

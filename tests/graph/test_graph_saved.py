@@ -15,7 +15,7 @@ def arrays(n=6, d=4, grid=(2, 3)):
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
-def test_heads_come_back_as_they_were_saved(tmp_path, picture, ending):
+def test_heads_come_back_as_they_were_saved(tmp_path, image, ending):
     held = arrays()
     path = tmp_path / f"picture.{ending}"
     if ending == "npz":
@@ -23,16 +23,16 @@ def test_heads_come_back_as_they_were_saved(tmp_path, picture, ending):
     else:
         save_file(held, path)
     for where in (tmp_path, path):
-        found = source.heads(picture, {}, source.Options(path=str(where)))
+        found = source.heads(image, {}, source.Options(path=str(where)))
         assert torch.equal(found.queries, held["queries"])
         assert torch.equal(found.keys, held["keys"])
         assert found.grid == (2, 3)
 
 
-def test_keys_may_be_the_queries_and_half_precision_is_read_as_float32(tmp_path, picture):
+def test_keys_may_be_the_queries_and_half_precision_is_read_as_float32(tmp_path, image):
     held = arrays()
     save_file({"x": held["queries"].half(), "shape": held["grid"]}, tmp_path / "picture.safetensors")
-    found = source.heads(picture, {}, source.Options(path=str(tmp_path), queries="x", keys="x", grid="shape"))
+    found = source.heads(image, {}, source.Options(path=str(tmp_path), queries="x", keys="x", grid="shape"))
     assert found.queries.dtype == torch.float32
     assert torch.equal(found.queries, found.keys)
 
@@ -49,14 +49,14 @@ def test_keys_may_be_the_queries_and_half_precision_is_read_as_float32(tmp_path,
         ({"keys": None}, "'keys'"),
     ],
 )
-def test_what_is_no_graph_is_refused_with_path_and_shape(tmp_path, picture, change, match):
+def test_what_is_no_graph_is_refused_with_path_and_shape(tmp_path, image, change, match):
     held = {name: value for name, value in {**arrays(), **change}.items() if value is not None}
     save_file(held, tmp_path / "picture.safetensors")
     with pytest.raises(ShapeError, match=match) as caught:
-        source.heads(picture, {}, source.Options(path=str(tmp_path)))
+        source.heads(image, {}, source.Options(path=str(tmp_path)))
     assert "picture.safetensors" in str(caught.value)
 
 
-def test_no_file_for_the_picture(tmp_path, picture):
+def test_no_file_for_the_image(tmp_path, image):
     with pytest.raises(SavedError, match="neither"):
-        source.heads(picture, {}, source.Options(path=str(tmp_path)))
+        source.heads(image, {}, source.Options(path=str(tmp_path)))

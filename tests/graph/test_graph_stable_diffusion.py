@@ -5,7 +5,7 @@ import torch
 
 from nerveseg.errors import OptionError
 from nerveseg.graph import stable_diffusion as graph
-from nerveseg.picture.load import load
+from nerveseg.image.load import load_image
 from nerveseg.registry import options as make
 
 
@@ -13,20 +13,20 @@ def opts(**more):
     return make(graph.Options, {"size": 128, **more})
 
 
-def test_heads_of_the_last_two_layers_lie_side_by_side(diffusion, picture):
-    heads = graph.heads(picture, {"diffusion": diffusion}, opts())
+def test_heads_of_the_last_two_layers_lie_side_by_side(diffusion, image):
+    heads = graph.heads(image, {"diffusion": diffusion}, opts())
     assert heads.queries.shape == heads.keys.shape == (10, 256, 4)
     assert heads.grid == (16, 16)
     for at, layer in ((0, -1), (5, -2)):
-        alone = graph.heads(picture, {"diffusion": diffusion}, opts(layers=(layer,)))
+        alone = graph.heads(image, {"diffusion": diffusion}, opts(layers=(layer,)))
         torch.testing.assert_close(heads.queries[at : at + 5], alone.queries)
 
 
-def test_the_paper_squashes_and_aspect_keeps_proportions(diffusion, picture):
-    assert graph.heads(picture, {"diffusion": diffusion}, opts(fit="square")).grid == (16, 16)
-    assert graph.heads(picture, {"diffusion": diffusion}, opts(fit="aspect")).grid == (16, 24)
-    assert graph.heads(picture, {"diffusion": diffusion}, opts(size=0)).grid == (16, 16)
-    assert graph.heads(picture, {"diffusion": diffusion}, opts(size=100)).grid == (16, 16)
+def test_the_paper_squashes_and_aspect_keeps_proportions(diffusion, image):
+    assert graph.heads(image, {"diffusion": diffusion}, opts(fit="square")).grid == (16, 16)
+    assert graph.heads(image, {"diffusion": diffusion}, opts(fit="aspect")).grid == (16, 24)
+    assert graph.heads(image, {"diffusion": diffusion}, opts(size=0)).grid == (16, 16)
+    assert graph.heads(image, {"diffusion": diffusion}, opts(size=100)).grid == (16, 16)
 
 
 def test_a_strip_does_not_run_out_of_memory(diffusion, checkpoints, monkeypatch):
@@ -38,48 +38,48 @@ def test_a_strip_does_not_run_out_of_memory(diffusion, checkpoints, monkeypatch)
 
     monkeypatch.setattr(type(diffusion), "attention", stop)
     with pytest.raises(RuntimeError, match="enough"):
-        graph.heads(load(checkpoints.colours(2, 4000)), {"diffusion": diffusion}, opts(fit="aspect", size=512))
+        graph.heads(load_image(checkpoints.colours(2, 4000)), {"diffusion": diffusion}, opts(fit="aspect", size=512))
     height, width = seen["size"]
     assert height == 64
     assert (height // 8) * (width // 8) <= 16384
     with pytest.raises(OptionError, match="at most"):
-        graph.heads(load(checkpoints.colours(8, 8)), {"diffusion": diffusion}, opts(size=2048))
+        graph.heads(load_image(checkpoints.colours(8, 8)), {"diffusion": diffusion}, opts(size=2048))
 
 
-def test_pictures_do_not_depend_on_their_order(diffusion, picture, checkpoints):
-    other = load(checkpoints.colours(64, 64, seed=9))
-    first = graph.heads(picture, {"diffusion": diffusion}, opts()).queries
+def test_images_do_not_depend_on_their_order(diffusion, image, checkpoints):
+    other = load_image(checkpoints.colours(64, 64, seed=9))
+    first = graph.heads(image, {"diffusion": diffusion}, opts()).queries
     graph.heads(other, {"diffusion": diffusion}, opts())
-    assert torch.equal(graph.heads(picture, {"diffusion": diffusion}, opts()).queries, first)
+    assert torch.equal(graph.heads(image, {"diffusion": diffusion}, opts()).queries, first)
 
 
-def test_noise_may_be_given(diffusion, picture):
+def test_noise_may_be_given(diffusion, image):
     noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     given, seeded = (
-        graph.heads(picture, {"diffusion": diffusion}, opts(), noise=noise),
-        graph.heads(picture, {"diffusion": diffusion}, opts()),
+        graph.heads(image, {"diffusion": diffusion}, opts(), noise=noise),
+        graph.heads(image, {"diffusion": diffusion}, opts()),
     )
     assert torch.equal(given.keys, seeded.keys)
 
 
-def test_layers_of_two_grids_are_refused(diffusion, picture):
+def test_layers_of_two_grids_are_refused(diffusion, image):
     with pytest.raises(OptionError, match="8×8"):
-        graph.heads(picture, {"diffusion": diffusion}, opts(layers=(-1, "up_blocks.2.attentions.0")))
+        graph.heads(image, {"diffusion": diffusion}, opts(layers=(-1, "up_blocks.2.attentions.0")))
 
 
-def test_colours_reach_the_vae_between_minus_1_and_1(diffusion, picture, monkeypatch):
+def test_colours_reach_the_vae_between_minus_1_and_1(diffusion, image, monkeypatch):
     seen = {}
     encode = diffusion.vae.encode
     monkeypatch.setattr(diffusion.vae, "encode", lambda x: (seen.update(x=x), encode(x))[1])
-    graph.heads(picture, {"diffusion": diffusion}, opts())
+    graph.heads(image, {"diffusion": diffusion}, opts())
     assert seen["x"].shape == (1, 3, 128, 128)
     assert -1 <= seen["x"].min() < 0 < seen["x"].max() <= 1
 
 
-def test_coarser_layers_come_to_the_finest_grid_where_that_is_asked_for(diffusion, picture):
+def test_coarser_layers_come_to_the_finest_grid_where_that_is_asked_for(diffusion, image):
     layers = (-1, "up_blocks.2.attentions.0")
-    mixed = graph.heads(picture, {"diffusion": diffusion}, opts(layers=layers, mix_grids=True))
-    fine, coarse = (graph.heads(picture, {"diffusion": diffusion}, opts(layers=(layer,))) for layer in layers)
+    mixed = graph.heads(image, {"diffusion": diffusion}, opts(layers=layers, mix_grids=True))
+    fine, coarse = (graph.heads(image, {"diffusion": diffusion}, opts(layers=(layer,))) for layer in layers)
     assert mixed.grid == fine.grid == (16, 16)
     assert torch.equal(mixed.queries[:5], fine.queries)
     assert mixed.queries.shape == (15, 256, 4)
@@ -93,18 +93,18 @@ def test_coarser_layers_come_to_the_finest_grid_where_that_is_asked_for(diffusio
             upper = (1 - b) * old[top, left] + b * old[top, beside]
             lower = (1 - b) * old[under, left] + b * old[under, beside]
             torch.testing.assert_close(mixed.keys[5 + head, y * 16 + x], (1 - a) * upper + a * lower, atol=1e-5, rtol=1e-5)
-    same = graph.heads(picture, {"diffusion": diffusion}, opts(mix_grids=True))
-    assert torch.equal(same.queries, graph.heads(picture, {"diffusion": diffusion}, opts()).queries)
+    same = graph.heads(image, {"diffusion": diffusion}, opts(mix_grids=True))
+    assert torch.equal(same.queries, graph.heads(image, {"diffusion": diffusion}, opts()).queries)
 
 
-def test_heads_of_two_widths_keep_their_cosines_and_their_attention(checkpoints, tmp_path, picture):
+def test_heads_of_two_widths_keep_their_cosines_and_their_attention(checkpoints, tmp_path, image):
     from nerveseg.backbones.stable_diffusion import load as load_diffusion
 
     model = load_diffusion(checkpoints.make_diffusion(tmp_path / "sd15", eights=True))
     layers = ("up_blocks.3.attentions.2", "up_blocks.2.attentions.0", "mid_block.attentions.0")
-    mixed = graph.heads(picture, {"diffusion": model}, opts(layers=layers, mix_grids=True))
+    mixed = graph.heads(image, {"diffusion": model}, opts(layers=layers, mix_grids=True))
     assert mixed.queries.shape == (24, 256, 16)
-    narrow = graph.heads(picture, {"diffusion": model}, opts(layers=layers[:1]))
+    narrow = graph.heads(image, {"diffusion": model}, opts(layers=layers[:1]))
     assert narrow.queries.shape == (8, 256, 4)
     wide = mixed.queries[:8] @ mixed.keys[:8].mT
     torch.testing.assert_close(wide / 16**0.5, narrow.queries @ narrow.keys.mT / 4**0.5, atol=1e-5, rtol=1e-4)
@@ -112,4 +112,4 @@ def test_heads_of_two_widths_keep_their_cosines_and_their_attention(checkpoints,
     padded = torch.nn.functional.normalize(mixed.queries[:8], dim=-1) @ torch.nn.functional.normalize(mixed.keys[:8], dim=-1).mT
     torch.testing.assert_close(padded, cosines, atol=1e-5, rtol=1e-4)
     with pytest.raises(OptionError, match="mix_grids"):
-        graph.heads(picture, {"diffusion": model}, opts(layers=layers))
+        graph.heads(image, {"diffusion": model}, opts(layers=layers))

@@ -22,21 +22,21 @@ def opts(**more):
     return make(cliper.Options, {"short_side": 64, "scale": 5.0, **more})
 
 
-def encoded(clip, picture, options):
-    return cliper.encode(cliper.look(picture, {"clip": clip}, options), {"clip": clip}, options)
+def encoded(clip, image, options):
+    return cliper.encode(cliper.look(image, {"clip": clip}, options), {"clip": clip}, options)
 
 
 @pytest.mark.parametrize("faithful", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_layers_together_are_layers_one_by_one(clip, picture, text, words, monkeypatch, faithful, dtype):
+def test_layers_together_are_layers_one_by_one(clip, image, text, words, monkeypatch, faithful, dtype):
     """All at once is what an accelerator does, one by one what a CPU does; scores as well as embeddings."""
     half = dataclasses.replace(clip, model=copy.deepcopy(clip.model).to(dtype))
     options = opts(faithful=faithful)
-    alone = encoded(half, picture, options)
+    alone = encoded(half, image, options)
     asked = words(text, (0, 1, 2, 3), text[:0])
     before = cliper.score(alone, asked, {}, options).values
     monkeypatch.setattr(cliper, "_together", lambda layers, _device: [slice(0, 2), slice(2, layers)])
-    together = encoded(half, picture, options)
+    together = encoded(half, image, options)
     torch.testing.assert_close(together.embeddings, alone.embeddings, rtol=1e-6, atol=1e-6 if dtype == torch.float32 else 2e-2)
     assert torch.equal(together.attention, alone.attention)
     torch.testing.assert_close(cliper.score(alone, asked, {}, options).values, before, rtol=1e-6, atol=1e-6)
@@ -90,20 +90,20 @@ def by_hand(clip, activations, *, faithful):
 
 
 @pytest.mark.parametrize("faithful", [True, False])
-def test_steps_1_to_4_equal_plain_loops(clip, picture, faithful):
+def test_steps_1_to_4_equal_plain_loops(clip, image, faithful):
     options = opts(faithful=faithful)
-    (view,) = cliper.look(picture, {"clip": clip}, options)
+    (view,) = cliper.look(image, {"clip": clip}, options)
     E, attention = by_hand(clip, view.activations, faithful=faithful)
-    found = encoded(clip, picture, options)
+    found = encoded(clip, image, options)
     torch.testing.assert_close(found.embeddings, E, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(found.attention, attention, atol=1e-6, rtol=1e-4)
     assert found.windows is None
 
 
 @pytest.mark.parametrize("select", [-1, -2])
-def test_steps_5_and_6_equal_plain_loops(clip, picture, text, select, words):
+def test_steps_5_and_6_equal_plain_loops(clip, image, text, select, words):
     options = opts(select_layer=select, attention_thr=0.9)
-    features = encoded(clip, picture, options)
+    features = encoded(clip, image, options)
     classes, background = text[:3], text[3:]
     T = torch.cat([text, F.normalize(classes.mean(0, keepdim=True), dim=1)])
     stack = torch.stack([torch.softmax(5.0 * E @ T.T, 1)[:, :3] for E in features.embeddings])
@@ -121,9 +121,9 @@ def test_steps_5_and_6_equal_plain_loops(clip, picture, text, select, words):
     torch.testing.assert_close(found.values, spread + stack.mean(0), atol=1e-5, rtol=1e-5)
 
 
-def test_clean_form_thresholds_beside_the_mean_and_spreads_from_the_left(clip, picture, text, words):
+def test_clean_form_thresholds_beside_the_mean_and_spreads_from_the_left(clip, image, text, words):
     options = opts(attention_thr=0.9, faithful=False)
-    features = encoded(clip, picture, options)
+    features = encoded(clip, image, options)
     T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
     stack = torch.stack([torch.softmax(5.0 * E @ T.T, 1)[:, :4] for E in features.embeddings])
     s = torch.where(stack[-2] >= 0.9 * stack[-2].amax(0), stack[-2], 0)
@@ -147,9 +147,9 @@ def test_a_row_that_the_clamp_empties_stays_in_place():
     torch.testing.assert_close(M[0], torch.eye(4))
 
 
-def test_background_acts_in_the_denominator_only(clip, picture, text, words):
+def test_background_acts_in_the_denominator_only(clip, image, text, words):
     options = opts()
-    features = encoded(clip, picture, options)
+    features = encoded(clip, image, options)
     without, with_ = (cliper.score(features, words(text[:3], (0, 1, 2), b), {}, options).values for b in (text[:0], text[3:]))
     assert without.shape == with_.shape == (features.embeddings.shape[1], 3)
     assert float(with_.sum()) < float(without.sum())
@@ -157,8 +157,8 @@ def test_background_acts_in_the_denominator_only(clip, picture, text, words):
 
 
 @pytest.mark.parametrize("select", [-1, -3])
-def test_fuse_off_is_the_chosen_layer_spread_and_no_mean(clip, picture, text, words, select):
-    features = encoded(clip, picture, opts())
+def test_fuse_off_is_the_chosen_layer_spread_and_no_mean(clip, image, text, words, select):
+    features = encoded(clip, image, opts())
     T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
     p = torch.softmax(5.0 * features.embeddings[select] @ T.T, 1)[:, :4]
     options = opts(fuse=False, select_layer=select, attention_thr=0.0)
@@ -166,9 +166,9 @@ def test_fuse_off_is_the_chosen_layer_spread_and_no_mean(clip, picture, text, wo
     torch.testing.assert_close(found.values, features.attention.T @ p)
 
 
-def test_windows_join_as_the_mean_of_both_probabilities(clip, picture, text, words):
+def test_windows_join_as_the_mean_of_both_probabilities(clip, image, text, words):
     options = opts(window=48, stride=32, attention_thr=0.0)
-    features = encoded(clip, picture, options)
+    features = encoded(clip, image, options)
     assert features.windows.shape == features.embeddings.shape
     T = torch.cat([text, F.normalize(text.mean(0, keepdim=True), dim=1)])
     p = sum(torch.softmax(5.0 * E @ T.T, -1)[..., :4] for E in (features.embeddings, features.windows)) / 2
@@ -176,9 +176,9 @@ def test_windows_join_as_the_mean_of_both_probabilities(clip, picture, text, wor
     torch.testing.assert_close(found.values, features.attention.T @ p[-2] + p.mean(0))
 
 
-def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, picture):
+def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, image):
     options = opts(window=48, stride=32)
-    views = list(cliper.look(picture, {"clip": clip}, options))
+    views = list(cliper.look(image, {"clip": clip}, options))
     h, w = views[0].grid
     n = h * w
     E, count = torch.zeros(4, n, 20), torch.zeros(n, 1)
@@ -195,33 +195,33 @@ def test_window_embeddings_are_averaged_and_mixed_by_the_pasted_attention(clip, 
                 pairs[i, j] += 1
     mixing = pasted / (pairs + 1e-5)
     mixing /= mixing.sum(1, keepdim=True)
-    found = encoded(clip, picture, options).windows
+    found = encoded(clip, image, options).windows
     torch.testing.assert_close(found, mixing.T @ (E / count), atol=1e-4, rtol=1e-3)
 
 
-def test_one_window_over_all_of_a_picture_is_mixed_by_its_own_attention(clip, picture, text, words):
+def test_one_window_over_all_of_an_image_is_mixed_by_its_own_attention(clip, image, text, words):
     options = opts(window=4096)
-    (view,) = cliper.look(picture, {"clip": clip}, options)
+    (view,) = cliper.look(image, {"clip": clip}, options)
     E, attention = by_hand(clip, view.activations, faithful=True)
     n = len(attention)
     mixed = torch.zeros_like(E)
     for i in range(n):
         for j in range(n):
             mixed[:, j] += attention[i, j] / attention[i].sum() * E[:, i]
-    features = encoded(clip, picture, options)
+    features = encoded(clip, image, options)
     torch.testing.assert_close(features.windows, mixed, atol=1e-5, rtol=1e-4)
     said = words(text, (0, 1, 2, 3), text[:0])
-    both = [cliper.score(encoded(clip, picture, given), said, {}, given).values for given in (options, opts())]
+    both = [cliper.score(encoded(clip, image, given), said, {}, given).values for given in (options, opts())]
     assert float((both[0] - both[1]).abs().max()) > 1e-3
 
 
-def test_a_layer_that_is_not_there_is_refused(clip, picture, text, words):
+def test_a_layer_that_is_not_there_is_refused(clip, image, text, words):
     options = opts(select_layer=-5)
     with pytest.raises(OptionError, match="-4 to -1"):
-        cliper.score(encoded(clip, picture, options), words(text, (0, 1, 2, 3), text[:0]), {}, options)
+        cliper.score(encoded(clip, image, options), words(text, (0, 1, 2, 3), text[:0]), {}, options)
 
 
-def test_views_without_the_whole_picture_are_refused(clip, picture):
-    views = list(cliper.look(picture, {"clip": clip}, opts(window=48)))
-    with pytest.raises(ShapeError, match="whole picture"):
+def test_views_without_the_whole_image_are_refused(clip, image):
+    views = list(cliper.look(image, {"clip": clip}, opts(window=48)))
+    with pytest.raises(ShapeError, match="whole image"):
         cliper.encode(views[1:], {"clip": clip}, opts())

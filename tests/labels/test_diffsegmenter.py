@@ -27,9 +27,9 @@ def told(*strings, groups=None, others=()):
     return base.Words(strings, groups, others, torch.zeros(len(strings), 0), torch.zeros(len(others), 0))
 
 
-def encoded(picture, diffusion, options, **more):
+def encoded(image, diffusion, options, **more):
     networks = {"diffusion": diffusion}
-    return diffsegmenter.encode(diffsegmenter.look(picture, networks, options), networks, options, **more), networks
+    return diffsegmenter.encode(diffsegmenter.look(image, networks, options), networks, options, **more), networks
 
 
 def keep(seen, key, heads):
@@ -90,9 +90,9 @@ def by_hand(model, x_t, t, prompt, places):
 
 
 @pytest.mark.parametrize("tokens", ["first", "all"])
-def test_the_equations_written_out_by_hand(diffusion, picture, tokens):
+def test_the_equations_written_out_by_hand(diffusion, image, tokens):
     options = opts(tokens=tokens)
-    features, networks = encoded(picture, diffusion, options)
+    features, networks = encoded(image, diffusion, options)
     words = told("cat", "hot dog")
     scores = diffsegmenter.score(features, words, networks, options)
     tower = diffusion.text_tower()
@@ -105,41 +105,41 @@ def test_the_equations_written_out_by_hand(diffusion, picture, tokens):
     assert scores.grid == (8, 8)
 
 
-def test_the_latent_is_a_sample_noised_to_the_step(diffusion, picture):
+def test_the_latent_is_a_sample_noised_to_the_step(diffusion, image):
     options = opts(t=60, seed=5)
     generator = torch.Generator().manual_seed(5)
     noise, draw = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
-    features, networks = encoded(picture, diffusion, options)
-    (latents,) = diffsegmenter.look(picture, networks, options)
+    features, networks = encoded(image, diffusion, options)
+    (latents,) = diffsegmenter.look(image, networks, options)
     kept = float(diffusion.alphas[60])
     sample = latents.mean + latents.deviation * draw
     torch.testing.assert_close(features.extra["noised"], math.sqrt(kept) * sample + math.sqrt(1 - kept) * noise)
-    given, _ = encoded(picture, diffusion, opts(t=60), noise=noise, draw=draw)
+    given, _ = encoded(image, diffusion, opts(t=60), noise=noise, draw=draw)
     assert torch.equal(given.extra["noised"], features.extra["noised"])
-    mean, _ = encoded(picture, diffusion, opts(t=60, seed=5, sample=False))
+    mean, _ = encoded(image, diffusion, opts(t=60, seed=5, sample=False))
     torch.testing.assert_close(mean.extra["noised"], diffusion.noised(latents.mean, t=60, seed=5))
     assert features.bytes == 4 * 4 * 64
     with pytest.raises(ShapeError, match="Got a draw"):
-        encoded(picture, diffusion, options, draw=draw[:, :3])
+        encoded(image, diffusion, options, draw=draw[:, :3])
     with pytest.raises(ShapeError, match="without a latent"):
         diffsegmenter.score(base.Features(torch.zeros(1, 4, 2), (2, 2)), told("cat"), networks, options)
     with pytest.raises(ShapeError, match="no view"):
         diffsegmenter.encode([], networks, options)
 
 
-def test_same_seed_same_bytes_and_the_callers_random_state_stays(diffusion, picture):
+def test_same_seed_same_bytes_and_the_callers_random_state_stays(diffusion, image):
     state = torch.get_rng_state()
     found = []
     for seed in (3, 3, 4):
-        features, networks = encoded(picture, diffusion, opts(seed=seed))
+        features, networks = encoded(image, diffusion, opts(seed=seed))
         found.append(diffsegmenter.score(features, told("cat", "dog"), networks, opts(seed=seed)).values)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
 
-def test_a_class_has_nothing_to_do_with_the_others(diffusion, picture):
-    features, networks = encoded(picture, diffusion, opts())
+def test_a_class_has_nothing_to_do_with_the_others(diffusion, image):
+    features, networks = encoded(image, diffusion, opts())
     several = diffsegmenter.score(features, told("cat", "dog", "grass", others=("sky",)), networks, opts(batch=1)).values
     alone = diffsegmenter.score(features, told("dog"), networks, opts(batch=1)).values
     assert torch.equal(several[:, 1:2], alone)
@@ -147,15 +147,15 @@ def test_a_class_has_nothing_to_do_with_the_others(diffusion, picture):
     assert several.amax(0).tolist() == [1.0] * 3
 
 
-def test_batches_are_their_loop(diffusion, picture):
-    features, networks = encoded(picture, diffusion, opts())
+def test_batches_are_their_loop(diffusion, image):
+    features, networks = encoded(image, diffusion, opts())
     words = told("cat", "dog", "grass", "sky", "hot dog")
     one, four = (diffsegmenter.score(features, words, networks, opts(batch=batch)).values for batch in (1, 4))
     torch.testing.assert_close(one, four, atol=2e-4, rtol=1e-3)
 
 
-def test_strings_of_one_class_are_joined(diffusion, picture):
-    features, networks = encoded(picture, diffusion, opts())
+def test_strings_of_one_class_are_joined(diffusion, image):
+    features, networks = encoded(image, diffusion, opts())
     apart = diffsegmenter.score(features, told("cat", "dog", "sky"), networks, opts()).values
     for join, joined in (("max", torch.amax), ("sum", torch.sum)):
         found = diffsegmenter.score(features, told("cat", "dog", "sky", groups=(0, 0, 1)), networks, opts(join=join)).values
@@ -182,9 +182,9 @@ def test_the_token_after_the_class_is_read_too_where_the_next_word_ends_in_ing(d
     assert prompt.ids == tower.framed(tower.pieces("cat on a mat"))
 
 
-def test_the_last_word_of_a_class_is_heavier_by_what_it_says_beyond_the_empty_prompt(diffusion, picture):
+def test_the_last_word_of_a_class_is_heavier_by_what_it_says_beyond_the_empty_prompt(diffusion, image):
     options = opts(emphasis=1.21, tokens="last", template="a photograph of {} on grass")
-    features, networks = encoded(picture, diffusion, options)
+    features, networks = encoded(image, diffusion, options)
     found = diffsegmenter.score(features, told("hot dog"), networks, options).values[:, 0]
     tower = diffusion.text_tower()
     prompt = diffusion.prompt_embeddings(["a photograph of hot dog on grass"]).clone()
@@ -200,8 +200,8 @@ def test_the_last_word_of_a_class_is_heavier_by_what_it_says_beyond_the_empty_pr
     assert float((plain.values[:, 0] - found).abs().max()) > 1e-3
 
 
-def test_a_string_longer_than_the_tower_is_cut(diffusion, picture):
-    features, networks = encoded(picture, diffusion, opts())
+def test_a_string_longer_than_the_tower_is_cut(diffusion, image):
+    features, networks = encoded(image, diffusion, opts())
     long = "cat " * 100
     scores = diffsegmenter.score(features, told(long.strip()), networks, opts(tokens="all"))
     assert torch.isfinite(scores.values).all()
@@ -221,21 +221,21 @@ def test_levels_meet_weights_from_the_coarse_end(diffusion, checkpoints, tmp_pat
             _cross.weighted_levels(diffusion, weights)
 
 
-def test_bad_templates_and_checkpoints_are_refused(diffusion, tiny_diffusion, picture):
-    features, networks = encoded(picture, diffusion, opts())
+def test_bad_templates_and_checkpoints_are_refused(diffusion, tiny_diffusion, image):
+    features, networks = encoded(image, diffusion, opts())
     for template in ("a photograph", "{} and {}"):
         with pytest.raises(OptionError, match="exactly once"):
             diffsegmenter.score(features, told("cat"), networks, opts(template=template))
-    features, networks = encoded(picture, tiny_diffusion, opts())
+    features, networks = encoded(image, tiny_diffusion, opts())
     with pytest.raises(WeightsError, match="words cannot go through"):
         diffsegmenter.score(features, told("cat"), networks, opts())
 
 
-def test_a_half_precision_model_gives_float32_scores(diffusion_folder, picture):
+def test_a_half_precision_model_gives_float32_scores(diffusion_folder, image):
     from nerveseg.backbones.stable_diffusion import load
 
     model = load(diffusion_folder, dtype=torch.bfloat16)
-    features, networks = encoded(picture, model, opts())
+    features, networks = encoded(image, model, opts())
     scores = diffsegmenter.score(features, told("cat", "dog"), networks, opts())
     assert features.extra["noised"].dtype == torch.bfloat16
     assert scores.values.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The recipes of the CLIP family from picture to map, on a random checkpoint, against what each method does with its cosines."""
+"""The recipes of the CLIP family from image to map, on a random checkpoint, against what each method does with its cosines."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def segmenters(clip_folder):
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_every_recipe_of_the_family_labels_a_picture(segmenters, picture, name):
-    found = segmenters(name)(picture, WORDS)
-    assert found.segmentation.shape == picture.size
+def test_every_recipe_of_the_family_labels_an_image(segmenters, image, name):
+    found = segmenters(name)(image, WORDS)
+    assert found.segmentation.shape == image.size
     assert set(found.segmentation.unique().tolist()) <= {0, 1, 2}
-    torch.testing.assert_close(found.segmentation_scores.sum(0), torch.ones(picture.size), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.segmentation_scores.sum(0), torch.ones(image.size), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["sclip", "clearclip", "naclip", "clip"])
-def test_cosines_reach_the_picture_then_softmax_synonyms_and_the_floor(segmenters, picture, name):
+def test_cosines_reach_the_image_then_softmax_synonyms_and_the_floor(segmenters, image, name):
     segmenter = segmenters(name, "voc21")
-    encoding = segmenter.encode(picture)
+    encoding = segmenter.encode(image)
     text = segmenter.networks["clip"].text(["cat", "photo", "dog", "grass", "sky", "hot dog"], ("a photo of a {}.",))
     options = segmenter.recipe.labels.options
     cosines = segmenter.recipe.labels.module.score(
         encoding.features, _words(segmenter, text), segmenter.networks, options
     ).logits.maps  # on the pixels that CLIP saw
     assert cosines.shape[1:] == (64, 92)
-    p = (F.interpolate(cosines[None], size=picture.size, mode="bilinear")[0] * options.scale).softmax(0)
+    p = (F.interpolate(cosines[None], size=image.size, mode="bilinear")[0] * options.scale).softmax(0)
     best = torch.stack([p[:2].amax(0), p[2], p[3], p[4:].amax(0)])  # max over synonyms, not normalised again
     rule = segmenter.recipe.rule.options
     won = torch.bincount(best.argmax(0).flatten(), minlength=4)[:3]
@@ -60,11 +60,11 @@ def test_cosines_reach_the_picture_then_softmax_synonyms_and_the_floor(segmenter
     assert float((found == wanted).float().mean()) > 0.999
 
 
-def test_pamr_moves_cosines_and_nothing_else(segmenters, picture):
-    plain, sharp = (segmenters(name)(picture, WORDS) for name in ("naclip", "naclip-pamr"))
+def test_pamr_moves_cosines_and_nothing_else(segmenters, image):
+    plain, sharp = (segmenters(name)(image, WORDS) for name in ("naclip", "naclip-pamr"))
     assert not torch.equal(plain.segmentation_scores, sharp.segmentation_scores)
     still = segmenters("naclip-pamr")
-    left = still.decode(still.encode(picture), WORDS, settings={"refiner.iterations": 0})
+    left = still.decode(still.encode(image), WORDS, settings={"refiner.iterations": 0})
     assert torch.equal(left.segmentation, plain.segmentation)
 
 
@@ -73,7 +73,7 @@ def test_settings_for_benchmarks_are_those_that_the_methods_print(name):
     chosen = recipe.load(name)
     assert (chosen.graph, chosen.walk, chosen.upsample) == (None, None, "logits")
     assert chosen.weights["clip"] == "clip-b16"
-    floors = {data: chosen.for_benchmark(data).rule.options.floor for data in chosen.benchmarks if "masks.rule" in _table(chosen, data)}
+    floors = {data: chosen.for_benchmark(data).rule.options.floor for data in chosen.benchmarks if "masks.name" in _table(chosen, data)}
     printed = {
         "clip": {"voc21": 0.2},
         "sclip": {"voc21": 0.1, "context60": 0.1, "coco-object": 0.1},
@@ -83,7 +83,7 @@ def test_settings_for_benchmarks_are_those_that_the_methods_print(name):
     assert floors == printed.get(name.removesuffix("-pamr"), {})
     areas = {data: chosen.for_benchmark(data).rule.options.area for data in floors}
     assert {data: area for data, area in areas.items() if area} == ({"voc21": 0.1} if name == "sclip" else {})
-    if name == "naclip-pamr":  # its guide is the picture as CLIP sees it
+    if name == "naclip-pamr":  # its guide is the image as CLIP sees it
         for data in chosen.benchmarks:
             here = chosen.for_benchmark(data)
             assert here.refiner.options.guide_side == here.labels.options.short_side

@@ -13,22 +13,22 @@ import pytest
 import torch
 
 from nerveseg.errors import ShapeError
+from nerveseg.image.geometry import to_tensor
+from nerveseg.image.load import load_image
 from nerveseg.labels import groupvit as source
-from nerveseg.picture.geometry import to_tensor
-from nerveseg.picture.load import load
 
 FOUR = ["cat", "dog", "grass", "sky"]
 
 
 @pytest.fixture(scope="module")
 def square(checkpoints):
-    return load(checkpoints.colours(64, 64, seed=3))
+    return load_image(checkpoints.colours(64, 64, seed=3))
 
 
-def encoded(groupvit, picture, **options):
+def encoded(groupvit, image, **options):
     chosen = source.Options(short_side=64, **options)
     networks = {"groupvit": groupvit}
-    return source.encode(source.look(picture, networks, chosen), networks, chosen), chosen, networks
+    return source.encode(source.look(image, networks, chosen), networks, chosen), chosen, networks
 
 
 def test_it_is_transformers_own_segmentation_where_the_two_mean_the_same(groupvit, square):
@@ -88,8 +88,8 @@ def by_hand(features, text, groups, scale, options, zoom, classes):
         (0, {"top": 3, "hard": True, "resolution": "pixels", "scale": 30.0}),
     ],
 )
-def test_the_equations_by_hand(checkpoints, groupvit, picture, window, knobs):
-    features, options, networks = encoded(groupvit, picture, window=window, stride=32, **knobs)
+def test_the_equations_by_hand(checkpoints, groupvit, image, window, knobs):
+    features, options, networks = encoded(groupvit, image, window=window, stride=32, **knobs)
     text = groupvit.text(FOUR)
     scores = source.score(features, checkpoints.words(text[:3], (0, 1, 1), text[3:]), networks, options)
     zoom = 16 if options.resolution == "pixels" else 1
@@ -98,9 +98,9 @@ def test_the_equations_by_hand(checkpoints, groupvit, picture, window, knobs):
     torch.testing.assert_close(scores.values, by_hand(features, text, (0, 1, 1), scale, options, zoom, 2), atol=1e-5, rtol=1e-4)
 
 
-def test_views_of_windows_are_passes_over_the_windows(groupvit, picture):
-    features, _, _ = encoded(groupvit, picture, window=48, stride=32)
-    pixels = to_tensor(picture, (64, 96), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))[None]
+def test_views_of_windows_are_passes_over_the_windows(groupvit, image):
+    features, _, _ = encoded(groupvit, image, window=48, stride=32)
+    pixels = to_tensor(image, (64, 96), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))[None]
     assert features.extra["places"] == ((0, 0), (0, 2), (0, 3), (1, 0), (1, 2), (1, 3))
     for v, (top, left) in enumerate(features.extra["places"]):
         own = groupvit.vision(pixels[..., 16 * top : 16 * top + 48, 16 * left : 16 * left + 48])
@@ -109,8 +109,8 @@ def test_views_of_windows_are_passes_over_the_windows(groupvit, picture):
     assert features.bytes > features.embeddings.nbytes
 
 
-def test_hard_places_have_one_group_and_only_the_top_classes_score(checkpoints, groupvit, picture):
-    features, options, networks = encoded(groupvit, picture, window=0, top=1)
+def test_hard_places_have_one_group_and_only_the_top_classes_score(checkpoints, groupvit, image):
+    features, options, networks = encoded(groupvit, image, window=0, top=1)
     words = checkpoints.words(groupvit.text(FOUR), range(4))
     values = source.score(features, words, networks, options).values
     assert (values.amax(0) > 0).sum() == 1
@@ -129,17 +129,17 @@ def test_what_is_none_of_its_own_is_refused(checkpoints, groupvit):
         source.score(foreign, checkpoints.words(torch.ones(2, 20), (0, 1)), {}, source.Options())
 
 
-def original(groupvit, picture, text, threshold):
-    """Pixel by pixel: windows of the picture at 64 pixels, one-hot groups at pixels, the background where a window's pixel is unsure."""
+def original(groupvit, image, text, threshold):
+    """Pixel by pixel: windows of the image at 64 pixels, one-hot groups at pixels, the background where a window's pixel is unsure."""
     from nerveseg.labels._windows import bilinear, kept_ratio
 
-    size = kept_ratio(picture.size, 64)
-    image = bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), size)[None].float() / 255
-    image = (image - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    size = kept_ratio(image.size, 64)
+    resized = bilinear(torch.tensor(image.pixels).permute(2, 0, 1), size)[None].float() / 255
+    resized = (resized - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     total, count = torch.zeros(*size, len(text) + 1), torch.zeros(*size, 1)
     for top in (0, 16):
         for left in (0, 32, size[1] - 48):
-            groups = groupvit.vision(image[..., top : top + 48, left : left + 48])
+            groups = groupvit.vision(resized[..., top : top + 48, left : left + 48])
             logits = groups.vectors @ text.T * groupvit.scale
             free = logits.softmax(1)
             near = (groups.whole @ text.T).topk(2).indices.tolist()
@@ -155,12 +155,12 @@ def original(groupvit, picture, text, threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.95, 0.2])
-def test_windows_at_pixels_and_the_background_are_the_originals(checkpoints, groupvit, picture, threshold):
+def test_windows_at_pixels_and_the_background_are_the_originals(checkpoints, groupvit, image, threshold):
     given = {"window": 48, "stride": 32, "top": 2, "join_windows": "pixels", "bg_thresh": threshold}
-    features, options, networks = encoded(groupvit, picture, **given)
+    features, options, networks = encoded(groupvit, image, **given)
     text = torch.nn.functional.normalize(torch.randn(4, 20, generator=torch.Generator().manual_seed(5)), dim=1)
     scores = source.score(features, checkpoints.words(text[:3], range(3), text[3:]), networks, options)
-    expected = original(groupvit, picture, text[:3], threshold)
+    expected = original(groupvit, image, text[:3], threshold)
     torch.testing.assert_close(scores.logits.maps, expected, atol=1e-5, rtol=1e-4)
     assert (features.pixels, scores.grid) == ((64, 92), (4, 6))
     pooled = torch.nn.functional.adaptive_avg_pool2d(expected[:3], (4, 6)).flatten(1).T
@@ -169,7 +169,7 @@ def test_windows_at_pixels_and_the_background_are_the_originals(checkpoints, gro
     assert source.score(features, checkpoints.words(text[:3], range(3), text[3:]), networks, off).logits.maps.shape == (4, 64, 92)
 
 
-def test_the_recipe_takes_the_largest_of_the_averaged_scores_at_the_pictures_size(groupvit, groupvit_folder, picture):
+def test_the_recipe_takes_the_largest_of_the_averaged_scores_at_the_images_size(groupvit, groupvit_folder, image):
     from nerveseg import recipe
     from nerveseg.segmenter import Segmenter
 
@@ -177,9 +177,9 @@ def test_the_recipe_takes_the_largest_of_the_averaged_scores_at_the_pictures_siz
     for threshold in (0.95, 0.2):
         chosen = recipe.load("groupvit").for_benchmark("voc21").changed({"labels.bg_thresh": threshold})
         segmenter = Segmenter.from_pretrained(chosen, device="cpu", settings=small)
-        found = segmenter(picture, FOUR[:3], background=["sky"])
+        found = segmenter(image, FOUR[:3], background=["sky"])
         text = segmenter.networks["groupvit"].text(FOUR[:3], ("a photo of a {}.",))
-        maps = original(groupvit, picture, text, threshold)
-        up = torch.nn.functional.interpolate(maps[None], size=picture.size, mode="bilinear", align_corners=False)[0]
+        maps = original(groupvit, image, text, threshold)
+        up = torch.nn.functional.interpolate(maps[None], size=image.size, mode="bilinear", align_corners=False)[0]
         assert float((found.segmentation == up.argmax(0)).float().mean()) > 0.99
     assert recipe.load("groupvit").for_benchmark("context60").labels.options.bg_thresh == 0.35

@@ -26,9 +26,9 @@ def told(*strings, groups=None, others=()):
 
 
 @pytest.fixture(scope="module")
-def encoded(diffusion, picture):
+def encoded(diffusion, image):
     networks = {"diffusion": diffusion}
-    return iseg.encode(iseg.look(picture, networks, opts()), networks, opts())
+    return iseg.encode(iseg.look(image, networks, opts()), networks, opts())
 
 
 @pytest.fixture
@@ -258,18 +258,18 @@ def test_heads_of_the_same_pass_come_along_when_asked_for(diffusion, encoded, sc
         score(told("cat"), own=(-1, 0, "mid_block.attentions.0"))
 
 
-def test_same_seed_same_bytes_and_the_callers_random_state_stays(diffusion, picture):
+def test_same_seed_same_bytes_and_the_callers_random_state_stays(diffusion, image):
     networks = {"diffusion": diffusion}
     state = torch.get_rng_state()
     found = []
     for seed in (3, 3, 4):
         options = opts(seed=seed)
-        features = iseg.encode(iseg.look(picture, networks, options), networks, options)
+        features = iseg.encode(iseg.look(image, networks, options), networks, options)
         found.append(iseg.score(features, told("cat", "dog"), networks, options).values)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
-    (latents,) = iseg.look(picture, networks, opts())
+    (latents,) = iseg.look(image, networks, opts())
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     given = iseg.encode([latents], networks, opts(), noise=noise)
     seeded = iseg.encode([latents], networks, opts(seed=3))
@@ -277,22 +277,22 @@ def test_same_seed_same_bytes_and_the_callers_random_state_stays(diffusion, pict
     assert torch.equal(given.extra["noised"], diffusion.noised(latents.mean, t=100, seed=3))
 
 
-def test_bad_heads_and_checkpoints_are_refused(score, tiny_diffusion, picture):
+def test_bad_heads_and_checkpoints_are_refused(score, tiny_diffusion, image):
     for heads in (([100], []), ([-1], []), ([0],)):
         with pytest.raises(OptionError, match="heads"):
             score(told("cat"), heads=heads)
     with pytest.raises(OptionError, match="Got weights"):
         score(told("cat"), weights=(0.7, 0.3))
     networks = {"diffusion": tiny_diffusion}
-    features = iseg.encode(iseg.look(picture, networks, opts()), networks, opts())
+    features = iseg.encode(iseg.look(image, networks, opts()), networks, opts())
     with pytest.raises(WeightsError, match="words cannot go through"):
         iseg.score(features, told("cat"), networks, opts())
 
 
-def test_the_embedded_pair_carries_it(mini_diffusion, picture):
+def test_the_embedded_pair_carries_it(mini_diffusion, image):
     networks = {"diffusion": mini_diffusion}
     options = opts(size=128, own=(-1,))
-    features = iseg.encode(iseg.look(picture, networks, options), networks, options)
+    features = iseg.encode(iseg.look(image, networks, options), networks, options)
     scores = iseg.score(features, told("cat", "dog", "sky", "grass"), networks, options)
     assert scores.grid == features.grid == (32, 32)
     assert scores.values.amax(0).tolist() == [1.0] * 4
@@ -320,15 +320,15 @@ EMBEDDED = {"weights.diffusion": "embedded:diffusion", "labels.size": 128}
         ("nerve-iseg", {"labels.layers": (), "labels.heads": (), "graph.size": 128}),
     ],
 )
-def test_recipes_whose_words_go_through_the_network_run_on_the_embedded_pair(recipe, more, picture):
+def test_recipes_whose_words_go_through_the_network_run_on_the_embedded_pair(recipe, more, image):
     from nerveseg.segmenter import Segmenter
 
     segmenter = Segmenter.from_pretrained(recipe, settings={**EMBEDDED, **more})
-    encoding = segmenter.encode(picture)
+    encoding = segmenter.encode(image)
     calls = []
     encode = segmenter.networks["diffusion"].vae.encode
     segmenter.networks["diffusion"].vae.encode = lambda x: (calls.append(1), encode(x))[1]
-    segmenter.encode(picture)
+    segmenter.encode(image)
     assert len(calls) == 1  # the graph looks at the pixels that the label source looked at
     found = segmenter.decode(encoding, ["cat", "grass", "sky"], background="auto")
     assert len(calls) == 1  # and new words need no pass of the VAE
@@ -337,7 +337,7 @@ def test_recipes_whose_words_go_through_the_network_run_on_the_embedded_pair(rec
     assert (found.walk is None) == (recipe == "diffsegmenter")
 
 
-def test_isegs_walk_goes_on_the_heads_of_the_pass_that_read_the_words(picture):
+def test_isegs_walk_goes_on_the_heads_of_the_pass_that_read_the_words(image):
     from nerveseg.segmenter import Segmenter
     from nerveseg.walk.iseg import Options as WalkOptions
     from nerveseg.walk.iseg import solve
@@ -345,7 +345,7 @@ def test_isegs_walk_goes_on_the_heads_of_the_pass_that_read_the_words(picture):
 
     more = {"labels.layers": (), "labels.heads": (), "labels.own": (-1,), "labels.background": ""}
     segmenter = Segmenter.from_pretrained("iseg", settings={**EMBEDDED, **more})
-    encoding = segmenter.encode(picture)
+    encoding = segmenter.encode(image)
     inside = segmenter.label(encoding, Vocabulary.parse(["cat", "sky"]))
     scores = iseg.score(encoding.features, told("cat", "sky"), segmenter.networks, segmenter.recipe.labels.options)
     expected = solve(scores.heads, scores.to_G(scores.grid), WalkOptions(steps=10, lam=0.015, heads=(1, 2))).probabilities
@@ -353,21 +353,21 @@ def test_isegs_walk_goes_on_the_heads_of_the_pass_that_read_the_words(picture):
     assert encoding.heads is None
 
 
-def test_seed_and_noise_that_are_given_reach_labels_and_graph_alike(picture):
+def test_seed_and_noise_that_are_given_reach_labels_and_graph_alike(image):
     from nerveseg.segmenter import Segmenter
 
     segmenter = Segmenter.from_pretrained("nerve-iseg", settings={**EMBEDDED, "labels.layers": (), "labels.heads": (), "graph.size": 128})
     network = segmenter.networks["diffusion"]
-    shape = segmenter.encode(picture).features.extra["noised"].shape
+    shape = segmenter.encode(image).features.extra["noised"].shape
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(9))
-    (latents,) = iseg.look(picture, segmenter.networks, segmenter.recipe.labels.options)
+    (latents,) = iseg.look(image, segmenter.networks, segmenter.recipe.labels.options)
     for given in ({"seed": 9}, {"noise": noise}):
-        encoding = segmenter.encode(picture, **given)
+        encoding = segmenter.encode(image, **given)
         x_t = network.noised(latents.mean, t=100, noise=noise)
         torch.testing.assert_close(encoding.features.extra["noised"], x_t)
         layers = segmenter.recipe.graph.options.layers
         (seen,) = network.cross_attention(x_t, network.prompt, t=100, cross=(), own=layers)
         torch.testing.assert_close(encoding.heads.keys, torch.cat([layer.keys for layer in seen.own]), atol=1e-5, rtol=1e-4)
-    many = segmenter.encode_many([picture, picture], seeds=[9, 8])
+    many = segmenter.encode_many([image, image], seeds=[9, 8])
     torch.testing.assert_close(many[0].features.extra["noised"], x_t, atol=1e-5, rtol=1e-4)
     assert float((many[1].features.extra["noised"] - x_t).abs().max()) > 0.1

@@ -23,7 +23,7 @@ def test_rows_of_G_sum_to_1_on_any_grid(h, w, C, h2, w2, top, seed):
     torch.testing.assert_close(G.sum(1), torch.ones(h2 * w2), atol=1e-6, rtol=0)
 
 
-def test_classes_keep_their_proportions_over_the_whole_picture():
+def test_classes_keep_their_proportions_over_the_whole_image():
     s = scores(12, 3, 0, top=2.0)
     G = base.to_G(s, (3, 4), (3, 4))
     m = float(s.sum(1).max())
@@ -78,35 +78,35 @@ def options(**more):
     return SimpleNamespace(**{"short_side": 96, "positions": "bilinear", "window": 0, "stride": 32, **more})
 
 
-def test_without_windows_the_whole_picture_is_seen_once(clip, picture):
-    (view,) = base.look(picture, clip, options())
+def test_without_windows_the_whole_image_is_seen_once(clip, image):
+    (view,) = base.look(image, clip, options())
     assert view.whole
     assert view.grid == view.activations.grid == (6, 9)
     assert view.activations.attention is None
 
 
-def test_windows_that_hold_the_picture_are_the_whole_picture(clip, picture):
-    (view,) = base.look(picture, clip, options(window=400))
+def test_windows_that_hold_the_image_are_the_whole_image(clip, image):
+    (view,) = base.look(image, clip, options(window=400))
     assert view.whole
 
 
-def test_windows_are_what_a_crop_of_the_pixels_gives(clip, picture):
-    from nerveseg.picture.geometry import to_tensor
+def test_windows_are_what_a_crop_of_the_pixels_gives(clip, image):
+    from nerveseg.image.geometry import to_tensor
 
-    views = list(base.look(picture, clip, options(window=48, stride=48), whole=True, attention=True))
+    views = list(base.look(image, clip, options(window=48, stride=48), whole=True, attention=True))
     assert [(v.top, v.left, v.whole) for v in views] == [(0, 0, True)] + [(t, x, False) for t in (0, 3) for x in (0, 3, 6)]
-    crop = to_tensor(picture, (96, 144))[None, :, 48:, 48:96]
+    crop = to_tensor(image, (96, 144))[None, :, 48:, 48:96]
     alone = clip.vision(crop, attention=True)
     torch.testing.assert_close(views[5].activations.output, alone.output, atol=1e-5, rtol=1e-5)
 
 
-def test_short_side_0_is_the_side_that_clip_was_trained_on(clip, picture):
-    (view,) = base.look(picture, clip, options(short_side=0))
+def test_short_side_0_is_the_side_that_clip_was_trained_on(clip, image):
+    (view,) = base.look(image, clip, options(short_side=0))
     assert view.grid[0] == 4
 
 
-def test_mean_of_unit_embeddings_is_the_mean_of_cosines(clip, picture):
-    views = list(base.look(picture, clip, options(window=64, stride=32)))
+def test_mean_of_unit_embeddings_is_the_mean_of_cosines(clip, image):
+    views = list(base.look(image, clip, options(window=64, stride=32)))
     text = base.unit(torch.randn(3, clip.width))
 
     def embed(view):

@@ -25,10 +25,10 @@ def opts(**more):
 
 
 @torch.no_grad()
-def by_hand(picture, networks, options, vectors):
+def by_hand(image, networks, options, vectors):
     """X of every window, then the mean over windows at each pixel."""
     clip, dino = networks["clip"], networks["dino"]
-    seen = list(lposs.look(picture, networks, options))
+    seen = list(lposs.look(image, networks, options))
     block, tower = clip.model.vision_model.encoder.layers[-1], clip.model.vision_model
     Y, f, places = [], [], []
     for one in seen:
@@ -54,61 +54,61 @@ def by_hand(picture, networks, options, vectors):
 
 
 @pytest.mark.parametrize("patch", [16, 8])
-def test_windows_are_one_graph_and_their_mean_at_each_pixel(checkpoints, networks, dino, picture, patch):
+def test_windows_are_one_graph_and_their_mean_at_each_pixel(checkpoints, networks, dino, image, patch):
     networks = networks if patch == 16 else {"clip": networks["clip"], "dino": dino}
     options = opts()
-    features = lposs.encode(lposs.look(picture, networks, options), networks, options)
+    features = lposs.encode(lposs.look(image, networks, options), networks, options)
     assert features.pixels == (64, 92)
     assert len(features.parts) == 2 * 3
     text = networks["clip"].text(["cat", "dog", "grass", "sky"])
     scores = lposs.score(features, checkpoints.words(text[:3], (0, 0, 1), text[3:]), networks, options)
-    torch.testing.assert_close(scores.logits.maps, by_hand(picture, networks, options, text), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores.logits.maps, by_hand(image, networks, options, text), atol=1e-4, rtol=1e-4)
     assert scores.logits.groups == (0, 0, 1)
 
 
-def test_values_of_all_heads_lie_side_by_side(networks, picture):
-    seen = next(iter(lposs.look(picture, networks, opts())))
+def test_values_of_all_heads_lie_side_by_side(networks, image):
+    seen = next(iter(lposs.look(image, networks, opts())))
     assert seen.tokens.shape == (9, 24)
     assert opts().what == "v"
 
 
-def test_without_propagation_it_is_maskclip(checkpoints, networks, picture):
+def test_without_propagation_it_is_maskclip(checkpoints, networks, image):
     options = opts(alpha=0.0)
     told = checkpoints.words(networks["clip"].text(["cat", "dog"]), (0, 1))
-    found = lposs.score(lposs.encode(lposs.look(picture, networks, options), networks, options), told, networks, options)
+    found = lposs.score(lposs.encode(lposs.look(image, networks, options), networks, options), told, networks, options)
     other = make(maskclip.Options, {"short_side": 64, "window": 48, "stride": 32, "join_windows": "pixels"})
-    features = maskclip.encode(maskclip.look(picture, networks, other), networks, other)
+    features = maskclip.encode(maskclip.look(image, networks, other), networks, other)
     expected = maskclip.score(features, told, networks, other)
     torch.testing.assert_close(found.logits.maps, expected.logits.maps, atol=1e-5, rtol=1e-4)
 
 
-def test_fewer_patches_than_neighbours(checkpoints, networks, picture):
+def test_fewer_patches_than_neighbours(checkpoints, networks, image):
     options = opts(neighbours=400)
-    features = lposs.encode(lposs.look(picture, networks, options), networks, options)
+    features = lposs.encode(lposs.look(image, networks, options), networks, options)
     n = sum(len(part.embeddings) for part in features.parts)
     assert n < 400
     assert len(features.extra["values"]) <= n * n
     assert features.bytes > features.extra["values"].nbytes
 
 
-def test_patches_are_dinos(clip, dino, picture):
+def test_patches_are_dinos(clip, dino, image):
     both = {"clip": clip, "dino": dino}
-    features = lposs.encode(lposs.look(picture, both, opts()), both, opts())
+    features = lposs.encode(lposs.look(image, both, opts()), both, opts())
     assert {part.grid for part in features.parts} == {(6, 6)}
     assert features.grid == (8, 12)
     assert int(features.extra["indices"].max()) == 6 * 36 - 1
 
 
-def test_another_sources_features_are_refused(checkpoints, networks, picture):
+def test_another_sources_features_are_refused(checkpoints, networks, image):
     other = make(maskclip.Options, {"short_side": 64})
-    features = maskclip.encode(maskclip.look(picture, networks, other), networks, other)
+    features = maskclip.encode(maskclip.look(image, networks, other), networks, other)
     told = checkpoints.words(networks["clip"].text(["cat", "dog"]), (0, 1))
     with pytest.raises(ShapeError, match="graph"):
         lposs.score(features, told, networks, opts())
 
 
-def test_the_backgrounds_strings_are_joined_before_maps_reach_the_picture(checkpoints, networks, picture):
+def test_the_backgrounds_strings_are_joined_before_maps_reach_the_image(checkpoints, networks, image):
     told = checkpoints.words(networks["clip"].text(["cat", "dog"]), (0, 1), networks["clip"].text(["grass", "sky"]))
-    features = lposs.encode(lposs.look(picture, networks, opts()), networks, opts())
+    features = lposs.encode(lposs.look(image, networks, opts()), networks, opts())
     assert lposs.score(features, told, networks, opts()).logits.early
     assert not lposs.score(features, told, networks, opts(join="sum")).logits.early

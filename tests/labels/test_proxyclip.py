@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.dino import MEAN, STD
 from nerveseg.errors import OptionError
+from nerveseg.image.geometry import CLIP_MEAN
 from nerveseg.labels import maskclip, proxyclip
 from nerveseg.labels._windows import bilinear, kept_ratio
-from nerveseg.picture.geometry import CLIP_MEAN
 from nerveseg.registry import options as make
 
 
@@ -25,8 +25,8 @@ def opts(**more):
     return make(proxyclip.Options, {"short_side": 64, "window": 0, **more})
 
 
-def views(picture, networks, options):
-    return list(proxyclip.look(picture, networks, options))
+def views(image, networks, options):
+    return list(proxyclip.look(image, networks, options))
 
 
 def by_hand(clip, dino_tokens, dino_grid, x, grid, beta, gamma):
@@ -54,10 +54,10 @@ def by_hand(clip, dino_tokens, dino_grid, x, grid, beta, gamma):
 
 @torch.no_grad()
 @pytest.mark.parametrize("what", ["output", "q", "k", "v"])
-def test_embeddings_are_those_of_the_equations(networks, picture, what):
+def test_embeddings_are_those_of_the_equations(networks, image, what):
     clip, dino = networks["clip"], networks["dino"]
     options = opts(what=what, beta=0.9)
-    (seen,) = views(picture, networks, options)
+    (seen,) = views(image, networks, options)
     x = seen.view.activations.inputs[-1]
     z = by_hand(clip, seen.tokens, seen.grid, x, seen.view.activations.grid, 0.9, 3.0)
     (part,) = proxyclip.encode([seen], networks, options).parts
@@ -67,14 +67,14 @@ def test_embeddings_are_those_of_the_equations(networks, picture, what):
 
 
 @torch.no_grad()
-def test_dino_sees_the_same_window_in_imagenets_colours(networks, picture):
+def test_dino_sees_the_same_window_in_imagenets_colours(networks, image):
     options = opts(window=56, stride=28)
-    seen = views(picture, networks, options)
-    size = kept_ratio(picture.size, 64)
+    seen = views(image, networks, options)
+    size = kept_ratio(image.size, 64)
     assert size == (64, 92)
     assert {(one.box.top, one.box.left) for one in seen} == {(top, left) for top in (0, 8) for left in (0, 28, 36)}
     last = seen[-1]
-    pixels = bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), size).float() / 255
+    pixels = bilinear(torch.tensor(image.pixels).permute(2, 0, 1), size).float() / 255
     crop = pixels[:, last.box.top : last.box.top + 56, last.box.left : last.box.left + 56]
     normalised = (crop - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     expected = networks["dino"].tokens(normalised[None], positions="bicubic-offset")
@@ -83,11 +83,11 @@ def test_dino_sees_the_same_window_in_imagenets_colours(networks, picture):
 
 @torch.no_grad()
 @pytest.mark.parametrize("window", [0, 60])
-def test_zeros_around_a_window_are_clips_mean_in_imagenets_colours(networks, picture, window):
-    seen = views(picture, networks, opts(window=window, stride=30))
+def test_zeros_around_a_window_are_clips_mean_in_imagenets_colours(networks, image, window):
+    seen = views(image, networks, opts(window=window, stride=30))
     box = seen[-1].box
     assert (box.height % 56, box.width % 56) != (0, 0)
-    pixels = bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), (64, 92)).float() / 255
+    pixels = bilinear(torch.tensor(image.pixels).permute(2, 0, 1), (64, 92)).float() / 255
     canvas = torch.tensor(CLIP_MEAN).view(3, 1, 1).expand(3, *box.padded).clone()
     (top, left), own = box.before, pixels[:, box.top : box.top + box.height, box.left : box.left + box.width]
     canvas[:, top : top + box.height, left : left + box.width] = own
@@ -98,19 +98,19 @@ def test_zeros_around_a_window_are_clips_mean_in_imagenets_colours(networks, pic
 
 
 @torch.no_grad()
-def test_with_identity_it_is_maskclip_without_residual_and_feed_forward(checkpoints, networks, tmp_path, picture):
+def test_with_identity_it_is_maskclip_without_residual_and_feed_forward(checkpoints, networks, tmp_path, image):
     """Both on one grid, and so sharp that every token sees itself alone."""
     from nerveseg.backbones.dino import load
 
     coarse = load(checkpoints.make_dino(tmp_path / "dino", patch=16, side=64))
     options = opts(pad_to=16, gamma=1000.0, what="q")
     both = {"clip": networks["clip"], "dino": coarse}
-    (part,) = proxyclip.encode(views(picture, both, options), both, options).parts
+    (part,) = proxyclip.encode(views(image, both, options), both, options).parts
     other = make(
         maskclip.Options, {"short_side": 64, "join_windows": "pixels", "positions": "bicubic-offset", "residual": False, "ffn": False}
     )
     other = make(maskclip.Options, {**vars(other), "pad_to": 16})
-    (mask,) = maskclip.encode(maskclip.look(picture, both, other), both, other).parts
+    (mask,) = maskclip.encode(maskclip.look(image, both, other), both, other).parts
     v = torch.eye(5).expand(2, 5, 5)
     torch.testing.assert_close(proxyclip.mixed(torch.eye(5), v, beta=2.0, gamma=1000.0), v)
     assert part.grid == mask.grid
@@ -134,20 +134,20 @@ def test_blocks_of_rows_give_the_same(monkeypatch):
     torch.testing.assert_close(proxyclip.mixed(f, v, beta=1.2, gamma=3.0), whole)
 
 
-def test_a_picture_of_one_colour_keeps_its_values():
+def test_an_image_of_one_colour_keeps_its_values():
     v = torch.randn(3, 40, 4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(proxyclip.mixed(torch.ones(40, 6), v, beta=1.2, gamma=3.0), v)
 
 
-def test_windows_need_not_be_square(networks, picture):
+def test_windows_need_not_be_square(networks, image):
     options = opts(short_side=40, window=56)
-    features = proxyclip.encode(views(picture, networks, options), networks, options)
+    features = proxyclip.encode(views(image, networks, options), networks, options)
     assert {part.grid for part in features.parts} == {(7, 7)}
     assert features.grid == (5, 7)
     wide = opts(short_side=60, window=0, pad_to=0)
-    assert proxyclip.encode(views(picture, networks, wide), networks, wide).parts[0].grid == (7, 10)
+    assert proxyclip.encode(views(image, networks, wide), networks, wide).parts[0].grid == (7, 10)
 
 
-def test_a_block_that_dino_lacks_is_refused(networks, picture):
+def test_a_block_that_dino_lacks_is_refused(networks, image):
     with pytest.raises(OptionError, match="-3 to -1"):
-        views(picture, networks, opts(layer=-4))
+        views(image, networks, opts(layer=-4))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nerveseg.errors import OptionError, ShapeError
+from nerveseg.image.geometry import to_tensor
 from nerveseg.labels import base
 from nerveseg.labels import tagclip as source
-from nerveseg.picture.geometry import to_tensor
 
 FOUR = ("cat", "dog", "grass", "sky")
 
@@ -47,14 +47,14 @@ def options():
 
 
 @pytest.fixture(scope="module")
-def features(clip, picture, options):
+def features(clip, image, options):
     networks = {"clip": clip}
-    return source.encode(source.look(picture, networks, options), networks, options)
+    return source.encode(source.look(image, networks, options), networks, options)
 
 
-def test_the_pass_is_at_the_pictures_own_size_and_the_last_block_is_diagonal(clip, picture, features, options):
+def test_the_pass_is_at_the_images_own_size_and_the_last_block_is_diagonal(clip, image, features, options):
     assert features.grid == (6, 9)  # 90 × 130 pixels, patches of 16, rounded up
-    pixels = to_tensor(picture, (96, 144))[None]
+    pixels = to_tensor(image, (96, 144))[None]
     tower = clip.model.vision_model
     with torch.no_grad():
         x = clip.vision(pixels).inputs[0]
@@ -144,11 +144,11 @@ def test_the_second_look_by_hand(clip, features, told, options):
             z = unit(clip.model.visual_projection(tower.post_layernorm(x[0])))
         expected[c] = 0.5 * s[c] + 0.5 * (options.scale * strings @ z).softmax(0)[c]
         looked += 1
-    assert looked, "choose another picture or scale: nothing was looked at"
+    assert looked, "choose another image or scale: nothing was looked at"
     torch.testing.assert_close(source.class_scores(features, told, {"clip": clip}, options), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_without_a_mask_it_is_clips_own_picture_vector(clip):
+def test_without_a_mask_it_is_clips_own_image_vector(clip):
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         own = clip.model.vision_model(pixel_values=pixels).pooler_output
@@ -187,11 +187,11 @@ def test_boxes_reach_the_edge_where_it_is_not_faithful(features, told, options):
     assert torch.equal(source._boxes(torch.ones(12), grid, faithful=True), torch.ones(12))
 
 
-def test_bad_input(clip, picture, told):
+def test_bad_input(clip, image, told):
     networks = {"clip": clip}
     far = source.Options(from_layer=-5)
     with pytest.raises(OptionError, match="from_layer"):
-        source.encode(source.look(picture, networks, far), networks, far)
+        source.encode(source.look(image, networks, far), networks, far)
     with pytest.raises(ShapeError, match="no view"):
         source.encode([], networks, source.Options())
     with pytest.raises(ShapeError, match="own"):

@@ -9,12 +9,12 @@ import torch
 
 from nerveseg import registry
 from nerveseg.errors import ShapeError
+from nerveseg.image import tiles
 from nerveseg.labels import _tiles, base
 from nerveseg.labels._visual import token_vectors
-from nerveseg.picture import tiles
 from nerveseg.transition import Heads, TiledHeads
 
-# What is read from a file is of the whole picture.
+# What is read from a file is of the whole image.
 LABELS = tuple(name for name in registry.names("labels") if registry.load("labels", name).needs)
 GRAPHS = tuple(name for name in registry.names("graphs") if registry.load("graphs", name).needs)
 FOUR = ("cat", "dog", "grass", "sky")
@@ -34,7 +34,7 @@ def small(module, **more):
 def source(name, **more):
     module = registry.load("labels", name)
     options = small(module, short_side=64, size=64, **more)
-    return module, options, lambda picture, networks: module.encode(module.look(picture, networks, options), networks, options)
+    return module, options, lambda image, networks: module.encode(module.look(image, networks, options), networks, options)
 
 
 def words(module, networks, groups=(0, 1, 2)):
@@ -42,24 +42,24 @@ def words(module, networks, groups=(0, 1, 2)):
     return base.Words(FOUR[: len(groups)], tuple(groups), FOUR[len(groups) :], vectors[: len(groups)], vectors[len(groups) :])
 
 
-def seen(picture, looks, networks, tile=TILE):
-    return _tiles.seen(picture, tile, 0.25, looks, networks, frozenset(), lambda _: contextlib.nullcontext())
+def seen(image, looks, networks, tile=TILE):
+    return _tiles.seen(image, tile, 0.25, looks, networks, frozenset(), lambda _: contextlib.nullcontext())
 
 
-def asked(name, picture, networks, **more):
+def asked(name, image, networks, **more):
     """Features by `seen`, the plan and the features of each tile by a plain loop."""
     module, options, look = source(name, **more)
     side = TILE if module.embeds else 96  # fewer tiles where every word is a pass
-    noted, found = seen(picture, {"label network": look}, networks, side)
-    grid = look(tiles.first(picture, side), networks).grid
-    plan = tiles.plan(picture.size, side, 0.25, grid, grid)
+    noted, found = seen(image, {"label network": look}, networks, side)
+    grid = look(tiles.first(image, side), networks).grid
+    plan = tiles.plan(image.size, side, 0.25, grid, grid)
     assert noted.notes[-1] == plan.note
-    return module, options, found["label network"], plan, [look(part, networks) for part in plan.cut(picture)]
+    return module, options, found["label network"], plan, [look(part, networks) for part in plan.cut(image)]
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_scores_of_tiles_are_joined_by_their_shares(name, picture, networks):
-    module, options, features, plan, parts = asked(name, picture, networks)
+def test_scores_of_tiles_are_joined_by_their_shares(name, image, networks):
+    module, options, features, plan, parts = asked(name, image, networks)
     told = words(module, networks)
     scores = _tiles.score(module, features, told, networks, options, logits=True)
     assert scores.values.shape == (scores.grid[0] * scores.grid[1], 3)
@@ -83,8 +83,8 @@ def test_scores_of_tiles_are_joined_by_their_shares(name, picture, networks):
 
 
 @pytest.mark.parametrize("name", ["maskclip", "sclip", "gem"])
-def test_vectors_of_tokens_are_joined_so_that_cosines_are(name, picture, networks):
-    module, _, features, plan, parts = asked(name, picture, networks, window=0, join_windows="tokens")
+def test_vectors_of_tokens_are_joined_so_that_cosines_are(name, image, networks):
+    module, _, features, plan, parts = asked(name, image, networks, window=0, join_windows="tokens")
     assert features.tiles == ()
     places = _tiles.places(plan, parts[0].grid)
     told = words(module, networks)
@@ -97,8 +97,8 @@ def test_vectors_of_tokens_are_joined_so_that_cosines_are(name, picture, network
 
 
 @pytest.mark.parametrize("name", ["maskclip", "sclip", "cliper", "iseg"])
-def test_tokens_of_tiles_can_be_taken_for_words_where_those_of_a_picture_can(name, picture, networks):
-    module, _, features, plan, parts = asked(name, picture, networks)
+def test_tokens_of_tiles_can_be_taken_for_words_where_those_of_an_image_can(name, image, networks):
+    module, _, features, plan, parts = asked(name, image, networks)
     width = words(module, networks).vectors.shape[1]
     found, own = token_vectors(module, features, width), [token_vectors(module, part, width) for part in parts]
     if own[0] is None:
@@ -112,37 +112,37 @@ def test_tokens_of_tiles_can_be_taken_for_words_where_those_of_a_picture_can(nam
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_every_graph_goes_over_tiles(name, picture, networks):
+def test_every_graph_goes_over_tiles(name, image, networks):
     module = registry.load("graphs", name)
     options = small(module, size=64)
-    _, found = seen(picture, {"graph network": lambda part, given: module.heads(part, given, options)}, networks)
+    _, found = seen(image, {"graph network": lambda part, given: module.heads(part, given, options)}, networks)
     heads = found["graph network"]
     assert isinstance(heads, TiledHeads)
     assert heads.tiles[0].grid == heads.places.side
-    plan = tiles.plan(picture.size, TILE, 0.25, heads.places.side, heads.places.side)
-    plain = [module.heads(part, networks, options) for part in plan.cut(picture)]
+    plan = tiles.plan(image.size, TILE, 0.25, heads.places.side, heads.places.side)
+    plain = [module.heads(part, networks, options) for part in plan.cut(image)]
     assert all(torch.equal(one.keys, other.keys) for one, other in zip(heads.tiles, plain, strict=True))
 
 
-def test_a_graph_and_a_label_source_whose_grids_do_not_meet_are_brought_together(picture, networks):
+def test_a_graph_and_a_label_source_whose_grids_do_not_meet_are_brought_together(image, networks):
     """7 × 7 tokens beside 4 × 4: the label source's cells go to the next grid that fits."""
     _, _, look = source("maskclip")
     heads = Heads(torch.ones(1, 49, 2), torch.ones(1, 49, 2), (7, 7))
-    _, found = seen(picture, {"label network": look, "graph network": lambda *_: heads}, networks)
+    _, found = seen(image, {"label network": look, "graph network": lambda *_: heads}, networks)
     assert found["graph network"].places.side == (7, 7)
     assert found["label network"].grid == found["graph network"].grid
 
 
-def test_a_picture_that_fits_into_one_tile_is_left_to_be_seen_as_a_whole(picture, networks):
+def test_an_image_that_fits_into_one_tile_is_left_to_be_seen_as_a_whole(image, networks):
     def never(*_):
         pytest.fail("a pass was made")
 
-    assert seen(picture, {"label network": never}, networks, tile=130) == (picture, {})
-    assert seen(picture, {}, networks) == (picture, {})
+    assert seen(image, {"label network": never}, networks, tile=130) == (image, {})
+    assert seen(image, {}, networks) == (image, {})
 
 
-def test_networks_that_take_turns_stay_for_all_tiles(picture, networks):
-    from nerveseg.backbones.turns import InTurns
+def test_networks_that_take_turns_stay_for_all_tiles(image, networks):
+    from nerveseg.backbones.offload import OffloadedNetworks
 
     order = []
     _, _, look = source("maskclip")
@@ -156,7 +156,7 @@ def test_networks_that_take_turns_stay_for_all_tiles(picture, networks):
         order.append("graph")
         return heads
 
-    _, found = seen(picture, {"label network": labels, "graph network": graph}, InTurns({}, (), torch.device("cpu")))
+    _, found = seen(image, {"label network": labels, "graph network": graph}, OffloadedNetworks({}, (), torch.device("cpu")))
     count = found["graph network"].places.count
     assert order == ["labels", "graph", *["labels"] * count, *["graph"] * count]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from nerveseg.image.load import load_image
 from nerveseg.labels import _windows, base, maskclip, naclip
-from nerveseg.picture.load import load
 from nerveseg.registry import options as make
 
 
@@ -14,15 +14,15 @@ def opts(**more):
 
 
 @pytest.mark.parametrize("pad_to", [0, 16, 56])
-def test_windows_meet_pixel_by_pixel_as_in_a_loop(clip, picture, words, pad_to):
+def test_windows_meet_pixel_by_pixel_as_in_a_loop(clip, image, words, pad_to):
     options, networks = opts(pad_to=pad_to), {"clip": clip}
-    features = naclip.encode(naclip.look(picture, networks, options), networks, options)
+    features = naclip.encode(naclip.look(image, networks, options), networks, options)
     text = clip.text(["cat", "dog", "grass"])
     scores = naclip.score(features, words(text[:2], (0, 1), text[2:]), networks, options)
 
-    size = _windows.kept_ratio(picture.size, 64)
+    size = _windows.kept_ratio(image.size, 64)
     assert size == (64, 92)
-    pixels = _windows.resized(picture, size)
+    pixels = _windows.resized(image, size)
     total, count = torch.zeros(3, *size), torch.zeros(size)
     for top in (0, 16):
         for left in (0, 20, 40, 44):
@@ -44,8 +44,8 @@ def test_windows_meet_pixel_by_pixel_as_in_a_loop(clip, picture, words, pad_to):
     assert scores.grid == (4, 6)
 
 
-def test_one_window_of_whole_patches_is_the_whole_picture_in_both_ways(clip, words, checkpoints):
-    square = load(checkpoints.colours(64, 64))
+def test_one_window_of_whole_patches_is_the_whole_image_in_both_ways(clip, words, checkpoints):
+    square = load_image(checkpoints.colours(64, 64))
     found = []
     for join in ("tokens", "pixels"):
         options, networks = opts(window=0, join_windows=join), {"clip": clip}
@@ -55,10 +55,10 @@ def test_one_window_of_whole_patches_is_the_whole_picture_in_both_ways(clip, wor
     torch.testing.assert_close(found[1], F.interpolate(found[0][None], size=(64, 64), mode="bilinear")[0], atol=1e-5, rtol=1e-4)
 
 
-def test_a_picture_smaller_than_a_patch_and_a_strip_are_read(clip, checkpoints):
+def test_an_image_smaller_than_a_patch_and_a_strip_are_read(clip, checkpoints):
     for shape in ((1, 1), (4, 400)):
         options, networks = opts(), {"clip": clip}
-        features = naclip.encode(naclip.look(load(checkpoints.colours(*shape)), networks, options), networks, options)
+        features = naclip.encode(naclip.look(load_image(checkpoints.colours(*shape)), networks, options), networks, options)
         assert features.parts
         assert all(torch.isfinite(part.embeddings).all() for part in features.parts)
 
@@ -71,10 +71,10 @@ def test_every_pixel_lies_under_a_window():
         assert seen.min() >= 1
 
 
-def test_resizing_rounds_to_grey_levels_and_keeps_a_picture_of_the_right_size(picture):
-    same = _windows.resized(picture, picture.size)
+def test_resizing_rounds_to_grey_levels_and_keeps_an_image_of_the_right_size(image):
+    same = _windows.resized(image, image.size)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (base.CLIP_MEAN, base.CLIP_STD))
-    assert torch.equal((same * std + mean).mul(255).round()[0].permute(1, 2, 0).to(torch.uint8), torch.from_numpy(picture.pixels.copy()))
+    assert torch.equal((same * std + mean).mul(255).round()[0].permute(1, 2, 0).to(torch.uint8), torch.from_numpy(image.pixels.copy()))
 
 
 def test_windows_are_filled_up_to_the_patch_at_least(clip, checkpoints):
@@ -98,26 +98,26 @@ def test_resizing_equals_opencvs_to_the_grey_level():
     assert _windows.bilinear(levels, (2, 3))[0].tolist() == [[35, 94, 153], [107, 166, 64]]
 
 
-def test_resizing_is_bilinear_between_pixel_centres(picture):
-    pixels = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)
+def test_resizing_is_bilinear_between_pixel_centres(image):
+    pixels = torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)
     exact = F.interpolate(pixels[None].float(), size=(64, 92), mode="bilinear", align_corners=False)[0]
     assert float((_windows.bilinear(pixels, (64, 92)).float() - exact).abs().max()) < 1  # a shift drops what is left over
 
 
 @torch.no_grad()
-def test_zeros_in_the_corner_are_stretched_away_with_the_rest(clip, picture, words):
+def test_zeros_in_the_corner_are_stretched_away_with_the_rest(clip, image, words):
     options, networks = maskclip.Options(short_side=64, join_windows="pixels", pad_to=1, pad_at="corner"), {"clip": clip}
-    features = maskclip.encode(maskclip.look(picture, networks, options), networks, options)
+    features = maskclip.encode(maskclip.look(image, networks, options), networks, options)
     text = clip.text(["cat", "dog"])
     found = maskclip.score(features, words(text, (0, 1)), networks, options).logits.maps
-    pixels = F.pad(_windows.resized(picture, (64, 92)), (0, 4, 0, 0))
+    pixels = F.pad(_windows.resized(image, (64, 92)), (0, 4, 0, 0))
     (view,) = clip.visions(pixels, positions="bicubic")
     z = base.unit(clip.project(clip.last_block(view.inputs[-1], None, residual=True, ffn=True)))[1:]
     wanted = F.interpolate((z @ text.T).T.reshape(1, 2, 4, 6), size=(64, 92), mode="bilinear")[0]
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_a_limit_on_the_longer_side(clip, picture):
+def test_a_limit_on_the_longer_side(clip, image):
     """MaskCLIP on Pascal Context: (520, 520), so that the longer side ends there."""
     from nerveseg.labels import maskclip
     from nerveseg.registry import options as make
@@ -125,4 +125,4 @@ def test_a_limit_on_the_longer_side(clip, picture):
     for longest, size in ((2048, (64, 92)), (64, (44, 64)), (80, (55, 80))):
         given = {"short_side": 64, "longest": longest, "join_windows": "pixels", "pad_to": 1, "pad_at": "corner"}
         options = make(maskclip.Options, given)
-        assert maskclip.encode(maskclip.look(picture, {"clip": clip}, options), {"clip": clip}, options).pixels == size
+        assert maskclip.encode(maskclip.look(image, {"clip": clip}, options), {"clip": clip}, options).pixels == size

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from nerveseg.errors import MissingExtra
+from nerveseg.image import load_image
 from nerveseg.masks.refiners import crf
-from nerveseg.picture import load
 
 K, H, W = 3, 4, 5
 THERE = find_spec("pydensecrf") is not None
@@ -74,7 +74,7 @@ def library(request, monkeypatch):
 
 def make():
     P = (torch.randn(K, H, W, generator=torch.Generator().manual_seed(0)) * 2).softmax(0)
-    return P, load(np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8))
+    return P, load_image(np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8))
 
 
 def by_hand(P, pixels, options):
@@ -104,18 +104,18 @@ def by_hand(P, pixels, options):
 
 @pytest.mark.parametrize("steps", [0, 1, 5])
 def test_it_is_mean_field_over_nearness(library, steps):
-    P, picture = make()
+    P, image = make()
     options = crf.Options(iterations=steps, pos_weight=2.0, pos_xy=3.0, bi_weight=0.0)
     near = 1e-5 if library == "stand-in" else 3e-2  # the lattice approximates
-    torch.testing.assert_close(crf.refine(P, picture, options), by_hand(P, picture.pixels, options), rtol=0, atol=near)
+    torch.testing.assert_close(crf.refine(P, image, options), by_hand(P, image.pixels, options), rtol=0, atol=near)
 
 
 def test_it_is_mean_field_over_nearness_and_colour(library):
-    P, picture = make()
+    P, image = make()
     options = crf.Options(iterations=3, pos_weight=1.0, pos_xy=1.0, bi_weight=2.0, bi_xy=4.0, bi_rgb=60.0)
-    found = crf.refine(P, picture, options)
+    found = crf.refine(P, image, options)
     if library == "stand-in":
-        torch.testing.assert_close(found, by_hand(P, picture.pixels, options), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, by_hand(P, image.pixels, options), rtol=0, atol=1e-5)
     torch.testing.assert_close(found.sum(0), torch.ones(H, W))
 
 
@@ -125,7 +125,7 @@ def test_a_speck_goes_and_an_edge_stays(library):
     P = torch.full((2, 12, 16), 0.3)
     P[0, :, :8], P[1, :, 8:] = 0.7, 0.7
     P[:, 5, 3] = torch.tensor([0.4, 0.6])
-    ids = crf.refine(P, load(pixels), crf.Options()).argmax(0)
+    ids = crf.refine(P, load_image(pixels), crf.Options()).argmax(0)
     assert bool((ids[:, :8] == 0).all())
     assert bool((ids[:, 8:] == 1).all())
 

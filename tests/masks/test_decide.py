@@ -129,7 +129,7 @@ def test_G_may_have_another_grid():
     assert decide(P, rows(3, 7, 9), (8, 8), rule="class_max").shape == (8, 8)
 
 
-def test_a_refiner_sees_all_maps_at_picture_size():
+def test_a_refiner_sees_all_maps_at_image_size():
     P = rows(3)
     seen = []
 

@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
+from nerveseg.image.load import load_image
 from nerveseg.masks.refiners import lposs_plus
 from nerveseg.masks.refiners.lposs_plus import Options, lab, refine
-from nerveseg.picture.load import load
 from nerveseg.registry import options as make
 
 
 @pytest.fixture(scope="module")
 def small(checkpoints):
-    return load(checkpoints.colours(7, 9))
+    return load_image(checkpoints.colours(7, 9))
 
 
 def maps(k=3, height=7, width=9, seed=0):
@@ -66,7 +66,7 @@ def test_it_is_the_solve_of_the_equations(small, radius, tau):
 
 
 def test_logits_are_what_the_equations_give(small):
-    """Not divided by what a map of ones becomes: they are brought to the picture's size afterwards, and a division does not commute."""
+    """Not divided by what a map of ones becomes: they are brought to the image's size afterwards, and a division does not commute."""
     logits = torch.randn(4, 7, 9, generator=torch.Generator().manual_seed(1))
     options = make(Options, {"short_side": 0, "tau": 0.5, "steps": 500, "tolerance": 1e-7})
     colours = lab(torch.tensor(small.pixels).permute(2, 0, 1).float() / 255)
@@ -75,9 +75,9 @@ def test_logits_are_what_the_equations_give(small):
 
 
 def test_maps_of_the_working_size_are_not_resampled(small):
-    """The label source's own maps come back on their grid: the picture is brought to 14 × 18, the maps are there already."""
+    """The label source's own maps come back on their grid: the image is brought to 14 × 18, the maps are there already."""
     P = maps(height=14, width=18)
-    big = load(lposs_plus.bilinear(torch.tensor(small.pixels).permute(2, 0, 1), (14, 18)))
+    big = load_image(lposs_plus.bilinear(torch.tensor(small.pixels).permute(2, 0, 1), (14, 18)))
     there = refine(P, small, make(Options, {"short_side": 14}))
     assert there.shape == P.shape
     torch.testing.assert_close(there, refine(P, big, make(Options, {"short_side": 0})))
@@ -105,6 +105,6 @@ def test_colours_hold_labels_back(checkpoints):
     P = torch.full((2, 12, 12), 0.5)
     P[:, :3, :3] = torch.tensor([1.0, 0.0]).view(2, 1, 1)
     P[:, 9:, 9:] = torch.tensor([0.0, 1.0]).view(2, 1, 1)
-    found = refine(P, load(pixels), make(Options, {"short_side": 0, "steps": 50}))
+    found = refine(P, load_image(pixels), make(Options, {"short_side": 0, "steps": 50}))
     assert bool((found[0, :, :6] > 0.5).all())
     assert bool((found[1, :, 6:] > 0.5).all())

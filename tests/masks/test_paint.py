@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from nerveseg.errors import OptionError
-from nerveseg.masks.paint import paint, with_legend
+from nerveseg.masks.draw import paint, with_legend
 from nerveseg.masks.palette import voc_palette, wheel
 
 GREY = np.full((20, 30, 3), 100, dtype=np.uint8)
@@ -74,7 +74,7 @@ def test_the_legend_has_the_very_colours():
 
 
 @pytest.mark.parametrize("size", [(60, 80), (640, 480), (3000, 4000)])
-def test_borders_are_as_wide_as_the_picture_asks_for(size):
+def test_borders_are_as_wide_as_the_image_asks_for(size):
     ids = np.zeros(size, dtype=np.int64)
     ids[:, size[1] // 2 :] = 1
     row = np.asarray(paint(np.full((*size, 3), 128, np.uint8), ids, 2))[size[0] // 2].astype(int)
@@ -85,7 +85,7 @@ def test_borders_are_as_wide_as_the_picture_asks_for(size):
     assert any(row[at].tolist() == [255] * 3 for at in line)
 
 
-def test_alpha_runs_from_the_picture_to_the_colours():
+def test_alpha_runs_from_the_image_to_the_colours():
     inside = (slice(None), slice(0, 10))
     assert (np.asarray(paint(GREY, HALVES, 2, alpha=0.0))[inside] == 100).all()
     assert (np.asarray(paint(GREY, HALVES, 2, alpha=1.0))[inside] == wheel(2)[0]).all()
@@ -99,7 +99,7 @@ def test_borders_stand_out_on_bright_and_dark():
         assert np.abs(image[5, 13:17, 0] - image[5, 2, 0]).max() > 100
 
 
-def test_ignored_pixels_keep_the_picture():
+def test_ignored_pixels_keep_the_image():
     ids = np.full((20, 30), 255)
     assert (np.asarray(paint(GREY, ids, 2, alpha=1.0)) == 100).all()
 

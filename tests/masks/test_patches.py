@@ -16,7 +16,7 @@ from nerveseg.masks.upsample import shares
 
 MODULE = sys.modules["nerveseg.masks.decide"]
 PATCHES = sys.modules["nerveseg.masks.patches"]
-LINES = [name for name in registry.names("rules") if hasattr(registry.load("rules", name), "line")]
+LINES = [name for name in registry.names("rules") if registry.load("rules", name).line is not None]
 CHOICES = [
     ("argmax", None),
     ("class_max", None),

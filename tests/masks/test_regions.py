@@ -22,7 +22,7 @@ def test_parts_areas_and_boxes_by_hand():
 
 @settings(max_examples=60, deadline=None, database=None)
 @given(maps, st.booleans())
-def test_parts_cover_the_picture_once(ids, corners):
+def test_parts_cover_the_image_once(ids, corners):
     cover = np.zeros(ids.shape, dtype=int)
     for part in regions(ids, corners=corners):
         left, top, right, bottom = part.box

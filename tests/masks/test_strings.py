@@ -6,8 +6,8 @@ import torch
 from nerveseg.labels.base import Logits, probabilities
 from nerveseg.masks.decide import decide
 from nerveseg.masks.rules import floor
-from nerveseg.masks.strings import StringMaps, early
 from nerveseg.masks.upsample import resample
+from nerveseg.masks.upsampled_logits import UpsampledLogits, early
 
 SIZE = (13, 17)
 GROUPS = (0, 0, 1, 2, 2, 2)
@@ -32,17 +32,17 @@ def whole(blocks):
 @pytest.mark.parametrize("budget", [1, 4 * 13 * 17 * 2, 1 << 26])
 def test_upsampling_comes_before_the_softmax_in_blocks_of_any_size(join, budget):
     given = logits(join)
-    torch.testing.assert_close(whole(StringMaps(given).blocks(SIZE, budget=budget)), by_hand(given))
+    torch.testing.assert_close(whole(UpsampledLogits(given).blocks(SIZE, budget=budget)), by_hand(given))
 
 
 def test_shares_sum_to_1_and_keep_the_proportions():
     given = logits()
     p = by_hand(given)
-    torch.testing.assert_close(whole(StringMaps(given).shares(SIZE)), p / p.sum(0))
+    torch.testing.assert_close(whole(UpsampledLogits(given).shares(SIZE)), p / p.sum(0))
 
 
 def test_the_rest_is_what_the_classes_leave():
-    maps = StringMaps(logits(), "rest")
+    maps = UpsampledLogits(logits(), "rest")
     found = whole(maps.blocks(SIZE))
     assert maps.count == len(found) == 4
     torch.testing.assert_close(found.sum(0), torch.ones(SIZE))
@@ -52,25 +52,25 @@ def test_the_rest_is_what_the_classes_leave():
 def test_the_best_background_competes_string_by_string(budget):
     given = logits()
     x = (3.0 * resample(given.maps, SIZE)).softmax(0)
-    found = whole(StringMaps(given, "best").blocks(SIZE, budget=budget))
+    found = whole(UpsampledLogits(given, "best").blocks(SIZE, budget=budget))
     torch.testing.assert_close(found[3], x[6:].amax(0))
 
 
 def test_a_background_without_strings_is_the_rest():
     given = Logits(logits().maps[:6], GROUPS, 3.0, "max")
-    torch.testing.assert_close(whole(StringMaps(given, "best").blocks(SIZE)), whole(StringMaps(given, "rest").blocks(SIZE)))
+    torch.testing.assert_close(whole(UpsampledLogits(given, "best").blocks(SIZE)), whole(UpsampledLogits(given, "rest").blocks(SIZE)))
 
 
 def test_large_scales_do_not_overflow():
     given = Logits(logits().maps * 1e3, GROUPS, 100.0, "max")
-    assert torch.isfinite(whole(StringMaps(given, "rest").blocks(SIZE, budget=1))).all()
+    assert torch.isfinite(whole(UpsampledLogits(given, "rest").blocks(SIZE, budget=1))).all()
 
 
 def test_a_floor_sees_probabilities_as_the_softmax_leaves_them():
     given = logits()
     P = torch.full((4, 2, 2), 0.25)
-    ids = decide(P, P, SIZE, background=True, rule="floor", options=floor.Options(floor=0.5), strings=StringMaps(given, "best"))
-    found = whole(StringMaps(given, "best").blocks(SIZE))
+    ids = decide(P, P, SIZE, background=True, rule="floor", options=floor.Options(floor=0.5), strings=UpsampledLogits(given, "best"))
+    found = whole(UpsampledLogits(given, "best").blocks(SIZE))
     wanted = torch.where(found.amax(0) < 0.5, torch.tensor(3), found.argmax(0))
     assert torch.equal(ids, wanted)
 

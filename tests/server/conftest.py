@@ -1,4 +1,4 @@
-"""One application over the embedded pair, and others over a segmenter that answers at once, by the picture's own colours."""
+"""One application over the embedded pair, and others over a segmenter that answers at once, by the image's own colours."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from nerveseg.picture import load
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
 from nerveseg.server.app import make_app
 from nerveseg.server.limits import Limits
 from nerveseg.server.service import Service
-from nerveseg.world import bundled
+from nerveseg.synthetic import bundled
 
 HERE = "http://127.0.0.1"
 
@@ -38,34 +38,34 @@ class Stub(Segmenter):
         self.free.set()
         return self
 
-    def encode(self, picture, **_):
+    def encode(self, image, **_):
         self.batches.append(1)
-        return self._one(picture)
+        return self._one(image)
 
-    def encode_many(self, pictures, **_):
-        self.batches.append(len(pictures))
-        return [self._one(picture) for picture in pictures]
+    def encode_many(self, images, **_):
+        self.batches.append(len(images))
+        return [self._one(image) for image in images]
 
-    def _one(self, picture):
+    def _one(self, image):
         self.at_work.set()
         self.free.wait(20)
         while self.dawdles:
             torch.zeros(1).add(1)
-        if self.fails and picture.name == self.fails[0]:
+        if self.fails and image.name == self.fails[0]:
             raise self.fails[1]
-        return dataclasses.replace(self.base, picture=load(picture))
+        return dataclasses.replace(self.base, image=load_image(image))
 
     def decode(self, encoding, labels, *, background=None, settings=None, **_):
-        picture = encoding.picture
-        ids = torch.from_numpy(picture.pixels[..., 0].astype("int64")) % len(labels)
+        image = encoding.image
+        ids = torch.from_numpy(image.pixels[..., 0].astype("int64")) % len(labels)
         P = torch.nn.functional.one_hot(ids, len(labels) + 1).permute(2, 0, 1).float()
-        return Segmentation.build(P, P, labels, picture, background=background, recipe="stub")
+        return Segmentation.build(P, P, labels, image, background=background, recipe="stub")
 
 
 @pytest.fixture(scope="session")
 def base(mini):
-    """A real encoding of a small picture."""
-    return mini.encode(load(png_of(16, 16)))
+    """A real encoding of a small image."""
+    return mini.encode(load_image(png_of(16, 16)))
 
 
 @pytest.fixture

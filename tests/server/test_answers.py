@@ -78,7 +78,7 @@ def test_json_holds_a_mask_a_label(real, scene, alone):
     for segment, own in zip(content["segments"], alone.segments(), strict=True):
         assert segment["label"] == own["label"]
         assert segment["score"] == pytest.approx(own["score"], abs=1e-6)
-    assert content["picture"] == alone.picture.sha256
+    assert content["picture"] == alone.image.sha256
     assert "walk" in answer.headers["server-timing"]
 
 
@@ -100,7 +100,7 @@ def test_the_same_request_has_the_same_bytes(serving, png, accept):
     assert ask(client, scene, accept).content == ask(client, scene, accept).content
 
 
-def test_a_picture_unlike_those_that_the_networks_know_is_told_of(real):
+def test_an_image_unlike_those_that_the_networks_know_is_told_of(real):
     held = BytesIO()
     Image.effect_noise((120, 96), 80).convert("RGB").save(held, "PNG")
     file = {"file": ("noise.png", held.getvalue())}
@@ -128,18 +128,19 @@ def test_encode_and_decode_answer_as_segment_does(real, scene, alone, mini):
     assert real.post("/v1/decode", json=asked).status_code == 410
 
 
-def test_clicks_reach_the_decode(real, scene, mini):
-    from nerveseg.clicks import Seed
+@pytest.mark.parametrize("field", ["clicks", "seeds"])  # what it is called, and what it was
+def test_clicks_reach_the_decode(real, scene, mini, field):
+    from nerveseg.clicks import Click
 
     data, words = scene
     handle = real.post("/v1/encode", files={"file": ("a.png", data)}).json()["handle"]
     clicks = [{"label": words[1], "points": [[5, 5]]}, {"label": "mine", "box": [60, 60, 80, 90], "strokes": [[[1, 90], [30, 90]]]}]
-    answer = real.post("/v1/decode", json={"handle": handle, "labels": words, "seeds": clicks}, headers={"accept": "application/json"})
+    answer = real.post("/v1/decode", json={"handle": handle, "labels": words, field: clicks}, headers={"accept": "application/json"})
     assert answer.status_code == 200, answer.text
     own = mini.decode(
         mini.encode(data),
         words,
-        seeds=[Seed(words[1], points=[(5, 5)]), Seed("mine", box=(60, 60, 80, 90), strokes=[[(1, 90), (30, 90)]])],
+        clicks=[Click(words[1], points=[(5, 5)]), Click("mine", box=(60, 60, 80, 90), strokes=[[(1, 90), (30, 90)]])],
     )
     ids = painted(answer.json())
     assert np.array_equal(ids, own.segmentation.numpy())

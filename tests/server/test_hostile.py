@@ -67,7 +67,7 @@ def saved(form, size=(64, 64), **options):
     return out.getvalue()
 
 
-PICTURES = {
+IMAGES = {
     "nothing": b"",
     "text": b"GET / HTTP/1.1\r\n\r\n",
     "html": b"<script>alert(1)</script>",
@@ -107,19 +107,19 @@ def client(serving):
     return serving(max_pixels=16_000_000)
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_that_is_none_is_refused(client, problem, png, name):
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_that_is_none_is_refused(client, problem, png, name):
     started = time.process_time()
-    answer = client.post("/v1/segment", files={"file": ("a.png", PICTURES[name])}, data=WORDS)
+    answer = client.post("/v1/segment", files={"file": ("a.png", IMAGES[name])}, data=WORDS)
     assert time.process_time() - started < 5
-    if answer.status_code != 200:  # some readers take what is there: a picture of the size that was said, and within the limits
+    if answer.status_code != 200:  # some readers take what is there: an image of the size that was said, and within the limits
         problem(answer, answer.status_code)
         assert answer.status_code in (413, 422)
     assert client.post("/v1/segment", files={"file": ("a.png", png(3, 3))}, data=WORDS).status_code == 200
 
 
 @pytest.mark.parametrize("data", [gif(300_000), tiff(30_000)], ids=["gif", "tiff"])
-def test_a_file_of_very_many_pictures_does_not_hold_a_reader(client, data):
+def test_a_file_of_very_many_images_does_not_hold_a_reader(client, data):
     started = time.process_time()
     answer = client.post("/v1/segment", files={"file": ("a", data)}, data=WORDS)
     assert time.process_time() - started < 5
@@ -196,11 +196,11 @@ def test_names_of_files_are_shown_and_never_opened(client, png, given, kept):
         '{"masks.min_area": -1}',
         '{"walk.tolerance": 1e-12}',
         '{"weights.clip": "/etc/passwd"}',
-        '{"labels.source": "saved"}',
+        '{"labels.name": "saved"}',
         '{"labels.folder": "/etc"}',
-        '{"graph.source": "saved"}',
+        '{"graph.name": "saved"}',
         '{"graph.size": 4096}',
-        '{"walk.solver": "direct"}',
+        '{"walk.name": "direct"}',
         '{"refiner.name": "crf"}',
         '{"transition.memory": 1e9}',
         '{"words.templates": "none"}',
@@ -225,7 +225,7 @@ def test_every_knob_of_the_list_is_a_bounded_number(mini):
 
 
 @pytest.mark.parametrize(
-    "seeds",
+    "clicks",
     [
         "{}",
         "[1]",
@@ -246,26 +246,26 @@ def test_every_knob_of_the_list_is_a_bounded_number(mini):
         '[{"label": "cat", "points": [[1, 1]], "path": "/etc"}]',
     ],
 )
-def test_clicks_are_checked(client, problem, png, seeds):
-    answer = client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": seeds})
+def test_clicks_are_checked(client, problem, png, clicks):
+    answer = client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "clicks": clicks})
     problem(answer, 422)
 
 
 def test_clicks_are_counted(client, problem, png):
     many = json.dumps([{"label": "cat", "points": [[1, 1]] * 2001}])
-    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": many}), 413, "seeds")
+    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "clicks": many}), 413, "clicks")
     for more in (
         {"strokes": [[]] * 150_000},
         {"strokes": [[[1, 1]]] * 2001},
         {"points": [[]] * 150_000},
         {"strokes": [[[1, 1]] * 1001] * 2},
     ):
-        seeds = json.dumps([{"label": "cat", **more}], separators=(",", ":"))
-        problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": seeds}), 413, "seeds")
+        clicks = json.dumps([{"label": "cat", **more}], separators=(",", ":"))
+        problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "clicks": clicks}), 413, "clicks")
     boxes = json.dumps([{"label": "cat", "box": [0, 0, 2, 2]}] * 2001)
-    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": boxes}), 413, "seeds")
+    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "clicks": boxes}), 413, "clicks")
     labels = json.dumps([{"label": f"w{index}", "points": [[1, 1]]} for index in range(300)])
-    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "seeds": labels}), 413, "labels")
+    problem(client.post("/v1/segment", files={"file": ("a", png(3, 3))}, data={**WORDS, "clicks": labels}), 413, "labels")
 
 
 BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
@@ -331,7 +331,7 @@ def test_forms_that_are_none_are_refused(client, problem, body, headers, status)
         b'{"handle": "x", "labels": ["cat", "dog"], "url": "http://example.invalid/"}',
         b'{"handle": "x", "labels": ["cat", "dog"], "settings": {"walk.alpha": NaN}}',
         b'{"handle": "x", "labels": ["cat", "dog"], "settings": 5}',
-        b'{"handle": "x", "labels": ["cat", "dog"], "seeds": "x"}',
+        b'{"handle": "x", "labels": ["cat", "dog"], "clicks": "x"}',
     ],
 )
 def test_json_that_is_none_is_refused(client, problem, body):

@@ -109,7 +109,7 @@ def test_a_full_queue_says_when_to_come_again(serving, stub, png, problem):
     assert post(client, png(4, 4)).status_code == 200
 
 
-def test_pictures_that_wait_go_together_and_answers_do_not_mix(serving, stub, png):
+def test_images_that_wait_go_together_and_answers_do_not_mix(serving, stub, png):
     client = serving(queue=16, batch=4)
     stub.free.clear()
     with ThreadPoolExecutor(9) as pool:
@@ -129,7 +129,7 @@ def test_pictures_that_wait_go_together_and_answers_do_not_mix(serving, stub, pn
 
 def test_one_that_fails_does_not_fail_those_beside_it(serving, stub, png, problem):
     client = serving(batch=4)
-    object.__setattr__(stub, "fails", ["bad.png", OutOfMemory("Got no memory for this picture. Accepted is what fits. Shrink it.")])
+    object.__setattr__(stub, "fails", ["bad.png", OutOfMemory("Got no memory for this image. Accepted is what fits. Shrink it.")])
     stub.free.clear()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(post, client, png(4, 4))

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nerveseg.world import scenes
+from nerveseg.synthetic import scenes
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 _FAST = ("--limit", "read_seconds=1.5", "--limit", "body_mib=1", "--limit", "queue=32")
@@ -176,7 +176,7 @@ def test_what_is_no_http_does_not_end_it(running):
     assert status(running.ask(request(b"", "/v1/health", method="GET"))) == 200
 
 
-def test_a_picture_is_answered_and_nothing_is_written_outside_of_the_cache(running, form):
+def test_an_image_is_answered_and_nothing_is_written_outside_of_the_cache(running, form):
     answer = running.ask(request(form))
     assert status(answer) == 200
     assert b"\x89PNG" in answer
@@ -185,17 +185,17 @@ def test_a_picture_is_answered_and_nothing_is_written_outside_of_the_cache(runni
 
 
 @pytest.mark.slow
-def test_many_clients_get_their_own_answers(running, mini):
+def test_many_clients_get_their_own_answers(running, shipped):
     asked = {}
     for index in range(3):
         scene, out = scenes.render("test", index, (96, 128)), BytesIO()
-        Image.fromarray(scene.picture).save(out, format="PNG")
+        Image.fromarray(scene.image).save(out, format="PNG")
         words = [*scene.names, "umbrella"]
         labels = b'--x\r\nContent-Disposition: form-data; name="labels"\r\n\r\n' + ", ".join(words).encode()
         body = labels + b'\r\n--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + out.getvalue() + b"\r\n--x--\r\n"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            asked[index] = body, mini(out.getvalue(), words).segmentation.numpy()
+            asked[index] = body, shipped(out.getvalue(), words).segmentation.numpy()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda index: (index, running.ask(request(asked[index % 3][0]))), range(9)))
     for index, answer in answers:

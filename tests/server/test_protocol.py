@@ -12,7 +12,7 @@ import time
 import pytest
 import uvicorn
 
-from nerveseg.server.protocol import Crowd, most_connections, seldom, timed
+from nerveseg.server.protocol import ConnectionLimits, most_connections, seldom, timed
 
 
 async def small(scope, receive, send):
@@ -34,7 +34,7 @@ async def small(scope, receive, send):
 
 class Served:
     def __init__(self, most, seconds):
-        self.crowd = Crowd(most, seconds, rate=4e6)
+        self.crowd = ConnectionLimits(most, seconds, rate=4e6)
         self.door = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.door.getsockname()[1]
         config = uvicorn.Config(

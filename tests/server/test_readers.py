@@ -1,4 +1,4 @@
-"""Pictures that hold a decoder cost those who send them, and nobody else; and the service ends when it is told to."""
+"""Images that hold a decoder cost those who send them, and nobody else; and the service ends when it is told to."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _by_file(name, path):
     return sys.modules[name]
 
 
-files = _by_file("_hostile_pictures", Path(__file__).parents[1] / "picture" / "_hostile.py")
+files = _by_file("_hostile_pictures", Path(__file__).parents[1] / "image" / "_hostile.py")
 process = _by_file("_served_process", Path(__file__).parent / "test_process.py")
 
 
 def slow(side=3000):
-    """A sound picture, whose decoder takes some seconds of the processor."""
+    """A sound image, whose decoder takes some seconds of the processor."""
     return b"qoif" + struct.pack(">LL", side, side) + b"\3\0" + b"\x40" * (side * side)
 
 
@@ -42,7 +42,7 @@ def test_files_that_claim_too_much_are_refused_in_words(serving, problem, data):
     assert "Accepted" in content["detail"]
 
 
-def test_a_picture_that_takes_long_keeps_nobody_waiting(serving, png, problem):
+def test_an_image_that_takes_long_keeps_nobody_waiting(serving, png, problem):
     client = serving(readers=1, seconds=30)
     client.service.readers.warm()
     answers = []
@@ -82,7 +82,7 @@ def test_health_says_when_no_process_comes_up(serving, png, problem, monkeypatch
 
 
 def _held(place, *limits):
-    """A service that decodes a slow picture."""
+    """A service that decodes a slow image."""
     served = process.Running(place, *(part for one in limits for part in ("--limit", one)))
     body = b'--x\r\nContent-Disposition: form-data; name="labels"\r\n\r\ncat, dog\r\n'
     body += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + slow() + b"\r\n--x--\r\n"

@@ -68,12 +68,12 @@ def test_made_up_requests_are_answered_as_described(schema, route, mode):
 
 
 @pytest.mark.parametrize("path", ["/v1/segment", "/v1/decode"])
-def test_made_up_words_about_a_picture_that_is_there(schema, service, base, png, path):
+def test_made_up_words_about_an_image_that_is_there(schema, service, base, png, path):
     def change(case):
         if isinstance(case.body, dict):
             case.body.update({"handle": service.handles.add(base, 0)} if path == "/v1/decode" else {"file": png(3, 3)})
             case.body["background"] = "auto"
-            for name in ("seeds", "settings"):
+            for name in ("clicks", "seeds", "settings"):
                 case.body.pop(name, None)
 
     assert 200 in asked(schema[path]["POST"], GenerationMode.POSITIVE, change)

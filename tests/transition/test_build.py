@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from nerveseg import registry
 from nerveseg.errors import OptionError, RegistryError, ShapeError
-from nerveseg.transition import Folded, Gathered, Heads, Options, Thin, build
+from nerveseg.transition import DenseMatrix, Heads, LowRank, Options, SparseRows, build
 from nerveseg.transition.affinity import groups
+from nerveseg.transition.global_graph import StreamedRows
 from nerveseg.transition.kernels import exp, softmax
-from nerveseg.transition.spread import Streamed
 
 META = torch.device("meta")
 
@@ -43,7 +43,7 @@ def test_beta_zero_holds_no_global_graph_and_beta_one_no_stencil():
     assert local.spread is None
     assert local.bytes == 30 * 9 * 8
     assert spread.stencil is None
-    assert isinstance(spread.spread, Folded)
+    assert isinstance(spread.spread, DenseMatrix)
 
 
 def test_beta_zero_with_given_weights_never_looks_at_a_pair_of_far_tokens(monkeypatch):
@@ -59,10 +59,10 @@ def test_beta_zero_with_given_weights_never_looks_at_a_pair_of_far_tokens(monkey
 def test_beyond_the_memory_budget_rows_are_made_anew_with_the_same_result(monkeypatch):
     heads, G = make()
     folded, streamed = build(heads, G, kernel="exp"), build(heads, G, kernel="exp", memory=0.0)
-    assert isinstance(streamed.spread, Streamed)
+    assert isinstance(streamed.spread, StreamedRows)
     assert streamed.bytes <= 2 * 2 * 30 * 8 * 4 + 30 * 9 * 8
     torch.testing.assert_close(streamed @ G, folded @ G, rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr("nerveseg.transition.spread._BLOCK_CPU", 7 * 30)
+    monkeypatch.setattr("nerveseg.transition.global_graph._BLOCK_CPU", 7 * 30)
     torch.testing.assert_close(streamed @ G, folded @ G, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(build(heads, G, kernel="exp").to_dense(), folded.to_dense())
 
@@ -135,7 +135,7 @@ def test_streamed_rows_that_stay_in_place_are_counted_too(kernel):
 def test_a_head_without_weight_takes_no_room():
     heads, G = make(count=3)
     spread = build(heads, G, kernel="elu", weights="best").spread
-    assert isinstance(spread, Thin)
+    assert isinstance(spread, LowRank)
     assert spread.left.shape[1] == 8
 
 
@@ -184,7 +184,7 @@ def test_neighbours_scales_away_what_a_model_multiplies_its_keys_by():
     torch.testing.assert_close(here, there, rtol=0.1, atol=1e-3)
 
 
-def test_a_picture_without_contrast_takes_the_nearest_sharpness_there_is():
+def test_an_image_without_contrast_takes_the_nearest_sharpness_there_is():
     heads = Heads(torch.ones(2, 16, 4), torch.ones(2, 16, 4), (4, 4))
     for kernel in ("softmax", "exp", "power", "anchor"):
         S = build(heads, torch.full((16, 2), 0.5), kernel=kernel, neighbours=0.2)
@@ -241,5 +241,5 @@ def test_the_callers_torch_state_is_left_alone():
 
 
 def test_gathered_columns_that_stand_twice_add_up():
-    kept = Gathered(torch.tensor([[0, 0], [1, 0]], dtype=torch.int32), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+    kept = SparseRows(torch.tensor([[0, 0], [1, 0]], dtype=torch.int32), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
     assert (kept @ torch.eye(2)).tolist() == [[1.0, 0.0], [0.5, 0.5]]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from nerveseg import registry
 from nerveseg.errors import OptionError, ShapeError
 from nerveseg.transition import Heads, Places, TiledHeads, absorbing, build
-from nerveseg.transition.joined import Halved, Joined
-from nerveseg.transition.operators import Folded
-from nerveseg.transition.spread import Streamed
+from nerveseg.transition.global_graph import StreamedRows
+from nerveseg.transition.operators import DenseMatrix
+from nerveseg.transition.tiled import HalfPrecisionMatrix, Joined
 from nerveseg.walk import cliper, direct, infinite
 
 PLACES = Places((0, 3), (0, 2, 4), (5, 5), (8, 9))
@@ -96,7 +96,7 @@ def test_one_tile_is_the_plain_way_to_the_last_bit():
     one = TiledHeads((heads,), Places((0,), (0,), (5, 4), (5, 4)))
     plain, S = build(heads, G), build(one, G)
     assert torch.equal(S.to_dense(), plain.to_dense())
-    assert isinstance(S.spread, Folded)
+    assert isinstance(S.spread, DenseMatrix)
 
 
 def test_the_local_graph_of_tiles_of_one_field_is_that_of_the_field():
@@ -108,7 +108,7 @@ def test_the_local_graph_of_tiles_of_one_field_is_that_of_the_field():
     torch.testing.assert_close(here.to_dense(), there.to_dense(), rtol=1e-5, atol=1e-7)
 
 
-def test_nothing_differs_at_a_seam_where_nothing_differs_in_the_picture():
+def test_nothing_differs_at_a_seam_where_nothing_differs_in_the_image():
     """Equal tokens everywhere: rows of the local graph, and a walk on both graphs from equal rows, are at a seam as elsewhere."""
     heads = Heads(torch.ones(1, 12 * 20, 4), torch.ones(1, 12 * 20, 4), (12, 20))
     places = Places((0, 4), (0, 6, 12), (8, 8), (12, 20))
@@ -194,13 +194,13 @@ def test_memory_is_for_all_tiles_together():
         S = build(heads, G, memory=room / 2**20)
         assert isinstance(S.spread, Joined)
         forms[name] = S
-        held = [part for part in S.spread.parts if not isinstance(part, Streamed)]
+        held = [part for part in S.spread.parts if not isinstance(part, StreamedRows)]
         assert sum(part.bytes for part in held) <= room + len(held) * m * 4
     kinds = {name: [type(part) for part in S.spread.parts] for name, S in forms.items()}
-    assert kinds["float32"] == [Folded] * 6
-    assert kinds["float16"] == [Halved] * 6
-    assert kinds["some"] == [Halved] * 2 + [Streamed] * 4
-    assert kinds["none"] == [Streamed] * 6
+    assert kinds["float32"] == [DenseMatrix] * 6
+    assert kinds["float16"] == [HalfPrecisionMatrix] * 6
+    assert kinds["some"] == [HalfPrecisionMatrix] * 2 + [StreamedRows] * 4
+    assert kinds["none"] == [StreamedRows] * 6
     exact = forms["float32"].to_dense()
     torch.testing.assert_close(forms["none"].to_dense(), exact, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(forms["float16"].to_dense(), exact, rtol=1e-3, atol=1e-6)
@@ -211,14 +211,14 @@ def test_float16_keeps_small_entries_and_row_sums(monkeypatch):
     rows = torch.softmax(3 * torch.randn(50, 50, generator=torch.Generator().manual_seed(5)), dim=1)
     rows[0] = torch.full((50,), 1e-8 / 49)
     rows[0, 0] = 1 - 1e-8
-    monkeypatch.setattr("nerveseg.transition.joined._BLOCK", 50 * 7)
-    halved = Halved.of(Folded(rows))
+    monkeypatch.setattr("nerveseg.transition.tiled._BLOCK", 50 * 7)
+    halved = HalfPrecisionMatrix.of(DenseMatrix(rows))
     dense = halved @ torch.eye(50)
     torch.testing.assert_close(dense, rows, rtol=1e-3, atol=1e-11)
     torch.testing.assert_close(dense.double().sum(1), torch.ones(50).double(), rtol=0, atol=1e-6)
 
 
-def test_what_a_picture_in_tiles_has_not_is_refused():
+def test_what_an_image_in_tiles_has_not_is_refused():
     whole, G = field()
     heads = tiled(whole)
     assert (heads.n, heads.grid, heads.count, heads.width) == (72, (8, 9), 2, 6)

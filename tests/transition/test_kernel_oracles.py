@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nerveseg.errors import StochasticError
-from nerveseg.transition import Gathered, Heads, Thin, build
+from nerveseg.transition import Heads, LowRank, SparseRows, build
 
 GRID, N = (4, 6), 24
 
@@ -70,7 +70,7 @@ def test_keep_takes_the_largest_entries_of_the_folded_rows(kernel):
     for i in range(N):
         top = dense[i].topk(5)
         expected[i, top.indices] = top.values / top.values.sum()
-    assert isinstance(kept.spread, Gathered)
+    assert isinstance(kept.spread, SparseRows)
     torch.testing.assert_close(kept.to_dense(), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(build(heads, G, kernel=kernel, beta=1.0, keep=10 * N).to_dense(), dense, rtol=1e-5, atol=1e-6)
 
@@ -79,7 +79,7 @@ def test_a_thin_pair_is_as_thin_as_its_features():
     heads, G = make()
     for kernel, width in (("elu", 8), ("shifted", 9), ("cosine_raw", 8)):
         spread = build(heads, G, kernel=kernel, beta=1.0).spread
-        assert isinstance(spread, Thin)
+        assert isinstance(spread, LowRank)
         assert spread.left.shape == spread.right.shape == (N, 2 * width)
 
 

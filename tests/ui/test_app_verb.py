@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nerveseg import registry
-from nerveseg.errors import MissingExtra, OptionError, PictureError, RunError
+from nerveseg.errors import ImageError, MissingExtra, OptionError, RunError
 from nerveseg.server.listening import listen
 from nerveseg.ui import need_extra
 from nerveseg.ui.run import check_door
@@ -32,7 +32,7 @@ def test_it_serves_and_ends_with_nothing_left_behind(tmp_path):
         assert [path.name[:13] for path in tmp_path.glob("nerveseg-app-*")] == ["nerveseg-app-"]
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=120) as answer:
             page = answer.read().decode()
-        assert "What is in the picture?" in page
+        assert "What is in the image?" in page
         assert "googleapis" not in page
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 0
@@ -104,7 +104,7 @@ def test_only_files_that_were_sent_are_opened(tmp_path, monkeypatch):
         "http://x/y",
     ]
     for data in [*({"path": path} for path in bad), None, "cat.png", {}]:
-        with pytest.raises(PictureError, match="not sent here"):
+        with pytest.raises(ImageError, match="not sent here"):
             page._sent(data)
 
 

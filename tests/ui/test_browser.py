@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg import Seed
+from nerveseg import Click
+from nerveseg.synthetic import bundled
 from nerveseg.ui.run import serving
 from nerveseg.ui.state import Desks
 from nerveseg.ui.work import Work
-from nerveseg.world import bundled
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Gradio's, in the server's thread
 
@@ -123,7 +123,7 @@ def _enter(page, field, text):
 
 
 def _at(page, x, y, size):
-    """Where a pixel of the picture is on the screen."""
+    """Where a pixel of the image is on the screen."""
     page.locator(".nv-canvas").scroll_into_view_if_needed()
     box = page.locator(".nv-canvas").bounding_box()
     return box["x"] + (x + 0.5) / size[1] * box["width"], box["y"] + (y + 0.5) / size[0] * box["height"]
@@ -147,10 +147,10 @@ def rooster(mini):
     return encoding, mini.decode(encoding, _WORDS.split(", "))
 
 
-def test_a_picture_and_words_become_labels_under_the_pointer(visit, rooster):
+def test_an_image_and_words_become_labels_under_the_pointer(visit, rooster):
     page, (_, result) = visit(), rooster
     _drop(page, _ROOSTER.path)
-    assert "Type what is in the picture" in page.inner_text(".nv-hint")
+    assert "Type what is in the image" in page.inner_text(".nv-hint")
     before = _serial(page)
     page.fill("#words input, #words textarea", _WORDS)
     page.press("#words input, #words textarea", "Enter")
@@ -175,7 +175,7 @@ def test_a_click_corrects_and_is_taken_back(visit, mini, rooster):
     before = _serial(page)
     page.mouse.click(*_at(page, x, y, result.size))
     _wait(page, before)
-    expected = mini.correct(encoding, _WORDS.split(", ")).add(Seed("sand", points=(x + 0.5, y + 0.5))).result
+    expected = mini.correct(encoding, _WORDS.split(", ")).add(Click("sand", points=(x + 0.5, y + 0.5))).result
     assert _told(page, x, y, result.size) == _expected(expected, x, y)
     assert _told(page, x, y, result.size)[0] == "sand"
     assert "without a network pass" in page.inner_text(".nv-hint")
@@ -252,7 +252,7 @@ def test_steps_are_for_walks_that_are_cut_short(visit, mini, rooster):
     page.locator("#steps input[type=number]").fill("0")
     page.locator("#steps input[type=number]").press("Enter")
     _wait(page, before)
-    expected = mini.decode(encoding, _WORDS.split(", "), settings={"walk.solver": "truncated", "walk.steps": 0})
+    expected = mini.decode(encoding, _WORDS.split(", "), settings={"walk.name": "truncated", "walk.steps": 0})
     for x, y in [(10, 10), (60, 60), (100, 140)]:
         assert _told(page, x, y, result.size) == _expected(expected, x, y)
 
@@ -295,7 +295,7 @@ def test_an_error_is_told_as_to_a_person(visit, tmp_path):
     page.set_input_files(".nv-file", tmp_path / "broken.png")
     page.wait_for_function("document.querySelector('.nv-notice').textContent.includes('broken')")
     page.click("#go")
-    page.wait_for_function("document.querySelector('.nv-notice').textContent.startsWith('Got no picture')")
+    page.wait_for_function("document.querySelector('.nv-notice').textContent.startsWith('Got no image')")
 
 
 def test_two_visitors_do_not_mix(visit, mini, rooster):
@@ -369,7 +369,7 @@ def test_the_keyboard_alone_will_do(visit):
 def test_before_and_after_and_what_is_hidden(visit, rooster):
     page, (_, result) = visit(), rooster
     _drop(page, _ROOSTER.path, _WORDS)
-    picture = np.asarray(Image.open(_ROOSTER.path).convert("RGB")).astype(int)
+    image = np.asarray(Image.open(_ROOSTER.path).convert("RGB")).astype(int)
     scale = page.evaluate("document.querySelector('.nv-canvas').width") // result.size[1]
 
     def colour(x, y):
@@ -382,14 +382,14 @@ def test_before_and_after_and_what_is_hidden(visit, rooster):
 
     x, y = 20, 60
     labelled = colour(x, y)
-    assert np.abs(labelled - picture[y, x]).max() > 20
+    assert np.abs(labelled - image[y, x]).max() > 20
     page.locator(".nv-wipe").fill("60")
-    assert np.abs(colour(x, y) - picture[y, x]).max() < 20
+    assert np.abs(colour(x, y) - image[y, x]).max() < 20
     page.locator(".nv-wipe").fill("0")
     assert np.abs(colour(x, y) - labelled).max() < 3
     name = _expected(result, x, y)[0]
     page.get_by_role("button", name=f"Hide {name}").click()
-    assert np.abs(colour(x, y) - picture[y, x]).max() < 20
+    assert np.abs(colour(x, y) - image[y, x]).max() < 20
     page.get_by_role("button", name=f"Show {name}").click()
     page.mouse.move(5, 5)
     page.locator(".nv-new-name").focus()
@@ -536,7 +536,7 @@ def test_a_drag_is_no_click_and_keys_take_back_and_bring_again(visit, rooster):
     assert _serial(page) == before
 
 
-def test_a_reload_keeps_picture_words_and_clicks_of_the_tab(visit, rooster):
+def test_a_reload_keeps_image_words_and_clicks_of_the_tab(visit, rooster):
     page, (_, result) = visit(), rooster
     _drop(page, _ROOSTER.path, _WORDS)
     page.locator(".nv-pick", has_text="sand").click()

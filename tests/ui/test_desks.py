@@ -6,19 +6,19 @@ import threading
 
 import pytest
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import ImageError
 from nerveseg.segmenter import Encoding
 from nerveseg.ui.state import Desk, Desks
 
 
-class Held(Encoding):
+class SharedNetworks(Encoding):
     """Stands for an encoding: says its bytes."""
 
     bytes = 0
 
 
 def _desk(size):
-    held = object.__new__(Held)
+    held = object.__new__(SharedNetworks)
     object.__setattr__(held, "bytes", size)
     return Desk(held)
 
@@ -44,7 +44,7 @@ def test_each_visitor_has_their_own():
     assert desks.bytes == 30
     desks.drop("one")
     desks.drop("nobody")
-    with pytest.raises(PictureError, match="Got no picture"):
+    with pytest.raises(ImageError, match="Got no image"):
         desks.get("one")
     assert desks.get("two") is two
 
@@ -58,7 +58,7 @@ def test_the_one_used_longest_ago_makes_room():
     assert desks.bytes <= 100
     desks.get("one")
     desks.get("four")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         desks.get("two")
 
 
@@ -67,7 +67,7 @@ def test_a_desk_in_place_of_another_frees_it_first():
     desks.put("one", _desk(60))
     desks.put("one", _desk(90))
     assert desks.bytes == 90
-    with pytest.raises(PictureError, match="Accepted are 100"):
+    with pytest.raises(ImageError, match="Accepted are 100"):
         desks.put("one", _desk(101))
     assert len(desks) == 0
 
@@ -81,10 +81,10 @@ def test_time_goes_from_the_last_use(clock):
     clock.now = 80
     desks.get("one")
     assert len(desks) == 1
-    with pytest.raises(PictureError, match="kept for 1 minutes"):
+    with pytest.raises(ImageError, match="kept for 1 minutes"):
         desks.get("two")
     clock.now = 200
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         desks.get("one")
 
 

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from nerveseg.ui.door import Door, Rules, tidy
+from nerveseg.ui.request_limits import Door, Rules, tidy
 
 UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
 

@@ -19,35 +19,35 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.picture import load
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
+from nerveseg.synthetic import bundled
 from nerveseg.ui.run import serving
 from nerveseg.ui.state import Desks
 from nerveseg.ui.work import Work
-from nerveseg.world import bundled
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gradio's, in the server's thread
 
-_spec = importlib.util.spec_from_file_location("hostile_pictures", Path(__file__).parents[1] / "server" / "test_hostile.py")
+_spec = importlib.util.spec_from_file_location("hostile_images", Path(__file__).parents[1] / "server" / "test_hostile.py")
 _hostile = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_hostile)
-PICTURES = _hostile.PICTURES
+IMAGES = _hostile.IMAGES
 FIELDS = ["cat, dog", "none", "", 0.9, 0.5, True, 40]
 WORDS, BACKGROUND, OTHERS, ALPHA, BETA, ENDLESS, STEPS = range(7)
-PICTURE, EXAMPLE, LABEL, SEED, SAVE = "picture", "example", "label_2", "seed", "save"
+IMAGE, EXAMPLE, LABEL, SEED, SAVE = "image", "example", "label_2", "clicked", "save"
 
 
 class Quick(Segmenter):
     """Labels by place, at once: the id of a pixel is its red value modulo the number of labels."""
 
-    def encode(self, picture, **_):
-        return dataclasses.replace(BASE[0], picture=load(picture))
+    def encode(self, image, **_):
+        return dataclasses.replace(BASE[0], image=load_image(image))
 
     def decode(self, encoding, labels, *, background=None, settings=None, **_):
-        ids = torch.from_numpy(encoding.picture.pixels[..., 0].astype("int64")) % len(labels)
+        ids = torch.from_numpy(encoding.image.pixels[..., 0].astype("int64")) % len(labels)
         P = torch.nn.functional.one_hot(ids, len(labels) + 1).permute(2, 0, 1).float()
-        return Segmentation.build(P, P, labels, encoding.picture, background=background, recipe="quick")
+        return Segmentation.build(P, P, labels, encoding.image, background=background, recipe="quick")
 
 
 BASE = []
@@ -56,7 +56,7 @@ BASE = []
 @pytest.fixture(scope="module")
 def page(mini):
     """The page over a segmenter that answers at once: its address, and the folder of its files."""
-    BASE[:] = [mini.encode(load(png(16, 16)))]
+    BASE[:] = [mini.encode(load_image(png(16, 16)))]
     work = Work(Quick(mini.recipe, mini.networks, mini.folders, mini.device, mini.dtype), Desks())
     with serving(work, "127.0.0.1", 0, "cpu") as address:
         made = Page(address, work)
@@ -74,7 +74,7 @@ def visitor(page):
 
 @pytest.fixture
 def here(visitor):
-    """One tab with a picture of two labels."""
+    """One tab with an image of two labels."""
     visitor.open(png(8, 8))
     visitor.ask(LABEL, FIELDS)
     return visitor
@@ -124,12 +124,12 @@ class Visitor:
 
     def open(self, data, name="a.png", fields=("", *FIELDS[1:])):
         (path,) = self.upload(data).json()
-        return self.ask(PICTURE, fields, {"path": path, "name": name})
+        return self.ask(IMAGE, fields, {"path": path, "name": name})
 
     def alive(self):
         """The page goes on for everybody."""
         other = Visitor(self.page)
-        assert other.open(png(3, 3))["data"][0]["picture"]["size"] == [3, 3]
+        assert other.open(png(3, 3))["data"][0]["image"]["size"] == [3, 3]
 
 
 def refused(output):
@@ -145,15 +145,15 @@ def refused(output):
     return line
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_that_is_none_is_refused(visitor, name):
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_that_is_none_is_refused(visitor, name):
     started = time.process_time()
-    answer = visitor.open(PICTURES[name], name="<b>broken.png")
+    answer = visitor.open(IMAGES[name], name="<b>broken.png")
     assert time.process_time() - started < 5
     if answer["data"][1]["kind"] == "error":  # some readers take what is there, within the limits
         assert "Accepted " in refused(answer)
     else:
-        height, width = answer["data"][0]["picture"]["size"]
+        height, width = answer["data"][0]["image"]["size"]
         assert height * width <= 50_000_000
 
 
@@ -162,9 +162,9 @@ def test_the_page_goes_on_after_them(visitor):
 
 
 @pytest.mark.parametrize("data", [_hostile.gif(300_000), _hostile.tiff(30_000)], ids=["gif", "tiff"])
-def test_a_file_of_very_many_pictures_does_not_hold_a_reader(visitor, data):
+def test_a_file_of_very_many_images_does_not_hold_a_reader(visitor, data):
     started = time.process_time()
-    assert visitor.open(data)["data"][0]["picture"]["size"] == [1, 1]
+    assert visitor.open(data)["data"][0]["image"]["size"] == [1, 1]
     assert time.process_time() - started < 5
 
 
@@ -259,7 +259,7 @@ def test_names_of_files_lead_nowhere(page, visitor, name):
         return
     (path,) = answer.json()
     assert Path(path).resolve().is_relative_to(page.folder)
-    shown = visitor.ask(PICTURE, ["cat, dog", *FIELDS[1:]], {"path": path, "name": name})["data"][0]["picture"]["name"]
+    shown = visitor.ask(IMAGE, ["cat, dog", *FIELDS[1:]], {"path": path, "name": name})["data"][0]["image"]["name"]
     assert "/" not in shown
     assert "\\" not in shown
     assert "\n" not in shown
@@ -290,7 +290,7 @@ def test_names_of_files_lead_nowhere(page, visitor, name):
     ],
 )
 def test_only_what_was_sent_is_opened(visitor, path):
-    refused(visitor.ask(PICTURE, FIELDS, {"path": path, "name": "x"}))
+    refused(visitor.ask(IMAGE, FIELDS, {"path": path, "name": "x"}))
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_slow_senders_hold_nobody(page, visitor):
 
 
 def test_many_at_once_do_not_mix(page):
-    """Sixteen visitors, each with a picture of its own red: the answers are theirs."""
+    """Sixteen visitors, each with an image of its own red: the answers are theirs."""
     found, tokens = {}, [f"thing {number}" for number in range(16)]
 
     def visit(number):
@@ -439,7 +439,7 @@ def test_many_at_once_do_not_mix(page):
         for _ in range(3):
             shown = visitor.ask(LABEL, [words, *FIELDS[1:]])["data"][0]
             most = max(shown["labels"], key=lambda label: label["share"])
-            found.setdefault(number, set()).add((shown["picture"]["name"], tuple(shown["picture"]["size"]), most["name"], most["share"]))
+            found.setdefault(number, set()).add((shown["image"]["name"], tuple(shown["image"]["size"]), most["name"], most["share"]))
         file = visitor.ask(SAVE, ["png"])["data"][0]["orig_name"]
         found[number].add(file)
 
@@ -453,16 +453,16 @@ def test_many_at_once_do_not_mix(page):
         assert found[number] == {(f"{number}.png", (4 + number, 5), name, 1.0), f"{number}-png.zip"}
 
 
-def test_another_visitors_picture_is_not_mine(page, here):
+def test_another_visitors_image_is_not_mine(page, here):
     stranger = Visitor(page)
-    assert refused(stranger.ask(LABEL, FIELDS)).startswith("Got no picture")
-    assert refused(stranger.ask(SAVE, ["png"])).startswith("Got no picture")
-    assert refused(stranger.ask(SEED, (), {"x": 1, "y": 1, "label": "cat"})).startswith("Got no picture")
+    assert refused(stranger.ask(LABEL, FIELDS)).startswith("Got no image")
+    assert refused(stranger.ask(SAVE, ["png"])).startswith("Got no image")
+    assert refused(stranger.ask(SEED, (), {"x": 1, "y": 1, "label": "cat"})).startswith("Got no image")
     assert here.ask(LABEL, FIELDS)["data"][1]["kind"] == "note"
 
 
 def test_nothing_of_it_was_a_bug_of_ours(page, visitor, caplog):
     with caplog.at_level(logging.ERROR, logger="nerveseg.ui"):
-        visitor.ask(PICTURE, FIELDS, {"path": 5})
+        visitor.ask(IMAGE, FIELDS, {"path": 5})
         visitor.ask(SAVE, [None])
     assert caplog.records == []

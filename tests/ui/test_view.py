@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg import Seed
-from nerveseg.picture import load
+from nerveseg import Click
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.ui import view
 from nerveseg.words.vocabulary import Background, Vocabulary
@@ -25,7 +25,7 @@ def _result(height, width, words, *, background=None, seed=0):
     P = torch.rand((len(words) + 1, 7, 9), generator=draw).softmax(0)
     vocabulary = Vocabulary.parse(words)
     beside = Background.parse(background, vocabulary)
-    return Segmentation.build(P, P, vocabulary, load(pixels), background=beside)
+    return Segmentation.build(P, P, vocabulary, load_image(pixels), background=beside)
 
 
 def _unpacked(text, shown):
@@ -38,7 +38,7 @@ def _unpacked(text, shown):
 @pytest.mark.parametrize(
     ("size", "shown"), [((40, 60), (40, 60)), ((1, 5000), (1, 1280)), ((1500, 2000), (960, 1280)), ((1281, 2), (1280, 2))]
 )
-def test_a_picture_is_drawn_no_larger_than_it_need_be(size, shown):
+def test_an_image_is_drawn_no_larger_than_it_need_be(size, shown):
     assert view.shown_size(size) == shown
 
 
@@ -80,22 +80,22 @@ def test_the_legend_holds_names_as_they_are():
 
 def test_marks_stand_where_the_clicks_were():
     result = _result(20, 30, ["cat; kitten", "dog"])
-    seeds = [Seed("dog", points=[(3, 4), (5.5, 6)]), Seed("kitten", points=(1, 2))]
+    seeds = [Click("dog", points=[(3, 4), (5.5, 6)]), Click("kitten", points=(1, 2))]
     assert view.marks(seeds, result) == [{"x": 3.0, "y": 4.0, "id": 1}, {"x": 5.5, "y": 6.0, "id": 1}, {"x": 1.0, "y": 2.0, "id": 0}]
 
 
-def test_a_small_picture_goes_exactly_and_a_large_one_small():
+def test_a_small_image_goes_exactly_and_a_large_one_small():
     for size, kind in [((50, 70), "png"), ((800, 2000), "jpeg")]:
-        picture = _result(*size, ["a", "b"]).picture
-        data = view.picture_data(picture)
+        image = _result(*size, ["a", "b"]).image
+        data = view.image_data(image)
         head, _, body = data["url"].partition(",")
         assert head == f"data:image/{kind};base64"
-        image = Image.open(BytesIO(base64.b64decode(body)))
-        assert [image.height, image.width] == data["shown"]
+        pil_image = Image.open(BytesIO(base64.b64decode(body)))
+        assert [pil_image.height, pil_image.width] == data["shown"]
         assert data["size"] == list(size)
         if kind == "png":
-            assert (np.asarray(image) == picture.pixels).all()
-        assert {name: data[name] for name in data if name != "url"} == view.picture_head(picture)
+            assert (np.asarray(pil_image) == image.pixels).all()
+        assert {name: data[name] for name in data if name != "url"} == view.image_head(image)
 
 
 def test_a_thumbnail_is_a_square_from_the_middle():

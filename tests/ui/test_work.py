@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg import Seed, registry
-from nerveseg.errors import LabelError, MissingExtra, OptionError, OutputError, PictureError
-from nerveseg.picture import load
+from nerveseg import Click, registry
+from nerveseg.errors import ImageError, LabelError, MissingExtra, OptionError, OutputError
+from nerveseg.image import load_image
 from nerveseg.recipe import load as recipe
 from nerveseg.segmentation import Segmentation
+from nerveseg.synthetic import bundled
 from nerveseg.ui.knobs import Knobs
 from nerveseg.ui.work import MAX_LABELS, Work, written
 from nerveseg.words.vocabulary import Vocabulary
-from nerveseg.world import bundled
 
 _SCENE = bundled.scenes()[2]
 _WORDS = "apple, rabbit, grass"
@@ -49,31 +49,31 @@ def test_clicks_come_and_go(work, mini):
     work.open("me", _SCENE.path)
     first = work.label("me", _wish(work)).result
     for step in range(11):
-        work.seed("me", Seed("rabbit", points=(10 + 5 * step, 20)))
+        work.click("me", Click("rabbit", points=(10 + 5 * step, 20)))
     held = work.desks.get("me")
     assert len(held.trail) == 8
     assert all(step.before is None for step in held.trail)
     start = mini.correct(mini.encode(_SCENE.path), _WORDS.split(", "))
     for left in range(10, 0, -1):
         desk = work.undo("me")
-        assert len(desk.seeds) == left
-        expected = start.add(*desk.seeds).result
+        assert len(desk.clicks) == left
+        expected = start.add(*desk.clicks).result
         assert (desk.result.segmentation != expected.segmentation).float().mean() < 2e-3
     assert torch.equal(work.undo("me").result.segmentation, first.segmentation)
-    assert work.undo("me").seeds == ()
+    assert work.undo("me").clicks == ()
 
 
 def test_clicks_outlast_knobs_and_words_that_stay(work):
     work.open("me", _SCENE.path)
     work.label("me", _wish(work))
-    work.seed("me", Seed("rabbit", points=(30, 30)))
-    work.seed("me", Seed("my toy", points=(90, 20)))
-    work.seed("me", Seed("apple", points=(60, 20)))
+    work.click("me", Click("rabbit", points=(30, 30)))
+    work.click("me", Click("my toy", points=(90, 20)))
+    work.click("me", Click("apple", points=(60, 20)))
     desk = work.label("me", _wish(work, **{"walk.alpha": 0.9}))
-    assert [seed.label for seed in desk.seeds] == ["rabbit", "my toy", "apple"]
+    assert [click.label for click in desk.clicks] == ["rabbit", "my toy", "apple"]
     assert desk.result.id2label[int(desk.result.segmentation[20, 90])] == "my toy"
     desk = work.label("me", _wish(work, "rabbit, sky"))
-    assert [seed.label for seed in desk.seeds] == ["rabbit", "my toy"]
+    assert [click.label for click in desk.clicks] == ["rabbit", "my toy"]
     assert desk.result.id2label[int(desk.result.segmentation[30, 30])] == "rabbit"
 
 
@@ -104,34 +104,34 @@ def test_words_that_cannot_be_labels_are_refused(work, words, background, others
         work.wish(words, background, others)
 
 
-def test_bad_pictures_and_bad_clicks_are_refused(work):
-    with pytest.raises(PictureError, match="Got no picture"):
+def test_bad_images_and_bad_clicks_are_refused(work):
+    with pytest.raises(ImageError, match="Got no image"):
         work.label("me", _wish(work))
     for data in (b"", b"GIF89a", _SCENE.path.read_bytes()[:100]):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             work.open("me", data)
     large = BytesIO()
     Image.new("1", (20_000, 20_000)).save(large, format="PNG")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         work.open("me", large.getvalue())
     work.open("me", _SCENE.path)
     with pytest.raises(OptionError, match="without labels"):
-        work.seed("me", Seed("apple", points=(3, 3)))
+        work.click("me", Click("apple", points=(3, 3)))
     work.label("me", _wish(work))
     with pytest.raises(OptionError):
-        work.seed("me", Seed("apple", points=(3000, 3)))
+        work.click("me", Click("apple", points=(3000, 3)))
     with pytest.raises(LabelError):
-        work.seed("me", Seed("x" * 201, points=(3, 3)))
+        work.click("me", Click("x" * 201, points=(3, 3)))
     with pytest.raises(LabelError):
-        work.seed("me", Seed("a\nb\x07", points=(3, 3)))
-    assert work.desks.get("me").seeds == ()
+        work.click("me", Click("a\nb\x07", points=(3, 3)))
+    assert work.desks.get("me").clicks == ()
 
 
-def test_a_picture_that_cannot_be_read_leaves_no_other_in_its_place(work):
+def test_an_image_that_cannot_be_read_leaves_no_other_in_its_place(work):
     work.open("me", _SCENE.path)
-    with pytest.raises(PictureError):
-        work.open("me", b"no picture")
-    with pytest.raises(PictureError, match="Got no picture"):
+    with pytest.raises(ImageError):
+        work.open("me", b"no image")
+    with pytest.raises(ImageError, match="Got no image"):
         work.label("me", _wish(work))
 
 
@@ -170,7 +170,7 @@ def test_every_format_is_one_file(work, mini, tmp_path, format):
 
 def test_more_labels_than_a_format_holds_are_refused(tmp_path):
     P = torch.full((301, 2, 2), 1 / 301)
-    result = Segmentation.build(P, P, Vocabulary.parse([f"word {number}" for number in range(300)]), load(_SCENE.path))
+    result = Segmentation.build(P, P, Vocabulary.parse([f"word {number}" for number in range(300)]), load_image(_SCENE.path))
     with pytest.raises(OutputError):
         written(result, "voc", tmp_path)
 
@@ -181,7 +181,7 @@ def test_notes_say_which_words_are_not_known(work):
     assert [note for note in work.notes(desk) if "zeppelin" in note]
 
 
-def test_notes_say_that_a_picture_is_unlike_those_that_the_networks_know(work):
+def test_notes_say_that_an_image_is_unlike_those_that_the_networks_know(work):
     held = BytesIO()
     Image.effect_noise((120, 96), 80).convert("RGB").save(held, "PNG")
     assert "know drawn scenes only" in work.notes(work.open("me", held.getvalue(), "noise.png"))[0]
@@ -193,18 +193,18 @@ def test_only_what_was_changed_is_set():
     assert own == Knobs(0.98, 0.2, 40, endless=True)
     assert own.settings(mini) == {}
     assert Knobs(0.9, 0.2, 40, endless=True).settings(mini) == {"walk.alpha": 0.9}
-    assert Knobs(0.98, 0.5, 7, endless=False).settings(mini) == {"transition.beta": 0.5, "walk.solver": "truncated", "walk.steps": 7}
+    assert Knobs(0.98, 0.5, 7, endless=False).settings(mini) == {"transition.beta": 0.5, "walk.name": "truncated", "walk.steps": 7}
     assert Knobs.of(paper).endless is False
     assert Knobs.of(paper).settings(paper) == {}
-    assert Knobs(Knobs.of(paper).alpha, Knobs.of(paper).beta, 3, endless=True).settings(paper) == {"walk.solver": "infinite"}
+    assert Knobs(Knobs.of(paper).alpha, Knobs.of(paper).beta, 3, endless=True).settings(paper) == {"walk.name": "infinite"}
     assert Knobs.of(clip) == Knobs()
     assert Knobs().settings(clip) == {}
 
 
 def test_every_recipes_knobs_compose():
-    from nerveseg.recipe import names
+    from nerveseg.recipe import list_recipes
 
-    for name in names():
+    for name in list_recipes():
         chosen = recipe(name)
         own = Knobs.of(chosen)
         turned = Knobs(own.alpha and 0.5, own.beta and 0.25, own.steps and 5, endless=not own.endless)

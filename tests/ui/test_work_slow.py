@@ -1,4 +1,4 @@
-"""A visitor's picture that holds its decoder holds nobody else."""
+"""A visitor's image that holds its decoder holds nobody else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from nerveseg.ui.work import Work
 
 
-def test_other_visitors_of_the_page_do_not_wait_for_a_slow_picture(mini):
+def test_other_visitors_of_the_page_do_not_wait_for_a_slow_image(mini):
     sound = BytesIO()
     Image.new("RGB", (30, 20), "teal").save(sound, "PNG")
     work = Work(mini)
@@ -26,7 +26,7 @@ def test_other_visitors_of_the_page_do_not_wait_for_a_slow_picture(mini):
 
     holding = threading.Thread(target=hold, daemon=True)
     holding.start()
-    assert work.open("quick", sound.getvalue()).encoding.picture.size == (20, 30)
+    assert work.open("quick", sound.getvalue()).encoding.image.size == (20, 30)
     assert holding.is_alive()
     work.readers.close()
     holding.join(30)

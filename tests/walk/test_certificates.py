@@ -55,7 +55,7 @@ def test_one_landmark_and_many_tokens(name, alpha):
 
 @pytest.mark.parametrize("beta", [1.0, 0.5])
 @pytest.mark.parametrize("kernel", THIN)
-def test_a_blank_picture(kernel, beta):
+def test_a_blank_image(kernel, beta):
     """Tokens that are all alike, n no power of 2; the local graph is known too: equal shares of the neighbours and the token itself."""
     side, alpha = 50, 0.999
     z, G = torch.full((2, side * side, 64), 0.3), dirichlet(side * side)
@@ -124,7 +124,7 @@ def test_the_truncated_walk_counts_its_round_off(alpha, steps):
     assert result.steps == steps
 
 
-class Bare:
+class StrippedFile:
     """A matrix of somebody else, which steps in float32 alone."""
 
     def __init__(self, matrix):
@@ -143,12 +143,12 @@ def test_a_matrix_without_float64_counts_the_worst_of_float32(name):
     G = dirichlet(80, 4)
     matrix = torch.rand(80, 80, generator=torch.Generator().manual_seed(0)) ** 6
     matrix = matrix / matrix.sum(1, keepdim=True)
-    result = go(name, Bare(matrix), G, 0.9)
+    result = go(name, StrippedFile(matrix), G, 0.9)
     truth = solved(matrix.double(), G, 0.9)
     assert far(result.probabilities, truth) <= result.bound
     if name == "infinite":
         assert result.bound <= 1e-4
-        assert not walk.infinite(Bare(matrix), G, 0.999, 1e-4).outcome.reached
+        assert not walk.infinite(StrippedFile(matrix), G, 0.999, 1e-4).outcome.reached
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -157,7 +157,7 @@ def test_what_is_not_finite_never_passes_as_reached(name, bad):
     matrix = torch.full((9, 9), 1 / 9)
     matrix[4, 4] = bad
     try:
-        result = go(name, Bare(matrix), dirichlet(9, 3), 0.9)
+        result = go(name, StrippedFile(matrix), dirichlet(9, 3), 0.9)
     except NerveSegError:
         return
     assert result.outcome is walk.Outcome.NOT_FINITE

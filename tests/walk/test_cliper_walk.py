@@ -82,7 +82,7 @@ def test_a_token_without_attention_left_keeps_nothing():
     assert bool(torch.isfinite(P).all())
 
 
-def test_large_pictures_go_in_blocks_that_are_made_anew(monkeypatch):
+def test_large_images_go_in_blocks_that_are_made_anew(monkeypatch):
     heads, G = make(grid=(7, 9))
     whole = walk.cliper(heads, G).probabilities
     monkeypatch.setattr(_attention, "_BLOCK_CPU", 4 * 63)

@@ -43,7 +43,7 @@ def labels(n, k=3, seed=0):
     return G / G.sum(dim=1, keepdim=True)
 
 
-def picture(grid=(10, 11), beta=0.3):
+def image(grid=(10, 11), beta=0.3):
     generator = torch.Generator().manual_seed(0)
     n = grid[0] * grid[1]
     heads = Heads(torch.randn(3, n, 8, generator=generator), torch.randn(3, n, 8, generator=generator), grid)
@@ -57,7 +57,7 @@ def error(one, other):
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4, 1e-5])
 @pytest.mark.parametrize("alpha", [0.5, 0.9])
 def test_the_tolerance_is_certified_and_kept(alpha, tolerance):
-    S, G = picture()
+    S, G = image()
     result = walk.infinite(S, G, alpha, tolerance)
     assert error(result, walk.direct(S, G, alpha)) <= result.bound <= tolerance
     assert result.outcome is walk.Outcome.CONVERGED
@@ -72,7 +72,7 @@ def test_steps_are_counted_and_history_has_one_bound_a_step():
 
 
 def test_far_fewer_steps_than_plain_iteration():
-    S, G = picture()
+    S, G = image()
     result = walk.infinite(S, G, alpha=0.95)
     # Plain iteration needs log(1e-4/2)/log(0.95) = 193.
     assert result.steps < 40
@@ -80,14 +80,14 @@ def test_far_fewer_steps_than_plain_iteration():
 
 @pytest.mark.parametrize("restart", [1, 2, 5])
 def test_a_short_restart_still_reaches_the_tolerance(restart):
-    S, G = picture()
+    S, G = image()
     result = walk.infinite(S, G, alpha=0.9, restart=restart)
     assert result.outcome.reached
     assert error(result, walk.direct(S, G, 0.9)) <= result.bound <= 1e-4
 
 
 def test_a_step_brings_its_coefficients_to_the_host_at_once(monkeypatch):
-    S, G = picture()
+    S, G = image()
     S = Counting(S.to_dense())  # offers no start that is nearly the end
     calls, real = [], torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: calls.append(self.numel()) or real(self))
@@ -130,7 +130,7 @@ def test_when_the_steps_run_out_the_bound_is_still_honest(max_steps):
 
 
 def test_a_tolerance_below_round_off_ends_with_what_float32_can_do():
-    S, G = picture()
+    S, G = image()
     result = walk.infinite(S, G, alpha=0.9, tolerance=1e-9)
     assert result.outcome is walk.Outcome.STALLED
     assert not result.outcome.reached

@@ -105,7 +105,7 @@ def test_a_row_that_the_reduction_empties_stays_in_place():
     assert bool(torch.isfinite(P).all())
 
 
-def test_large_pictures_go_in_blocks_that_are_made_anew(monkeypatch):
+def test_large_images_go_in_blocks_that_are_made_anew(monkeypatch):
     heads, G = make(grid=(7, 9))
     whole = walk.iseg(heads, G).probabilities
     monkeypatch.setattr(_attention, "_BLOCK_CPU", 4 * 63)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nerveseg.errors import LabelError
 from nerveseg.words import Background, Vocabulary
-from nerveseg.words.letters import folded
+from nerveseg.words.normalize import folded
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_file_is_read_as_people_have_it(tmp_path, name, content, wanted, encod
         ("a.csv", b"PK\x03\x04rest", "zip archive"),
         ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1", "old Office file"),
         ("a.txt", b"%PDF-1.7", "PDF"),
-        ("a.txt", b"\x89PNG\r\n", "PNG picture"),
+        ("a.txt", b"\x89PNG\r\n", "PNG image"),
         ("a.txt", b"cat,, \n", "line 1"),
         ("a.txt", b"cat\n;\n", "line 2"),
         ("a.txt", b"cat, dog\n", "one label a line"),

@@ -193,6 +193,6 @@ def test_a_file_of_any_bytes_fails_with_nothing_but_a_label_error(data, tmp_path
         Vocabulary.read(path)
 
 
-def test_words_and_pictures_load_no_torch():
-    code = "import sys, nerveseg.words, nerveseg.picture; sys.exit('torch' in sys.modules)"
+def test_words_and_images_load_no_torch():
+    code = "import sys, nerveseg.words, nerveseg.image; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,8 +12,8 @@ from pycocotools import mask as theirs
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from nerveseg.errors import OutputError, PictureError
-from nerveseg.picture import load
+from nerveseg.errors import ImageError, OutputError
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import coco, panoptic, save_all
@@ -24,8 +24,8 @@ NAMES = ("cat", "naïve 🐈", "x, y", "background")
 
 def result(ids, background=None, name="street.jpg"):
     ids = torch.as_tensor(np.asarray(ids, dtype=np.int64))
-    picture = load(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=name)
-    return Segmentation(ids, torch.ones(4, 1, 1), tuple(Label(name, (name,)) for name in NAMES), picture, background=background)
+    image = load_image(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=name)
+    return Segmentation(ids, torch.ones(4, 1, 1), tuple(Label(name, (name,)) for name in NAMES), image, background=background)
 
 
 def noise(seed):
@@ -36,7 +36,7 @@ def noise(seed):
     return ids
 
 
-def pictures(background=None):
+def images(background=None):
     return {f"sub/{seed}": result(noise(seed), background, f"{seed}.jpg") for seed in range(3)}
 
 
@@ -48,7 +48,7 @@ def index(path):
 @pytest.mark.parametrize("each", ["part", "label"])
 @pytest.mark.parametrize("background", [None, 3])
 def test_pycocotools_reads_the_same_pixels_areas_and_boxes(tmp_path, each, background):
-    made = pictures(background)
+    made = images(background)
     save_all(made.items(), tmp_path, "coco", each=each)
     found = index(tmp_path / "instances.json")
     assert [category["name"] for category in found.loadCats(found.getCatIds())] == list(NAMES[: 3 if background else 4])
@@ -68,7 +68,7 @@ def test_pycocotools_reads_the_same_pixels_areas_and_boxes(tmp_path, each, backg
 
 
 def test_their_score_of_a_file_against_itself_is_full(tmp_path):
-    save_all(pictures().items(), tmp_path, "coco", each="label")
+    save_all(images().items(), tmp_path, "coco", each="label")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = index(tmp_path / "instances.json")
         score = COCOeval(truth, truth.loadRes([{**entry, "score": 1.0} for entry in truth.anns.values()]), "segm")
@@ -96,7 +96,7 @@ def test_ignored_pixels_are_told_from_the_background(tmp_path):
 
 
 def test_the_file_is_plain_ascii_with_an_entry_a_line(tmp_path):
-    save_all(pictures().items(), tmp_path, "coco")
+    save_all(images().items(), tmp_path, "coco")
     text = (tmp_path / "instances.json").read_bytes()
     assert text.isascii()
     assert sum(line.startswith(b'{"area"') for line in text.splitlines()) == len(json.loads(text)["annotations"])
@@ -107,13 +107,13 @@ def test_the_file_is_plain_ascii_with_an_entry_a_line(tmp_path):
 def test_reading_what_was_not_written_is_refused(tmp_path, name, content):
     save_all([result(noise(0))], tmp_path, "coco")
     (tmp_path / name).unlink() if content is None else (tmp_path / name).write_text(content)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         list(coco.read(tmp_path))
 
 
 def test_reading_another_format_is_refused(tmp_path):
     save_all([result(noise(0))], tmp_path, "panoptic")
-    with pytest.raises(PictureError, match="panoptic"):
+    with pytest.raises(ImageError, match="panoptic"):
         list(coco.read(tmp_path))
 
 
@@ -125,7 +125,7 @@ def panoptic_ids(folder, entry):
 @pytest.mark.parametrize("things", ["", "cat", "*"])
 @pytest.mark.parametrize("background", [None, 3])
 def test_panoptic_segments_are_the_pixels_of_their_numbers(tmp_path, things, background):
-    made = pictures(background)
+    made = images(background)
     save_all(made.items(), tmp_path, "panoptic", things=things)
     told = json.loads((tmp_path / "panoptic.json").read_text())
     wanted = {"": [], "cat": [0], "*": [0, 1, 2] + [3] * (background is None)}[things]
@@ -148,7 +148,7 @@ def test_panoptic_segments_are_the_pixels_of_their_numbers(tmp_path, things, bac
 
 @pytest.mark.parametrize("things", ["", "*"])
 def test_panoptic_comes_back_whatever_is_a_thing(tmp_path, things):
-    made = pictures()
+    made = images()
     save_all(made.items(), tmp_path, "panoptic", things=things)
     for stem, found in panoptic.read(tmp_path):
         np.testing.assert_array_equal(found.ids, made[stem].segmentation.numpy())
@@ -175,5 +175,5 @@ def test_reading_a_broken_panoptic_file_is_refused(tmp_path, content):
     save_all([result(noise(0))], tmp_path, "panoptic")
     path = tmp_path / "panoptic.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         list(panoptic.read(tmp_path))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.errors import OptionError, OutputError, PictureError
-from nerveseg.picture import load
+from nerveseg.errors import ImageError, OptionError, OutputError
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import _collection, coco, png, save_all
@@ -20,7 +20,7 @@ from nerveseg.writers.base import check_names, is_collection, record, replacing,
 def result(name="street.jpg", names=("cat", "dog"), **more):
     labels = tuple(Label(name, (name,)) for name in names)
     return Segmentation(
-        torch.zeros(4, 6, dtype=torch.int64), torch.ones(2, 1, 1), labels, load(Image.new("RGB", (6, 4)), name=name), **more
+        torch.zeros(4, 6, dtype=torch.int64), torch.ones(2, 1, 1), labels, load_image(Image.new("RGB", (6, 4)), name=name), **more
     )
 
 
@@ -41,7 +41,7 @@ def test_one_shape_or_the_other():
         (".hidden", ".hidden"),
     ],
 )
-def test_the_stem_is_the_pictures_name_without_folders_and_ending(name, stem, tmp_path):
+def test_the_stem_is_the_images_name_without_folders_and_ending(name, stem, tmp_path):
     made = result(name)
     assert made.stem == stem
     made.save(tmp_path / "out", format="coco")
@@ -58,7 +58,7 @@ def test_the_record_is_what_is_shared_and_what_is_not():
 
 
 def test_growing_json_is_the_json_of_the_whole(tmp_path):
-    with _collection.Growing(tmp_path, "b", "empty") as grown:
+    with _collection.JsonListWriter(tmp_path, "b", "empty") as grown:
         for entry in ({"x": 1.5}, ["ü", float("nan")], "\udcff"):
             grown.add("b", entry)
         grown.save(tmp_path / "a.json", {"a": 1, "c": {"z": 2, "y": "猫"}})
@@ -72,7 +72,7 @@ def test_growing_json_does_not_grow_in_memory(tmp_path):
     entry = {"counts": "x" * 10_000}
     tracemalloc.start()
     try:
-        with _collection.Growing(tmp_path, "a") as grown:
+        with _collection.JsonListWriter(tmp_path, "a") as grown:
             for _ in range(500):
                 grown.add("a", entry)
             grown.save(tmp_path / "a.json", {})
@@ -102,11 +102,11 @@ def test_names_are_told(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"collection": "coco", "labels": []}'])
 def test_a_record_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(PictureError, match="record"):
+    with pytest.raises(ImageError, match="record"):
         _collection.read_run(tmp_path)
 
 
-def test_one_picture_does_not_take_a_strange_record_for_its_own(tmp_path):
+def test_one_image_does_not_take_a_strange_record_for_its_own(tmp_path):
     (tmp_path / "run.json").write_text("[]")
     result().save(tmp_path, format="coco")
     (tmp_path / "run.json").write_text("{")
@@ -128,7 +128,7 @@ def test_knobs_of_a_collection_are_checked(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_order_and_the_endings_of_pictures_are_kept(tmp_path):
+def test_the_order_and_the_endings_of_images_are_kept(tmp_path):
     save_all([("z", result("1.JPEG")), ("a/b", result("b.png")), ("m", result("picture"))], tmp_path, "coco")
     images = json.loads((tmp_path / "instances.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["z.JPEG", "a/b.png", "m"]

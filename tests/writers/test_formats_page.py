@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nerveseg import registry
 from nerveseg.segmenter import Segmenter
-from nerveseg.world import bundled
+from nerveseg.synthetic import bundled
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text("utf-8")
 

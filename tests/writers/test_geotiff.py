@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.errors import MissingExtra, OptionError, OutputError, PictureError
+from nerveseg.errors import ImageError, MissingExtra, OptionError, OutputError
+from nerveseg.image import load_image
+from nerveseg.image.orientation import source_of
 from nerveseg.masks.palette import wheel
-from nerveseg.picture import load
-from nerveseg.picture.orientation import source_of
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import geotiff
@@ -24,15 +24,15 @@ NAMES = ("cat", "naïve 🐈", 'a <b> & "c"', "background")
 SCALE, TIE, KEYS = 33550, 33922, 34735  # GeoTIFF 1.1: ModelPixelScale, ModelTiepoint, GeoKeyDirectory
 
 
-def labelled(picture, ids=None, names=NAMES, background=None):
-    height, width = picture.size
+def labelled(image, ids=None, names=NAMES, background=None):
+    height, width = image.size
     ids = np.random.default_rng(0).integers(0, 4, (height, width)) if ids is None else np.asarray(ids)
     labels = tuple(Label(name, (name,)) for name in names)
-    return Segmentation(torch.as_tensor(ids), torch.full((len(names), 1, 1), 1 / len(names)), labels, picture, background=background)
+    return Segmentation(torch.as_tensor(ids), torch.full((len(names), 1, 1), 1 / len(names)), labels, image, background=background)
 
 
 def photo(path, driver="GTiff", size=(12, 20), **place):
-    """A picture with a place, by rasterio."""
+    """An image with a place, by rasterio."""
     after = {name: place.pop(name) for name in ("gcps", "rpcs") if name in place}
     pixels = np.random.default_rng(0).integers(0, 256, (3, *size), dtype=np.uint8)
     with warnings.catch_warnings():
@@ -47,8 +47,8 @@ def photo(path, driver="GTiff", size=(12, 20), **place):
 LONDON = rasterio.Affine(0.5, 0.0, 530000.0, 0.0, -0.5, 180000.0)
 
 
-def test_the_place_is_the_pictures(tmp_path):
-    made = labelled(load(photo(tmp_path / "in.tif", crs="EPSG:27700", transform=LONDON)), background=3)
+def test_the_place_is_the_images(tmp_path):
+    made = labelled(load_image(photo(tmp_path / "in.tif", crs="EPSG:27700", transform=LONDON)), background=3)
     (path,) = made.save(tmp_path / "out.tif")
     with rasterio.open(path) as held:
         assert held.crs.to_epsg() == 27700
@@ -75,7 +75,7 @@ def test_a_turned_grid_and_points_for_pixels_are_kept(tmp_path):
         held.update_tags(AREA_OR_POINT="Point")
     with rasterio.open(path) as before:
         expected = before.transform, before.tags()["AREA_OR_POINT"]
-    labelled(load(path)).save(tmp_path / "out.tif")
+    labelled(load_image(path)).save(tmp_path / "out.tif")
     with rasterio.open(tmp_path / "out.tif") as held:
         assert held.transform.almost_equals(expected[0])
         assert (held.tags()["AREA_OR_POINT"], held.crs.to_epsg()) == (expected[1], 4326)
@@ -87,14 +87,14 @@ def test_control_points_and_rational_polynomials_are_kept(tmp_path):
     from rasterio.rpc import RPC
 
     points = [GroundControlPoint(row=r, col=c, x=c * 0.1 + 3, y=50 - r * 0.2, z=0.0) for r, c in ((0, 0), (0, 20), (12, 0), (12, 19))]
-    labelled(load(photo(tmp_path / "a.tif", gcps=(points, CRS.from_epsg(4326))))).save(tmp_path / "a.out.tif")
+    labelled(load_image(photo(tmp_path / "a.tif", gcps=(points, CRS.from_epsg(4326))))).save(tmp_path / "a.out.tif")
     with rasterio.open(tmp_path / "a.out.tif") as held:
         found, system = held.gcps
         assert [(point.row, point.col, point.x, point.y) for point in found] == [(p.row, p.col, p.x, p.y) for p in points]
         assert system.to_epsg() == 4326
     numbers = [float(number) for number in range(1, 21)]
     told = RPC(1.0, 2.0, 3.0, 4.0, numbers, numbers[::-1], 5.0, 6.0, 7.0, 8.0, numbers, numbers, 9.0, 10.0)
-    labelled(load(photo(tmp_path / "b.tif", rpcs=told))).save(tmp_path / "b.out.tif")
+    labelled(load_image(photo(tmp_path / "b.tif", rpcs=told))).save(tmp_path / "b.out.tif")
     with rasterio.open(tmp_path / "b.out.tif") as held:
         assert held.rpcs.samp_num_coeff == told.samp_num_coeff
         assert (held.rpcs.lat_off, held.rpcs.line_den_coeff) == (told.lat_off, told.line_den_coeff)
@@ -103,18 +103,18 @@ def test_control_points_and_rational_polynomials_are_kept(tmp_path):
 def test_a_world_file_says_the_place_too(tmp_path):
     Image.new("RGB", (20, 12)).save(tmp_path / "a.png")
     (tmp_path / "a.wld").write_text("2.0\n0.0\n0.0\n-2.0\n101.0\n199.0\n")  # the middle of the first pixel
-    labelled(load(tmp_path / "a.png")).save(tmp_path / "out.tif")
+    labelled(load_image(tmp_path / "a.png")).save(tmp_path / "out.tif")
     with rasterio.open(tmp_path / "out.tif") as held:
         assert held.transform == rasterio.Affine(2.0, 0.0, 100.0, 0.0, -2.0, 200.0)
         assert held.crs is None
 
 
 @pytest.mark.parametrize("source", ["memory", "png", "webp"])
-def test_a_picture_without_a_place_makes_a_tiff_without_one(tmp_path, source):
+def test_an_image_without_a_place_makes_a_tiff_without_one(tmp_path, source):
     image = Image.new("RGB", (20, 12))
     if source != "memory":
         image.save(tmp_path / f"a.{source}")
-    made = labelled(load(image if source == "memory" else tmp_path / f"a.{source}"))
+    made = labelled(load_image(image if source == "memory" else tmp_path / f"a.{source}"))
     (path,) = made.save(tmp_path / "out.tif")
     with Image.open(path) as plain:
         assert not {SCALE, TIE, KEYS} & set(plain.tag_v2)
@@ -128,12 +128,12 @@ def test_ids_come_back(tmp_path, compress, count):
     names = tuple(f"thing {number}" for number in range(count))
     ids = np.arange(700 * 300).reshape(700, 300) % count
     ids[5:9, 5:9] = 255 if count <= 255 else 65535
-    made = labelled(load(Image.new("RGB", (300, 700))), ids, names)
+    made = labelled(load_image(Image.new("RGB", (300, 700))), ids, names)
     (path,) = made.save(tmp_path / "out.tif", compress=compress)
     found = geotiff.read(path)
     np.testing.assert_array_equal(found.ids, ids)
     assert found.labels == names
-    assert found.run["picture"]["sha256"] == made.picture.sha256
+    assert found.run["picture"]["sha256"] == made.image.sha256
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with rasterio.open(path) as held:
@@ -144,13 +144,13 @@ def test_ids_come_back(tmp_path, compress, count):
 
 @pytest.mark.parametrize("name", ["a\x00b", "a\x1b[0m", "\ud800", "]]>", "\u2028", "猫", "<b>", "\ufffe"])
 def test_any_name_comes_back(tmp_path, name):
-    (path,) = labelled(load(Image.new("RGB", (2, 2))), [[0, 1], [1, 0]], (name, "b")).save(tmp_path / "out.tif")
+    (path,) = labelled(load_image(Image.new("RGB", (2, 2))), [[0, 1], [1, 0]], (name, "b")).save(tmp_path / "out.tif")
     assert geotiff.read(path).labels == (name, "b")
 
 
-def test_a_picture_that_is_gone_has_changed_or_was_turned_is_refused(tmp_path):
+def test_an_image_that_is_gone_has_changed_or_was_turned_is_refused(tmp_path):
     path = photo(tmp_path / "in.tif", crs="EPSG:27700", transform=LONDON)
-    made = labelled(load(path))
+    made = labelled(load_image(path))
     photo(path, size=(13, 20), crs="EPSG:27700", transform=LONDON)
     with pytest.raises(OutputError, match="13×20"):
         made.save(tmp_path / "out.tif")
@@ -161,39 +161,39 @@ def test_a_picture_that_is_gone_has_changed_or_was_turned_is_refused(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (20, 12)).save(tmp_path / "b.jpg", exif=exif)
     (tmp_path / "b.wld").write_text("2.0\n0.0\n0.0\n-2.0\n101.0\n199.0\n")
-    assert labelled(load(tmp_path / "b.jpg")).save(tmp_path / "turned.tif")
+    assert labelled(load_image(tmp_path / "b.jpg")).save(tmp_path / "turned.tif")
     with rasterio.open(tmp_path / "turned.tif") as held:  # a world file tells of the middle of the first stored pixel
         assert held.transform @ (11.5, 0.5) == (101.0, 199.0)
     (tmp_path / "b.wld").unlink()
-    assert labelled(load(tmp_path / "b.jpg")).save(tmp_path / "out.tif")
+    assert labelled(load_image(tmp_path / "b.jpg")).save(tmp_path / "out.tif")
 
 
-def test_the_path_of_a_picture_is_known_where_there_is_one(tmp_path, monkeypatch):
+def test_the_path_of_an_image_is_known_where_there_is_one(tmp_path, monkeypatch):
     Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
     monkeypatch.chdir(tmp_path)
-    assert load("a.png").path == str(tmp_path / "a.png")
-    assert load((tmp_path / "a.png").read_bytes()).path is None
-    assert load(np.zeros((4, 5, 3), np.uint8)).path is None
+    assert load_image("a.png").path == str(tmp_path / "a.png")
+    assert load_image((tmp_path / "a.png").read_bytes()).path is None
+    assert load_image(np.zeros((4, 5, 3), np.uint8)).path is None
 
 
 def test_bad_files_and_knobs_are_refused(tmp_path):
-    made = labelled(load(Image.new("RGB", (20, 12))))
+    made = labelled(load_image(Image.new("RGB", (20, 12))))
     with pytest.raises(OptionError, match="deflate"):
         made.save(tmp_path / "out.tif", compress="jpeg")
     (path,) = made.save(tmp_path / "out.tif")
     half = path.read_bytes()[:300]
     path.write_bytes(half)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         geotiff.read(path)
     shutil.copy(photo(tmp_path / "a.png", driver="PNG"), path)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         geotiff.read(path)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         geotiff.read(tmp_path / "none.tif")
 
 
 def test_without_the_library_the_command_is_named(tmp_path, monkeypatch):
-    made = labelled(load(Image.new("RGB", (20, 12))))
+    made = labelled(load_image(Image.new("RGB", (20, 12))))
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(MissingExtra, match=r"pip install 'nerveseg\[geotiff\]'"):
         made.save(tmp_path / "out.tif")
@@ -215,16 +215,16 @@ def with_orientation(path, code):
 
 
 @pytest.mark.parametrize("code", range(1, 9))
-def test_every_pixel_of_a_turned_picture_keeps_its_place(tmp_path, code):
+def test_every_pixel_of_a_turned_image_keeps_its_place(tmp_path, code):
     path = with_orientation(photo(tmp_path / "in.tif", crs="EPSG:27700", transform=LONDON), code)
-    picture = load(path)
-    assert picture.orientation == code
-    assert picture.size == ((20, 12) if code > 4 else (12, 20))
-    (made,) = labelled(picture).save(tmp_path / "out.tif")
+    image = load_image(path)
+    assert image.orientation == code
+    assert image.size == ((20, 12) if code > 4 else (12, 20))
+    (made,) = labelled(image).save(tmp_path / "out.tif")
     with rasterio.open(path) as stored, rasterio.open(made) as held:
         colours = {tuple(colour): place for colour, place in zip(stored.read().reshape(3, -1).T.tolist(), np.ndindex(12, 20), strict=True)}
-        for row, column in np.ndindex(*picture.size):
-            there = colours[tuple(picture.pixels[row, column].tolist())]
+        for row, column in np.ndindex(*image.size):
+            there = colours[tuple(image.pixels[row, column].tolist())]
             assert held.xy(row, column) == pytest.approx(stored.xy(*there))
 
 
@@ -232,8 +232,8 @@ def test_every_pixel_of_a_turned_picture_keeps_its_place(tmp_path, code):
 def test_control_points_and_polynomials_are_turned_along(tmp_path, code):
     points = [rasterio.control.GroundControlPoint(row=row, col=col, x=5.0 + col, y=50.0 - row) for row, col in ((0, 0), (12, 20), (3, 17))]
     path = with_orientation(photo(tmp_path / "in.tif", gcps=(points, rasterio.CRS.from_epsg(4326))), code)
-    (made,) = labelled(load(path)).save(tmp_path / "out.tif")
-    height, width = load(path).size
+    (made,) = labelled(load_image(path)).save(tmp_path / "out.tif")
+    height, width = load_image(path).size
     with rasterio.open(made) as held:
         for point, was in zip(held.gcps[0], points, strict=True):
             seen = {
@@ -261,9 +261,9 @@ def test_rational_polynomials_are_turned_along(tmp_path, code):
         samp_num_coeff=[-0.2, 0.8, 0.1, *rest], samp_den_coeff=[1.0, 0.01, -0.03, *rest],
     )  # fmt: skip
     path = with_orientation(photo(tmp_path / "in.tif", rpcs=rpcs), code)
-    picture = load(path)
-    (made,) = labelled(picture).save(tmp_path / "out.tif")
-    a, b, c, d, e, f = source_of(picture.size, code)
+    image = load_image(path)
+    (made,) = labelled(image).save(tmp_path / "out.tif")
+    a, b, c, d, e, f = source_of(image.size, code)
     with rasterio.open(made) as held:
         for place in ((50.0, 5.0), (51.0, 4.0), (49.3, 6.5)):
             x, y = at(held.rpcs, "samp", *place) + 0.5, at(held.rpcs, "line", *place) + 0.5

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from nerveseg.errors import OptionError, OutputError, PictureError
-from nerveseg.picture import load
+from nerveseg.errors import ImageError, OptionError, OutputError
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import _brush, labelstudio, save_all
@@ -22,9 +22,9 @@ NAMES = ("cat", "naïve 🐈", "a/b & <c>", "background")
 
 def result(ids, background=None, name="street.jpg", names=NAMES):
     ids = torch.as_tensor(np.asarray(ids, dtype=np.int64))
-    picture = load(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=name)
+    image = load_image(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=name)
     labels = tuple(Label(name, (name,)) for name in names)
-    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / len(names)), labels, picture, background=background, recipe="mini")
+    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / len(names)), labels, image, background=background, recipe="mini")
 
 
 def noise():
@@ -109,7 +109,7 @@ def test_values_one_by_one_are_read_too():
 def test_damaged_run_lengths_are_refused():
     packed = _brush.encode(np.array([7, 2, 6]))
     for wrong, size in [(packed[:5], (3, 5)), (packed[:-2], (3, 5)), (b"", (3, 5)), (packed, (3, 4)), (packed[:4] + b"\xff" * 10, (3, 5))]:
-        with pytest.raises(PictureError, match="brush mask"):
+        with pytest.raises(ImageError, match="brush mask"):
             _brush.decode(wrong, size)
 
 
@@ -174,7 +174,7 @@ def test_a_name_that_xml_cannot_hold_is_refused(tmp_path, name):
         ("gs://bucket/", "gs://bucket/sub/猫 #1.jpg"),
     ],
 )
-def test_where_the_pictures_are(tmp_path, prefix, address):
+def test_where_the_images_are(tmp_path, prefix, address):
     save_all([("sub/猫 #1", result([[0]], name="猫 #1.jpg"))], tmp_path, "labelstudio", prefix=prefix)
     assert json.loads((tmp_path / "tasks.json").read_text("utf-8"))[0]["data"]["image"] == address
 
@@ -186,7 +186,7 @@ def test_bad_files_and_knobs_are_refused(tmp_path):
     held = (tmp_path / "tasks.json").read_text("utf-8")
     for wrong in ("{", "[{}]", held.replace('"cat"', '"dog"'), held.replace('rle":[0', 'rle":[300')):
         (tmp_path / "tasks.json").write_text(wrong, "utf-8")
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             list(labelstudio.read(tmp_path))
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.errors import OutputError, PictureError
+from nerveseg.errors import ImageError, OutputError
+from nerveseg.image import load_image
 from nerveseg.masks.palette import voc_palette
-from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation, WalkInfo
 from nerveseg.words import Label
 from nerveseg.writers import png
@@ -19,8 +19,8 @@ from nerveseg.writers.base import replacing, to_json
 def result(ids, count=3, **more):
     ids = torch.as_tensor(ids)
     labels = tuple(Label(f"thing {number}", (f"thing {number}", "synonym")) for number in range(count))
-    picture = load(np.zeros((*ids.shape, 3), dtype=np.uint8), name="street.jpg")
-    return Segmentation(ids, torch.ones(count, 1, 1), labels, picture, **more)
+    image = load_image(np.zeros((*ids.shape, 3), dtype=np.uint8), name="street.jpg")
+    return Segmentation(ids, torch.ones(count, 1, 1), labels, image, **more)
 
 
 def test_mode_P_with_vocs_palette_up_to_255_labels(tmp_path):
@@ -51,7 +51,7 @@ def test_the_record_says_what_it_takes_to_repeat_it(tmp_path):
     assert run["recipe"] == "mini"
     assert run["weights"] == {"clip": "abc"}
     assert run["walk"] == {"steps": 8, "bound": None, "outcome": "stopped", "head_weights": [1.0]}
-    assert run["picture"]["sha256"] == made.picture.sha256
+    assert run["picture"]["sha256"] == made.image.sha256
     assert (run["picture"]["name"], run["picture"]["orientation"]) == ("street.jpg", 1)
     assert (run["ignore_index"], run["id_shift"], run["background"]) == (255, 0, None)
     assert "torch" in run["versions"]
@@ -78,7 +78,7 @@ def test_reading_what_is_no_label_map_is_refused(tmp_path):
     png.write(result([[0]]), tmp_path / "bad.png", png.Options())
     (tmp_path / "bad.run.json").write_text("{")
     for name in ("colour.png", "text.png", "bad.png", "none.png"):
-        with pytest.raises(PictureError):
+        with pytest.raises(ImageError):
             png.read(tmp_path / name)
 
 
@@ -119,5 +119,5 @@ def test_ids_that_somebody_numbered_anew_are_refused(tmp_path):
     with Image.open(path) as image:
         turned = image.remap_palette([2, 1, 0])
     turned.save(path)
-    with pytest.raises(PictureError, match="numbered the ids anew"):
+    with pytest.raises(ImageError, match="numbered the ids anew"):
         png.read(path)

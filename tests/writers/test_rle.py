@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as theirs
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import ImageError
+from nerveseg.image import load_image
 from nerveseg.masks.regions import Region, regions
-from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import _rle, _runs
@@ -52,9 +52,9 @@ def test_their_string_comes_back(mask):
 
 
 @given(MASKS, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
-def test_a_mask_in_its_box_is_the_mask_in_the_picture(mask, top, bottom, left, right):
-    picture = np.pad(mask, ((top, bottom), (left, right)))
-    np.testing.assert_array_equal(_rle.counts(mask, picture.shape, top=top, left=left), _rle.counts(picture, picture.shape))
+def test_a_mask_in_its_box_is_the_mask_in_the_image(mask, top, bottom, left, right):
+    image = np.pad(mask, ((top, bottom), (left, right)))
+    np.testing.assert_array_equal(_rle.counts(mask, image.shape, top=top, left=left), _rle.counts(image, image.shape))
 
 
 @given(st.lists(st.integers(0, 2**31), min_size=1, max_size=40))
@@ -62,27 +62,27 @@ def test_any_lengths_come_back(lengths):
     assert _rle.unpack(_rle.pack(np.array(lengths, dtype=np.int64))).tolist() == lengths
 
 
-def test_a_large_picture_packs_as_theirs_does():
+def test_a_large_image_packs_as_theirs_does():
     mask = np.random.default_rng(0).random((700, 1100)) < 0.5
     mask[100:600, 200:900] = True
     assert _rle.pack(_rle.counts(mask, mask.shape)) == packed(mask)
 
 
 @pytest.mark.parametrize("text", ["", "é", "\x7f", "P", "07", "1" * 30])
-def test_what_is_no_run_lengths_of_the_picture_is_refused(text):
-    with pytest.raises(PictureError, match="run lengths"):
+def test_what_is_no_run_lengths_of_the_image_is_refused(text):
+    with pytest.raises(ImageError, match="run lengths"):
         _rle.fill(np.zeros((2, 3), dtype=np.uint16), text, 1)
 
 
 def test_lengths_below_nothing_are_refused():
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         _rle.fill(np.zeros((2, 3), dtype=np.uint16), _rle.pack(np.array([8, -2])), 1)
 
 
 def result(ids):
     ids = torch.as_tensor(ids)
-    picture = load(Image.new("RGB", (ids.shape[1], ids.shape[0])))
-    return Segmentation(ids, torch.ones(3, 1, 1), tuple(Label(name, (name,)) for name in "abc"), picture)
+    image = load_image(Image.new("RGB", (ids.shape[1], ids.shape[0])))
+    return Segmentation(ids, torch.ones(3, 1, 1), tuple(Label(name, (name,)) for name in "abc"), image)
 
 
 RING = [[0, 0, 0, 1], [0, 2, 0, 1], [0, 0, 0, 255], [255, 2, 2, 1]]

@@ -11,13 +11,13 @@ from safetensors import safe_open
 
 from nerveseg import refinement
 from nerveseg.errors import OptionError, OutputError
+from nerveseg.image import arrays, load_image
 from nerveseg.labels import base
 from nerveseg.labels import saved as source
-from nerveseg.masks.strings import StringMaps
-from nerveseg.picture import arrays, load
+from nerveseg.masks.upsampled_logits import UpsampledLogits
 from nerveseg.segmentation import Segmentation
+from nerveseg.synthetic import scenes
 from nerveseg.words import Label
-from nerveseg.world import scenes
 from nerveseg.writers import scores
 
 NAMES = ("cat", "naïve 🐈", 'quote " and \\')
@@ -25,9 +25,9 @@ NAMES = ("cat", "naïve 🐈", 'quote " and \\')
 
 def result(size=(20, 30), names=NAMES, grid=(5, 6), **more):
     probabilities = torch.rand(len(names), *grid, generator=torch.Generator().manual_seed(0)) / len(names)
-    picture = load(Image.new("RGB", size[::-1]), name="a.jpg")
+    image = load_image(Image.new("RGB", size[::-1]), name="a.jpg")
     labels = tuple(Label(name, (name, "synonym")) for name in names)
-    return Segmentation(torch.zeros(size, dtype=torch.int64), probabilities, labels, picture, **more)
+    return Segmentation(torch.zeros(size, dtype=torch.int64), probabilities, labels, image, **more)
 
 
 def test_every_pixel_has_its_scores(tmp_path):
@@ -40,7 +40,7 @@ def test_every_pixel_has_its_scores(tmp_path):
     np.testing.assert_allclose(found.astype("f8").sum(0), 1, atol=2e-3)
     assert json.loads(told["labels"]) == list(NAMES)
     assert (told["background"], told["at"]) == ("2", "picture")
-    assert json.loads(told["run"])["picture"]["sha256"] == made.picture.sha256
+    assert json.loads(told["run"])["picture"]["sha256"] == made.image.sha256
     assert json.loads(told["run"])["labels"][0]["strings"] == ["cat", "synonym"]
 
 
@@ -57,7 +57,7 @@ def test_the_grid_is_as_the_walk_leaves_it(tmp_path):
 def test_scores_that_were_made_another_way(tmp_path, way):
     values = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(1))
     values /= values.sum(0)
-    more = {"refined": values} if way == "refined" else {"strings": StringMaps(base.Logits(values[:, :4, :5], (0, 1, 2), 10.0, "max"))}
+    more = {"refined": values} if way == "refined" else {"strings": UpsampledLogits(base.Logits(values[:, :4, :5], (0, 1, 2), 10.0, "max"))}
     made = result(**more)
     (path,) = made.save(tmp_path / "a.scores.safetensors")
     saved = arrays.read(path)
@@ -93,7 +93,7 @@ def test_the_label_source_saved_reads_them(tmp_path):
     made = result()
     made.save(tmp_path / "a.scores.safetensors")
     options = source.Options(path=str(tmp_path))
-    features = source.encode(source.look(made.picture, {}, options), {}, options)
+    features = source.encode(source.look(made.image, {}, options), {}, options)
     rows = torch.zeros(2, 0)
     found = source.score(features, base.Words((NAMES[1], "cat"), (0, 1), (), rows, rows[:0]), {}, options)
     assert found.grid == (20, 30)
@@ -109,15 +109,15 @@ def walker():
 def test_a_walk_takes_them_again(tmp_path, mini, walker, at):
     """Refining the file is refining its maps; with a background, the file's own is the rest."""
     scene = scenes.render("val", 3, (64, 80), (1, 2))
-    made = mini(scene.picture, ["cat", "hat", "water"], background="auto")
+    made = mini(scene.image, ["cat", "hat", "water"], background="auto")
     (path,) = made.save(tmp_path / "a.scores.safetensors", at=at)
     maps = made.segmentation_scores if at == "picture" else made.probabilities
-    same = refinement.refine(maps.half(), scene.picture, recipe=walker, labels=[*made.label2id])
-    found = refinement.refine(path, scene.picture, recipe=walker)
+    same = refinement.refine(maps.half(), scene.image, recipe=walker, labels=[*made.label2id])
+    found = refinement.refine(path, scene.image, recipe=walker)
     assert found.id2label == made.id2label
     torch.testing.assert_close(found.probabilities, same.probabilities, atol=0, rtol=0)
-    expected = refinement.refine(maps[:3].half(), scene.picture, recipe=walker, labels=["cat", "hat", "water"], background="auto")
-    found = refinement.refine(path, scene.picture, recipe=walker, background="auto")
+    expected = refinement.refine(maps[:3].half(), scene.image, recipe=walker, labels=["cat", "hat", "water"], background="auto")
+    found = refinement.refine(path, scene.image, recipe=walker, background="auto")
     assert found.id2label == made.id2label
     assert found.background == 3
     torch.testing.assert_close(found.probabilities, expected.probabilities, atol=0, rtol=0)

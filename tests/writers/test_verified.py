@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.picture import load
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import save_all
@@ -30,9 +30,9 @@ FORMATS = {
     "voc": {},
     "cvat": {"each": "part"},
     "labelstudio": {"each": "part", "kind": "annotations"},
-    "yolo": {"pictures": False},
+    "yolo": {"images": False},
 }
-LEAST = {"yolo": 10}  # pixels of a side: Ultralytics reads no smaller picture
+LEAST = {"yolo": 10}  # pixels of a side: Ultralytics reads no smaller image
 NAMES = ("cat", "naïve 🐈", "猫", "a/b", "x, y", "background")
 
 
@@ -45,9 +45,9 @@ def results(least=1):
     first[10:, 12:] = 5
     for stem, ids in {"holes": first, "sub/b c": np.full((4, 6), 255), "sub/one": np.full((4, 5), 3)}.items():
         ids = torch.as_tensor(np.tile(ids, [-(-least // side) for side in ids.shape]))
-        picture = load(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=f"{stem}.png")
+        image = load_image(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=f"{stem}.png")
         labels = tuple(Label(name, (name,)) for name in NAMES)
-        yield stem, Segmentation(ids, torch.full((6, 1, 1), 1 / 6), labels, picture, background=5)
+        yield stem, Segmentation(ids, torch.full((6, 1, 1), 1 / 6), labels, image, background=5)
 
 
 def content(path):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from nerveseg.errors import OutputError, PictureError
+from nerveseg.errors import ImageError, OutputError
+from nerveseg.image import load_image
 from nerveseg.masks.palette import voc_palette
-from nerveseg.picture import load
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import cvat, save_all, voc
@@ -23,7 +23,7 @@ def result(ids=IDS, names=NAMES, background=None, name="street.jpg"):
     ids = torch.as_tensor(np.asarray(ids, dtype=np.int64))
     colours = np.random.default_rng(0).integers(0, 256, (*ids.shape, 3), dtype=np.uint8)
     labels = tuple(Label(name, (name,)) for name in names)
-    return Segmentation(ids, torch.ones(len(names), 1, 1), labels, load(Image.fromarray(colours), name=name), background=background)
+    return Segmentation(ids, torch.ones(len(names), 1, 1), labels, load_image(Image.fromarray(colours), name=name), background=background)
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_voc_names_ignored_pixels_only_where_there_are_some(tmp_path):
     assert "ignored" not in (tmp_path / "labelmap.txt").read_text()
 
 
-def test_voc_pictures_on_request(tmp_path):
+def test_voc_images_on_request(tmp_path):
     made = result()
-    files = save_all([made], tmp_path, "voc", pictures=True)
+    files = save_all([made], tmp_path, "voc", images=True)
     assert tmp_path / "JPEGImages" / "street.jpg" in files
-    with Image.open(tmp_path / "JPEGImages" / "street.jpg") as image:
-        assert (image.format, image.size, image.mode) == ("JPEG", (4, 2), "RGB")
-        assert np.abs(np.asarray(image).astype(int) - made.picture.pixels).mean() < 60  # noise
+    with Image.open(tmp_path / "JPEGImages" / "street.jpg") as pil_image:
+        assert (pil_image.format, pil_image.size, pil_image.mode) == ("JPEG", (4, 2), "RGB")
+        assert np.abs(np.asarray(pil_image).astype(int) - made.image.pixels).mean() < 60  # noise
     assert not list((tmp_path / "JPEGImages").glob(".*"))
 
 
@@ -100,7 +100,7 @@ def test_reading_a_broken_mask_is_refused(tmp_path, damage):
         Image.new("L", (4, 2)).save(path)
     else:
         path.unlink() if damage == "gone" else path.write_text("text")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         list(voc.read(tmp_path))
 
 
@@ -181,5 +181,5 @@ def test_a_mask_that_is_gone_cannot_be_zipped(tmp_path):
 def test_reading_a_broken_zip_is_refused(tmp_path):
     save_all([result()], tmp_path, "cvat")
     (tmp_path / "cvat.zip").write_bytes(b"PK")
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         list(cvat.read(tmp_path))

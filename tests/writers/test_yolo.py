@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from scipy import ndimage
 
-from nerveseg.errors import OptionError, PictureError
-from nerveseg.picture import load
+from nerveseg.errors import ImageError, OptionError
+from nerveseg.image import load_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.words import Label
 from nerveseg.writers import _outlines, save_all, yolo
@@ -25,9 +25,9 @@ EDGES, PIXELS = "edges", "pixels"
 
 def result(ids, background=None, name="street.jpg", names=NAMES):
     ids = torch.as_tensor(np.asarray(ids, dtype=np.int64))
-    picture = load(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=name)
+    image = load_image(Image.new("RGB", (ids.shape[1], ids.shape[0])), name=name)
     labels = tuple(Label(name, (name,)) for name in names)
-    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / len(names)), labels, picture, background=background)
+    return Segmentation(ids, torch.full((len(names), 1, 1), 1 / len(names)), labels, image, background=background)
 
 
 def ring(inside, outside=0):
@@ -160,10 +160,10 @@ def test_holes_that_no_label_fills_are_lost_and_told(tmp_path, kind, inside, bac
         warnings.simplefilter("always")
         save_all(made.items(), tmp_path, "yolo", outline=kind)
     run = json.loads((tmp_path / "run.json").read_text("utf-8"))
-    assert [picture["lost"]["filled"] for picture in run["pictures"]] == [lost, 0]
+    assert [image["lost"]["filled"] for image in run["pictures"]] == [lost, 0]
     assert run["lost"] == {"pictures": int(lost > 0), "filled": lost, "thin": 0}
     assert [str(warning.message) for warning in caught if warning.category is DetailLost] == (
-        [] if not lost else [f"YOLO's polygons cannot hold all of 1 pictures: 4 pixels without a label are inside a polygon, as it has no "
+        [] if not lost else [f"YOLO's polygons cannot hold all of 1 images: 4 pixels without a label are inside a polygon, as it has no "
                              f"holes ({tmp_path / 'run.json'} says which)"]
     )  # fmt: skip
     found = painted((tmp_path / "labels" / "a.txt").read_text("ascii"), (12, 14), kind)
@@ -229,9 +229,9 @@ def test_the_yaml_names_the_classes(tmp_path):
     assert yaml.safe_load((tmp_path / "data.yaml").read_text("ascii"))["names"] == dict(enumerate(names))
 
 
-def test_pictures_on_request_and_empty_ones(tmp_path):
+def test_images_on_request_and_empty_ones(tmp_path):
     made = [("a", result(np.full((4, 6), 255), 3)), ("sub/b", result(np.full((4, 6), 3), 3))]
-    files = save_all(made, tmp_path, "yolo", pictures=True)
+    files = save_all(made, tmp_path, "yolo", images=True)
     assert (tmp_path / "labels" / "a.txt").read_bytes() == (tmp_path / "labels" / "sub" / "b.txt").read_bytes() == b""
     assert {tmp_path / "images" / "a.jpg", tmp_path / "images" / "sub" / "b.jpg"} < set(files)
     with Image.open(tmp_path / "images" / "a.jpg") as image:
@@ -254,31 +254,31 @@ def test_bad_files_and_knobs_are_refused(tmp_path):
         b"\xff",
     ):
         path.write_bytes(wrong)
-        with pytest.raises(PictureError, match=r"street\.txt"):
+        with pytest.raises(ImageError, match=r"street\.txt"):
             list(yolo.read(tmp_path))
     path.unlink()
-    with pytest.raises(PictureError, match=r"street\.txt"):
+    with pytest.raises(ImageError, match=r"street\.txt"):
         list(yolo.read(tmp_path))
 
 
-def where_ultralytics_looks(picture):
+def where_ultralytics_looks(image):
     """Its rule, in words of our own: the last folder called images is labels there, and the ending is .txt."""
-    before, _, after = str(picture).rpartition("/images/")
+    before, _, after = str(image).rpartition("/images/")
     return f"{before}/labels/{after.rpartition('.')[0]}.txt"
 
 
-@pytest.mark.parametrize("pictures", [True, False])
+@pytest.mark.parametrize("images", [True, False])
 @pytest.mark.parametrize(
     "stem", ["a", "deep/a", "train/images/a", "images/a", "images/images/x/a", "labels/a", "a.b", "images/labels/images.1"]
 )
-def test_labels_lie_where_ultralytics_looks_and_the_named_folder_exists(tmp_path, stem, pictures):
-    written = save_all([(stem, result(ring(2)))], tmp_path, "yolo", pictures=pictures)
-    picture = tmp_path / "images" / f"{stem}.jpg"
-    label = tmp_path / where_ultralytics_looks(picture)
+def test_labels_lie_where_ultralytics_looks_and_the_named_folder_exists(tmp_path, stem, images):
+    written = save_all([(stem, result(ring(2)))], tmp_path, "yolo", images=images)
+    image = tmp_path / "images" / f"{stem}.jpg"
+    label = tmp_path / where_ultralytics_looks(image)
     assert label in written
     assert label.read_text()
-    assert picture.is_file() == pictures
-    assert picture.parent.is_dir()
+    assert image.is_file() == images
+    assert image.parent.is_dir()
     named = [line.partition(": ")[2] for line in (tmp_path / "data.yaml").read_text().splitlines() if line.startswith(("train", "val"))]
     assert named == ["images", "images"]
     ((back, reading),) = yolo.read(tmp_path)

@@ -66,11 +66,9 @@ def projections(attention: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def split_heads(x: Tensor, heads: int) -> Float[Tensor, "H n d"]:
-    """Part a projection of one picture, (1, n, H·d) or already (1, H, n, d), into float32 heads."""
+    """Part a projection of one image, (1, n, H·d) or already (1, H, n, d), into float32 heads."""
     if x.shape[0] != 1 or x.ndim not in (3, 4):
-        raise ShapeError(
-            f"Got a projection of shape {tuple(x.shape)}. Accepted is (1, n, H·d) or (1, H, n, d). Pass one picture at a time."
-        )
+        raise ShapeError(f"Got a projection of shape {tuple(x.shape)}. Accepted is (1, n, H·d) or (1, H, n, d). Pass one image at a time.")
     if x.ndim == 4:
         return x[0].float()
     return x[0].unflatten(-1, (heads, -1)).transpose(0, 1).float().contiguous()

@@ -19,8 +19,8 @@ from nerveseg.backbones import capture
 from nerveseg.backbones._prompts import averaged, cut
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
-from nerveseg.showing import brief
-from nerveseg.transition.host import sent
+from nerveseg.reprs import brief
+from nerveseg.transition.transfer import sent
 from nerveseg.weights import config
 
 __all__ = ["ACTIVATIONS", "AS_TRAINED", "POSITIONS", "Blocks", "Clip", "ClipActivations", "attention", "load", "resize_positions"]
@@ -51,7 +51,7 @@ AS_TRAINED = Blocks()
 
 @dataclass(frozen=True)
 class ClipActivations:
-    """What one picture left in CLIP's vision tower; m = n + 1 tokens, the class token first, then the patches row by row.
+    """What one image left in CLIP's vision tower; m = n + 1 tokens, the class token first, then the patches row by row.
 
     Attributes:
         inputs: the input of every block, x_0 … x_{L−1}.
@@ -93,12 +93,12 @@ class Clip:
 
     @property
     def patch(self) -> int:
-        """Side of a patch in pixels; pictures come in multiples of it."""
+        """Side of a patch in pixels; images come in multiples of it."""
         return int(self.model.config.vision_config.patch_size)
 
     @property
     def side(self) -> int:
-        """Side in pixels of the square pictures it was trained on."""
+        """Side in pixels of the square images it was trained on."""
         return int(self.model.config.vision_config.image_size)
 
     @property
@@ -108,7 +108,7 @@ class Clip:
 
     @property
     def width(self) -> int:
-        """Length D of the vectors that pictures and words share."""
+        """Length D of the vectors that images and words share."""
         return int(self.model.config.projection_dim)
 
     @property
@@ -133,7 +133,7 @@ class Clip:
         attention: bool = False,
         blocks: Blocks = AS_TRAINED,
     ) -> ClipActivations:
-        """Run the vision tower on one picture. See `visions`."""
+        """Run the vision tower on one image. See `visions`."""
         return self.visions(pixels, positions=positions, attention=attention, blocks=blocks)[0]
 
     @torch.no_grad()
@@ -145,12 +145,12 @@ class Clip:
         attention: bool = False,
         blocks: Blocks = AS_TRAINED,
     ) -> tuple[ClipActivations, ...]:
-        """Run the vision tower on pictures of one size.
+        """Run the vision tower on images of one size.
 
         Args:
-            pixels: RGB, normalised with CLIP's mean and deviation (`nerveseg.picture.geometry`); sides are multiples of `patch`.
+            pixels: RGB, normalised with CLIP's mean and deviation (`nerveseg.image.geometry`); sides are multiples of `patch`.
             positions: one of `POSITIONS`; the model's own embeddings are used as they are on the grid it was trained on.
-            attention: keep the summed attention, H·m² floats more a picture and one more q·k a block.
+            attention: keep the summed attention, H·m² floats more an image and one more q·k a block.
             blocks: how the tower's blocks are run.
 
         Raises:
@@ -179,7 +179,7 @@ class Clip:
         )
 
     def together(self, name: str, questions: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Sequence[Any] | None:
-        """Answer the same pass over several pictures of one size (`nerveseg.backbones.together`); only `vision` is put together."""
+        """Answer the same pass over several images of one size (`nerveseg.backbones.batching`); only `vision` is put together."""
         if name != "vision":
             return None
         return self.visions(torch.cat([given[0] for given, _ in questions]), **questions[0][1])
@@ -196,7 +196,7 @@ class Clip:
             raise WeightsError(
                 "Got a CLIP of one block. Accepted are two or more where attention is asked for. Choose another label source."
             )
-        # One picture at a time on a CPU, where H × m × m (38 MB in ViT-L/14) is more than its caches hold; all of them elsewhere.
+        # One image at a time on a CPU, where H × m × m (38 MB in ViT-L/14) is more than its caches hold; all of them elsewhere.
         step = 1 if self.device.type == "cpu" else count
         return [total for first in range(0, count, step) for total in self._attention_sum(seen, slice(first, first + step), blocks)]
 
@@ -245,7 +245,7 @@ class Clip:
         """
         block = self.model.vision_model.encoder.layers[at]
         v = self.values(x, at=at)
-        y = self.joined(v if mixing is None else mixing.to(v.dtype) @ v, at=at)
+        y = self.merge_heads(v if mixing is None else mixing.to(v.dtype) @ v, at=at)
         if residual:
             y = x + y
         if ffn:
@@ -259,7 +259,7 @@ class Clip:
         return block.self_attn.v_proj(block.layer_norm1(x)).unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
     @torch.no_grad()
-    def joined(self, v: Float[Tensor, "*L H m d"], *, at: int = -1) -> Float[Tensor, "*L m D"]:
+    def merge_heads(self, v: Float[Tensor, "*L H m d"], *, at: int = -1) -> Float[Tensor, "*L m D"]:
         """The output projection O of a block over its heads, mixed by whatever attention."""
         return self.model.vision_model.encoder.layers[at].self_attn.out_proj(v.transpose(-3, -2).flatten(-2))
 
@@ -272,7 +272,7 @@ class Clip:
     def image(
         self, pixels: Float[Tensor, "b 3 height width"], *, positions: str = "bilinear", inside: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b E"]:
-        """Unit vectors of pictures of one size, float32, as the class token gives them.
+        """Unit vectors of images of one size, float32, as the class token gives them.
 
         Args:
             pixels: as in `visions`.
@@ -336,7 +336,7 @@ def _with_blocks(model: Any, blocks: Blocks) -> Any:
 
 
 def _heads(x: Float[Tensor, "b m D"], heads: int) -> Float[Tensor, "bH m d"]:
-    """Part a projection into float32 heads, those of all pictures side by side."""
+    """Part a projection into float32 heads, those of all images side by side."""
     parted = x.unflatten(-1, (heads, -1)).transpose(1, 2)
     return parted.to(torch.float32, memory_format=torch.contiguous_format).flatten(0, 1).contiguous()
 

@@ -15,7 +15,7 @@ from nerveseg.backbones import capture
 from nerveseg.backbones.clip import POSITIONS, resize_positions
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import OptionError, ShapeError, WeightsError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.weights import config
 
 __all__ = ["MEAN", "PARTS", "POSITIONS", "STD", "Dino", "load"]
@@ -47,13 +47,13 @@ class Dino:
 
     @property
     def patch(self) -> int:
-        """Side of a patch in pixels; pictures come in multiples of it."""
+        """Side of a patch in pixels; images come in multiples of it."""
         size = self.model.config.patch_size
         return int(size if isinstance(size, int) else size[0])
 
     @property
     def side(self) -> int:
-        """Side in pixels of the square pictures it was trained on: 224 (DINO) or 518 (DINOv2)."""
+        """Side in pixels of the square images it was trained on: 224 (DINO) or 518 (DINOv2)."""
         size = self.model.config.image_size
         return int(size if isinstance(size, int) else size[0])
 
@@ -147,7 +147,7 @@ class Dino:
         if pixels.shape[0] != 1 or height % p or width % p or not height or not width:
             raise ShapeError(
                 f"Got pixels of shape {tuple(pixels.shape)}. Accepted is (1, 3, H, W) with sides that are multiples of {p}, the patch. "
-                "Resize the picture first."
+                "Resize the image first."
             )
         embeddings, weight = self.model.embeddings, self._projection.weight
         patches = self._projection(pixels.to(weight.device, weight.dtype)).flatten(2).transpose(1, 2)

@@ -1,7 +1,7 @@
-"""Whether a picture is like those that a checkpoint's networks were trained on.
+"""Whether an image is like those that a checkpoint's networks were trained on.
 
 The embedded pair knows drawn scenes; of a photograph it speaks as surely, and wrongly. So its folders say what their scenes look like:
-``pictures.safetensors`` holds mean and scatter of some statistics of colour and texture. A picture further from the mean, in units of the
+``images.safetensors`` holds mean and scatter of some statistics of colour and texture. An image further from the mean, in units of the
 scatter (Mahalanobis), than nearly all scenes that were held back is told. No photograph was looked at to make it, and published
 checkpoints have no such file.
 """
@@ -21,14 +21,14 @@ from PIL import Image
 
 from nerveseg.backbones.reading import reading
 from nerveseg.errors import WeightsError
-from nerveseg.picture import Picture
-from nerveseg.showing import brief
+from nerveseg.image import LoadedImage
+from nerveseg.reprs import brief
 
 __all__ = ["FILE", "NOTE", "Familiar", "UnfamiliarImageWarning", "fit", "noted", "of_folders", "read", "statistics"]
 
 FILE = "pictures.safetensors"
 NOTE = (
-    "The embedded networks know drawn scenes only, and this picture is unlike those: its labels mean nothing. "
+    "The embedded networks know drawn scenes only, and this image is unlike those: its labels mean nothing. "
     "For photographs take a recipe of published weights, such as nerve (nerveseg weights fetch nerve)."
 )
 _SHORT = 160  # pixels of the shorter side, at most: about what the networks see
@@ -41,18 +41,18 @@ _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 
 
 class UnfamiliarImageWarning(UserWarning):
-    """A picture unlike those that the networks were trained on, so that its labels mean nothing."""
+    """An image unlike those that the networks were trained on, so that its labels mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Familiar:
-    """What the pictures of a training look like.
+    """What the images of a training look like.
 
     Attributes:
         mean: of each statistic.
         deviation: of each statistic.
         precision: inverse of the correlations.
-        bound: largest distance of a picture that is like them.
+        bound: largest distance of an image that is like them.
     """
 
     mean: Float64[np.ndarray, " f"]
@@ -62,9 +62,9 @@ class Familiar:
 
     __repr__ = brief
 
-    def distance(self, picture: Picture) -> float:
-        """How far a picture is from them: about 0.5 for most of them, `bound` at most; NaN where it is too small to say."""
-        found = statistics(picture)
+    def distance(self, image: LoadedImage) -> float:
+        """How far an image is from them: about 0.5 for most of them, `bound` at most; NaN where it is too small to say."""
+        found = statistics(image)
         return float("nan") if found is None else self._distance(found)
 
     def _distance(self, found: Float64[np.ndarray, " f"]) -> float:
@@ -87,7 +87,7 @@ def read(path: Path) -> Familiar:
     """
     from safetensors.numpy import load_file
 
-    with reading(path, "statistics of pictures"):
+    with reading(path, "statistics of images"):
         held = {name: np.asarray(each, dtype=np.float64) for name, each in load_file(path).items()}
         count = len(held["mean"])
         shapes = {"mean": (count,), "deviation": (count,), "precision": (count, count), "bound": (1,)}
@@ -97,7 +97,7 @@ def read(path: Path) -> Familiar:
 
 
 def of_folders(folders: Sequence[Path]) -> Familiar | None:
-    """What the first of some checkpoints that says it says of its training's pictures; None where none does.
+    """What the first of some checkpoints that says it says of its training's images; None where none does.
 
     Raises:
         WeightsError: as `read`.
@@ -108,33 +108,33 @@ def of_folders(folders: Sequence[Path]) -> Familiar | None:
     return None
 
 
-def noted(picture: Picture, known: Familiar | None) -> Picture:
-    """The picture, with a note and a warning where it is unlike those that are known."""
-    if known is None or NOTE in picture.notes or not known.distance(picture) > known.bound:
-        return picture
+def noted(image: LoadedImage, known: Familiar | None) -> LoadedImage:
+    """The image, with a note and a warning where it is unlike those that are known."""
+    if known is None or NOTE in image.notes or not known.distance(image) > known.bound:
+        return image
     warnings.warn(NOTE, UnfamiliarImageWarning, stacklevel=2)
-    return replace(picture, notes=(*picture.notes, NOTE))
+    return replace(image, notes=(*image.notes, NOTE))
 
 
-def fit(seen: Sequence[Picture], held_back: Sequence[Picture]) -> Familiar:
-    """Fit to pictures of a training, and set the bound past nearly all of some others of the same kind."""
-    rows = np.stack([found for picture in seen if (found := statistics(picture)) is not None])
+def fit(seen: Sequence[LoadedImage], held_back: Sequence[LoadedImage]) -> Familiar:
+    """Fit to images of a training, and set the bound past nearly all of some others of the same kind."""
+    rows = np.stack([found for image in seen if (found := statistics(image)) is not None])
     mean, deviation = rows.mean(0), rows.std(0) + 1e-6
     correlations = np.corrcoef(rows.T) * (1 - _SHRINK) + np.eye(rows.shape[1]) * _SHRINK
     made = Familiar(mean, deviation, np.linalg.inv(correlations), float("inf"))
-    far = float(np.nanquantile([made.distance(picture) for picture in held_back], 1 - _RARE))
+    far = float(np.nanquantile([made.distance(image) for image in held_back], 1 - _RARE))
     return Familiar(mean, deviation, made.precision, far * _SLACK)
 
 
-def statistics(picture: Picture) -> Float64[np.ndarray, " f"] | None:
-    """Statistics of a picture's textures and colours, at a short side of at most 160 pixels; None of fewer than 48 blocks of 8 × 8.
+def statistics(image: LoadedImage) -> Float64[np.ndarray, " f"] | None:
+    """Statistics of an image's textures and colours, at a short side of at most 160 pixels; None of fewer than 48 blocks of 8 × 8.
 
     In order: of each of three planes (grey, red − green, blue − yellow) and each of 14 bands of the cosine transform of 8 × 8 blocks
     (u + v = 1 … 14) the logarithms of the root mean square, the mean and the median over blocks; how the planes go together within
     blocks (mean, deviation and mean size of three correlations); seven quantiles of grey, its fourth and third moments, the entropy of its
     histogram; three quantiles of each of two colour differences; mean and deviation of the saturation, share of clipped pixels.
     """
-    pixels = _reduced(picture)
+    pixels = _reduced(image)
     rows, columns = (side // _BLOCK for side in pixels.shape[:2])
     if rows * columns < _FEWEST:
         return None
@@ -142,12 +142,12 @@ def statistics(picture: Picture) -> Float64[np.ndarray, " f"] | None:
     return np.asarray([*_textures(x, rows, columns), *_tones(x)])
 
 
-def _reduced(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
-    short = min(picture.size)
+def _reduced(image: LoadedImage) -> UInt8[np.ndarray, "h w 3"]:
+    short = min(image.size)
     if short <= _SHORT:
-        return picture.pixels
-    height, width = (max(_BLOCK, round(side * _SHORT / short)) for side in picture.size)
-    return np.asarray(picture.to_pil().resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
+        return image.pixels
+    height, width = (max(_BLOCK, round(side * _SHORT / short)) for side in image.size)
+    return np.asarray(image.to_pil().resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def _cosines() -> Float64[np.ndarray, "8 8"]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nerveseg.backbones._prompts import averaged, cut
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import ShapeError, WeightsError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["GroupVit", "Groups", "load"]
 
@@ -24,11 +24,11 @@ _LARGEST_SCALE = 100.0
 
 @dataclass(frozen=True)
 class Groups:
-    """What one picture left in GroupViT; n patches, row by row, in g groups (8 in the published models).
+    """What one image left in GroupViT; n patches, row by row, in g groups (8 in the published models).
 
     Attributes:
         vectors: of the groups, unit rows, in the space that words share.
-        whole: of the picture, the mean of its groups, unit length.
+        whole: of the image, the mean of its groups, unit length.
         shares: how much of each patch each group takes, A₁ᵀA₂ᵀ… over the grouping stages; rows sum to 1.
         grid: patches (h, w), h·w = n.
     """
@@ -62,12 +62,12 @@ class GroupVit:
 
     @property
     def patch(self) -> int:
-        """Side of a patch in pixels; pictures come in multiples of it."""
+        """Side of a patch in pixels; images come in multiples of it."""
         return int(self.model.config.vision_config.patch_size)
 
     @property
     def side(self) -> int:
-        """Side in pixels of the square pictures it was trained on."""
+        """Side in pixels of the square images it was trained on."""
         return int(self.model.config.vision_config.image_size)
 
     @property
@@ -82,12 +82,12 @@ class GroupVit:
 
     @torch.no_grad()
     def vision(self, pixels: Float[Tensor, "1 3 height width"]) -> Groups:
-        """Group one picture. See `visions`."""
+        """Group one image. See `visions`."""
         return self.visions(pixels)[0]
 
     @torch.no_grad()
     def visions(self, pixels: Float[Tensor, "b 3 height width"]) -> tuple[Groups, ...]:
-        """Group pictures of one size.
+        """Group images of one size.
 
         Args:
             pixels: RGB, normalised with ImageNet's mean and deviation; sides are multiples of `patch`. Position embeddings reach

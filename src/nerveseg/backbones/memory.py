@@ -13,8 +13,7 @@ __all__ = ["enough", "ran_out"]
 
 _WORDS = ("not enough memory", "can't allocate memory", "out of memory", "ALLOC_FAILED")  # the CPU's; MPS's and drivers'; cuBLAS's
 _LOWER = (
-    "Lower graph.size, labels.short_side or batch, set transition.keep or transition.kernel = 'anchor', "
-    "give fewer labels, or use low_memory."
+    "Lower graph.size, labels.short_side or batch, set transition.keep or kernel.name = 'anchor', give fewer labels, or use low_memory."
 )
 
 
@@ -24,7 +23,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 @contextmanager
-def enough(what: str = "this picture", lower: str = _LOWER) -> Iterator[None]:
+def enough(what: str = "this image", lower: str = _LOWER) -> Iterator[None]:
     """Say what to lower where memory runs out.
 
     Args:

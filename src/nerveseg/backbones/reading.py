@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.backbones.memory import ran_out
-from nerveseg.backbones.silence import without_bars
+from nerveseg.backbones.quiet import without_bars
 from nerveseg.errors import NerveSegError, WeightsError
 from nerveseg.weights import check, config
 from nerveseg.weights.catalogue import missing

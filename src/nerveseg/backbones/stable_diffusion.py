@@ -16,10 +16,10 @@ from nerveseg.backbones import capture, text_tower
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.backbones.text_tower import TextTower
 from nerveseg.errors import OptionError, ShapeError, WeightsError
-from nerveseg.picture import geometry
-from nerveseg.picture.load import Picture
-from nerveseg.showing import brief
-from nerveseg.transition.host import sent
+from nerveseg.image import geometry
+from nerveseg.image.load import LoadedImage
+from nerveseg.reprs import brief
+from nerveseg.transition.transfer import sent
 from nerveseg.weights import check, config
 
 __all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "StableDiffusion", "load"]
@@ -27,9 +27,9 @@ __all__ = ["RESIZES", "CrossHeads", "Latents", "LayerHeads", "PromptPass", "Stab
 _BLOCK = ".transformer_blocks.0."
 _ORDER = ("down_blocks", "mid_block", "up_blocks")
 _HALF = (0.5, 0.5, 0.5)  # mean and deviation that bring RGB to [−1, 1], the VAE's range
-_MAX_TOKENS = 16384  # 1024 × 1024 pixels: self-attention takes n² work; larger pictures go in tiles
+_MAX_TOKENS = 16384  # 1024 × 1024 pixels: self-attention takes n² work; larger images go in tiles
 RESIZES = ("bicubic", *geometry.SAMPLINGS)
-"""How a picture reaches the VAE's size: bicubic smooths where it shrinks; the others look at the nearest pixels alone."""
+"""How an image reaches the VAE's size: bicubic smooths where it shrinks; the others look at the nearest pixels alone."""
 _PROMPTS_KEPT = 256  # embedded prompts: 40 to 80 MB of the published models
 
 
@@ -73,7 +73,7 @@ class PromptPass:
 
 @dataclass(frozen=True)
 class Latents:
-    """The VAE's answer to a picture, both parts times the scaling factor: x_0 = mean, or a sample mean + deviation · ε."""
+    """The VAE's answer to an image, both parts times the scaling factor: x_0 = mean, or a sample mean + deviation · ε."""
 
     mean: Float[Tensor, "b c h w"]
     deviation: Float[Tensor, "b c h w"]
@@ -88,7 +88,7 @@ class StableDiffusion:
     Attributes:
         vae: diffusers' ``AutoencoderKL`` without its decoder.
         unet: diffusers' ``UNet2DConditionModel``.
-        alphas: ᾱ_t, share of the picture's variance left at step t, float32 on the CPU.
+        alphas: ᾱ_t, share of the image's variance left at step t, float32 on the CPU.
         prompt: the text tower's answer to "", (1, tokens, D).
         folder: where the text tower is read from when words first ask for it (`text_tower`); None: words cannot go through.
     """
@@ -115,12 +115,12 @@ class StableDiffusion:
 
     @property
     def multiple(self) -> int:
-        """Sides of pictures are multiples of this, so that every level of the U-Net halves evenly: 64 for the published models."""
+        """Sides of images are multiples of this, so that every level of the U-Net halves evenly: 64 for the published models."""
         return self.shrink * 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @property
     def side(self) -> int:
-        """Side in pixels of the pictures it was trained on: 512 (SD 1.5, 2.1-base) or 768 (SD 2.1)."""
+        """Side in pixels of the images it was trained on: 512 (SD 1.5, 2.1-base) or 768 (SD 2.1)."""
         size = self.unet.config.sample_size
         return self.shrink * int(size if isinstance(size, int) else min(size))
 
@@ -205,11 +205,11 @@ class StableDiffusion:
             known[ids] = made[ids].clone()  # a row of its own, so that it does not keep the whole batch alive
         return rows
 
-    def pixels(self, picture: Picture, *, size: int, fit: str, resize: str = "bicubic") -> Float[Tensor, "1 3 height width"]:
-        """A picture as the VAE takes it: RGB in [−1, 1], sides that are multiples of `multiple`.
+    def pixels(self, image: LoadedImage, *, size: int, fit: str, resize: str = "bicubic") -> Float[Tensor, "1 3 height width"]:
+        """An image as the VAE takes it: RGB in [−1, 1], sides that are multiples of `multiple`.
 
         Args:
-            picture: any size.
+            image: any size.
             size: pixels of the shorter side; 0: as trained.
             fit: ``square`` squashes it, ``aspect`` keeps its proportions.
             resize: one of `RESIZES`.
@@ -218,14 +218,14 @@ class StableDiffusion:
             OptionError: a square of more than 16384 tokens (1024 × 1024 pixels): self-attention takes n² work.
         """
         cells = max(1, _MAX_TOKENS * self.shrink**2 // self.multiple**2)
-        frame = geometry.fit(picture.size, fit, size or self.side, self.multiple, max_tokens=cells)
+        frame = geometry.fit(image.size, fit, size or self.side, self.multiple, max_tokens=cells)
         if resize == "bicubic":
-            return geometry.to_tensor(picture, frame.fitted, _HALF, _HALF)[None]
-        return geometry.sampled(picture, frame.fitted, _HALF, _HALF, how=resize)[None]
+            return geometry.to_tensor(image, frame.fitted, _HALF, _HALF)[None]
+        return geometry.sampled(image, frame.fitted, _HALF, _HALF, how=resize)[None]
 
     @torch.no_grad()
     def latents(self, pixels: Float[Tensor, "b 3 height width"]) -> Latents:
-        """The VAE encoder's pass over pictures of one size: mean and deviation of their latents.
+        """The VAE encoder's pass over images of one size: mean and deviation of their latents.
 
         Args:
             pixels: RGB in [−1, 1]; sides are multiples of `multiple`.
@@ -273,7 +273,7 @@ class StableDiffusion:
         seed: int = 0,
         noise: Float[Tensor, "1 c h w"] | None = None,
     ) -> tuple[LayerHeads, ...]:
-        """Noise a picture to step t and read queries and keys of the named layers; the pass ends once they are in hand.
+        """Noise an image to step t and read queries and keys of the named layers; the pass ends once they are in hand.
 
         x_0 = VAE mean × scaling factor; x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε; empty prompt, one pass, no guidance.
 
@@ -299,7 +299,7 @@ class StableDiffusion:
 
     @torch.no_grad()
     def together(self, name: str, questions: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Sequence[Any] | None:
-        """Answer the same pass over several pictures of one size (`nerveseg.backbones.together`); only `attention` is put together."""
+        """Answer the same pass over several images of one size (`nerveseg.backbones.batching`); only `attention` is put together."""
         if name != "attention":
             return None
         knobs = questions[0][1]
@@ -370,7 +370,7 @@ class StableDiffusion:
         if any(side % self.multiple or not side for side in pixels.shape[-2:]):
             raise ShapeError(
                 f"Got pixels of shape {tuple(pixels.shape)}. Accepted is (b, 3, H, W) with sides that are multiples of {self.multiple}. "
-                "Resize the picture first."
+                "Resize the image first."
             )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nerveseg.backbones.reading import complete, reading
 from nerveseg.errors import ShapeError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["TinyEncoder", "load"]
 
@@ -36,7 +36,7 @@ class TinyEncoder:
 
     @torch.no_grad()
     def latent(self, pixels: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 c h w"]:
-        """x_0 of a picture, scaled as the U-Net reads it; an estimate of the VAE's mean, which has no deviation.
+        """x_0 of an image, scaled as the U-Net reads it; an estimate of the VAE's mean, which has no deviation.
 
         Args:
             pixels: RGB in [−1, 1]; sides are multiples of `shrink`.
@@ -47,7 +47,7 @@ class TinyEncoder:
         if pixels.shape[0] != 1 or any(side % self.shrink or not side for side in pixels.shape[-2:]):
             raise ShapeError(
                 f"Got pixels of shape {tuple(pixels.shape)}. Accepted is (1, 3, H, W) with sides that are multiples of {self.shrink}. "
-                "Resize the picture first."
+                "Resize the image first."
             )
         return self.model.encode(pixels.to(self.model.device, self.model.dtype)).latents * self.model.config.scaling_factor
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nerveseg.backbones.reading import complete, holds, reading
 from nerveseg.errors import WeightsError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["TextTower", "load"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg import outputs, runs
-from nerveseg.batch import kept
+from nerveseg.batch import earlier
 from nerveseg.batch.job import KIND, Job
-from nerveseg.batch.places import Home, clear_drafts
+from nerveseg.batch.output_folder import Home, clear_drafts
 from nerveseg.outputs import Inputs
 from nerveseg.runs import journal
 from nerveseg.writers import base
@@ -26,14 +26,14 @@ def finish(job: Job, home: Home, bad: tuple[runs.Bad, ...], read: Inputs, *, ove
 
     Args:
         job: what was asked for.
-        home: the folder; ``home.whole`` holds the results of all pictures.
-        bad: pictures without a result, in the order of the plan.
+        home: the folder; ``home.whole`` holds the results of all images.
+        bad: images without a result, in the order of the plan.
         read: files that are never written.
         overwrite: replace others that are there and that this batch did not make.
     """
     plan = runs.read(home.whole)
     good = len(plan.items) - len(bad)
-    before = kept.joined_files(kept.read_record(home.before)) if home.before.is_file() else {}
+    before = earlier.joined_files(earlier.read_record(home.before)) if home.before.is_file() else {}
     ours = [home.out / name for name in before]
     joint: tuple[Path, ...] = ()
     with outputs.keeping(read, overwrite=overwrite, ours=ours), outputs.told(home.out):
@@ -44,7 +44,7 @@ def finish(job: Job, home: Home, bad: tuple[runs.Bad, ...], read: Inputs, *, ove
         **plan.identity,
         "kind": KIND,
         "pictures": {"count": len(plan.items), "labelled": good},
-        "joined": dict(zip(names, kept.sized(home.out, names), strict=True)),
+        "joined": dict(zip(names, earlier.sized(home.out, names), strict=True)),
         "digest": plan.digest,
         "bad": [{"item": one.item, "type": one.type, "message": _ADDRESS.sub("", one.message)} for one in bad],
     }
@@ -58,23 +58,23 @@ def tidy(home: Home) -> None:
     for place in home.shards().values():
         shutil.rmtree(place, ignore_errors=True)
     with outputs.told(home.state):
-        for path in (home.whole / journal.NAME, home.whole / kept.CLAIMS, home.before):
+        for path in (home.whole / journal.NAME, home.whole / earlier.CLAIMS, home.before):
             path.unlink(missing_ok=True)
     clear_drafts(home.out)
 
 
 def bad_of(home: Home) -> tuple[runs.Bad, ...]:
-    """The pictures that a finished batch could not use.
+    """The images that a finished batch could not use.
 
     Raises:
         RunError: its record cannot be read.
     """
-    record = kept.read_record(home.record)
+    record = earlier.read_record(home.record)
     return tuple(runs.Bad(one["item"], one["type"], one["message"]) for one in record["bad"])
 
 
 def _parts(home: Home) -> Iterator[Mapping[str, Any]]:
-    shared = kept.read_common(home.common)
+    shared = earlier.read_common(home.common)
     common = {} if shared is None else {"shared": shared}
     for line in runs.results.read(home.whole):
         yield {**common, **line["part"]}

@@ -15,14 +15,14 @@ import torch
 
 from nerveseg import __version__, registry
 from nerveseg import recipe as recipes
-from nerveseg.backbones.place import device_and_dtype
+from nerveseg.backbones.device import device_and_dtype
 from nerveseg.errors import OptionError
-from nerveseg.picture import tiles
-from nerveseg.picture.samples import Choice
-from nerveseg.recipe import Recipe, at_home
+from nerveseg.image import tiles
+from nerveseg.image.samples import Choice
+from nerveseg.recipe import Recipe, with_absolute_paths
+from nerveseg.reprs import brief
 from nerveseg.runs.plan import canonical
 from nerveseg.segmenter import Segmenter
-from nerveseg.showing import brief
 from nerveseg.weights.locate import locate_all
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 from nerveseg.writers import base
@@ -47,7 +47,7 @@ class Job:
         format: name in the registry kind ``writers``.
         writer: knobs of the writer.
         abstain: pixels less probable than this get the ignored id; None, or 0: none do. Larger: more of them.
-        tile: side in pixels of tiles, for big pictures; None: pictures as a whole.
+        tile: side in pixels of tiles, for big images; None: images as a whole.
         overlap: share of a tile's side that its neighbour has, too.
         seed: of the diffusion noise; None: the recipe's.
         device: None: the best there is.
@@ -55,7 +55,7 @@ class Job:
         offline: take no weights from the network.
         low_memory: keep one stage's networks on the device at a time.
         threads: of the processor, for each worker; None: what torch takes.
-        bands: of files, that become red, green and blue; see `nerveseg.picture.load`.
+        bands: of files, that become red, green and blue; see `nerveseg.image.load`.
         value_range: values that become 0 and 255; likewise.
     """
 
@@ -99,7 +99,7 @@ class Job:
         return recipes.load(self.recipe, self.settings)
 
     def check(self, folder: Path) -> None:
-        """Refuse what no picture could be labelled with, before any is read.
+        """Refuse what no image could be labelled with, before any is read.
 
         Raises:
             LabelError: the words. OptionError: a knob. RegistryError: no such format. OutputError: too many labels for it.
@@ -118,14 +118,14 @@ class Job:
         """Load the networks, and keep to the job's threads: what every worker does first."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        placed = at_home(self.recipe, self.compose())
+        placed = with_absolute_paths(self.recipe, self.compose())
         return Segmenter.from_pretrained(placed, device=self.device, dtype=self.dtype, offline=self.offline, low_memory=self.low_memory)
 
 
 def identity(job: Job) -> dict[str, Any]:
     """What must be equal for masks to belong in one folder; reads the weights for their digests (seconds a gigabyte)."""
     recipe = job.compose()
-    placed = at_home(job.recipe, recipe)
+    placed = with_absolute_paths(job.recipe, recipe)
     refs = {kind: placed.weights[kind] for kind in recipe.needs if kind in recipe.weights}
     folders = locate_all(refs, offline=job.offline, asked=recipe.fetched_as)
     background = Background.parse(job.background, job.vocabulary)

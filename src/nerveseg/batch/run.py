@@ -12,22 +12,22 @@ from typing import Any
 import torch
 
 from nerveseg import outputs, runs
-from nerveseg.batch import kept
+from nerveseg.batch import earlier
 from nerveseg.batch.finish import bad_of, finish, tidy
+from nerveseg.batch.images import Found
 from nerveseg.batch.job import Job, identity
-from nerveseg.batch.pictures import Found
-from nerveseg.batch.places import Home, check_start, clear_drafts
+from nerveseg.batch.output_folder import Home, check_start, clear_drafts
 from nerveseg.batch.worker import Make
 from nerveseg.errors import MissingExtra, OptionError, OutputError, RunError, WeightsError, WeightsNotFound
 from nerveseg.outputs import Inputs
+from nerveseg.reprs import brief
 from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import differs
 from nerveseg.runs.run import make_folder
-from nerveseg.showing import brief
 
 __all__ = ["Ran", "run"]
 
-_FATAL = (OutputError, MissingExtra, WeightsNotFound, WeightsError)  # no other picture would fare better
+_FATAL = (OutputError, MissingExtra, WeightsNotFound, WeightsError)  # no other image would fare better
 _PATIENCE = 600.0  # seconds that a shard waits for another one that puts them together
 
 
@@ -37,9 +37,9 @@ class Ran:
 
     Attributes:
         out: the folder.
-        done: pictures labelled now.
-        before: pictures labelled at earlier starts.
-        bad: pictures that could not be used, of this shard, or of all once they are together; tried again at the next start.
+        done: images labelled now.
+        before: images labelled at earlier starts.
+        bad: images that could not be used, of this shard, or of all once they are together; tried again at the next start.
         waiting: shards that are not finished yet; the joined files and the record come with the last.
     """
 
@@ -62,8 +62,8 @@ class _How:
 
     def __call__(self, plan: runs.Plan, folder: Path, made: frozenset[str] = frozenset()) -> runs.Summary:
         """Do what is left in a state folder; ``made``: items whose files are this batch's own, beside those that the folder tells of."""
-        kept.reopen(folder, self.make.out)
-        make = replace(self.make, state=folder.resolve(), own=made | kept.own(folder))
+        earlier.reopen(folder, self.make.out)
+        make = replace(self.make, state=folder.resolve(), own=made | earlier.own(folder))
         with _threads_as_before():
             return runs.run(plan, make, folder, fatal=_FATAL, **self.given)
 
@@ -84,28 +84,28 @@ def run(
     said: Callable[[int, int], None] | None = None,
     engine_options: Mapping[str, Any] | None = None,
 ) -> Ran:
-    """Label pictures into a folder.
+    """Label images into a folder.
 
     Args:
         job: what is asked for.
-        found: the pictures.
+        found: the images.
         out: made if it is not there.
-        shard: (i, n): only pictures whose number leaves i when divided by n. All shards write into one folder; the last one to end joins.
-        resume: go on where the folder's batch was stopped, bad pictures included; files of it that are gone or cut are made again.
+        shard: (i, n): only images whose number leaves i when divided by n. All shards write into one folder; the last one to end joins.
+        resume: go on where the folder's batch was stopped, bad images included; files of it that are gone or cut are made again.
             Without it a folder with a batch is refused.
         overwrite: replace files that are there. Of a batch that is there (without ``resume``) everything that it made is taken away, and
             this one begins. An input is never replaced.
-        read: other files that are read, such as a list of the pictures or of the labels; they are never replaced either.
+        read: other files that are read, such as a list of the images or of the labels; they are never replaced either.
         engine: "local" or "ray".
-        workers: that share the pictures, each with its own networks. Larger: faster, more memory.
-        prefetch: pictures that each has in hand beside the one in its networks: read ahead, or being written.
-        skip_bad: go on after a picture that cannot be used; a full disk and missing weights stop the batch even so.
-        said: called as ``said(done, of)`` after each picture.
+        workers: that share the images, each with its own networks. Larger: faster, more memory.
+        prefetch: images that each has in hand beside the one in its networks: read ahead, or being written.
+        skip_bad: go on after an image that cannot be used; a full disk and missing weights stop the batch even so.
+        said: called as ``said(done, of)`` after each image.
         engine_options: knobs of the engine.
 
     Raises:
         OptionError: files in the way, an input where a result would go, or a batch that is there without ``resume``. RunError: the folder
-        holds another batch, or another process is at work on it. The errors of loading; those of a picture without ``skip_bad``.
+        holds another batch, or another process is at work on it. The errors of loading; those of an image without ``skip_bad``.
     """
     place = Path(out)
     job.check(place)
@@ -122,10 +122,10 @@ def run(
     make_folder(home.state)
     if anew:
         with locked(home.state):
-            kept.discard(home, known)
+            earlier.discard(home, known)
     one = shard[1] == 1 or home.together
     ran = _alone(job, home, plan, how) if one else _joined(job, home, plan, how(plan, home.shard(shard)), how)
-    unread = tuple(runs.Bad(item, "PictureError", f"{reason}.") for item, reason in found.unread)
+    unread = tuple(runs.Bad(item, "ImageError", f"{reason}.") for item, reason in found.unread)
     return replace(ran, bad=(*ran.bad, *unread))
 
 
@@ -135,20 +135,20 @@ def _read_by(job: Job) -> list[str]:
 
 
 def _alone(job: Job, home: Home, plan: runs.Plan, how: _How) -> Ran:
-    """All pictures by this process: a batch without shards, or one whose shards are together already."""
+    """All images by this process: a batch without shards, or one whose shards are together already."""
     plan = runs.Plan(plan.items, plan.identity)
     with locked(home.state):
         if home.record.is_file():
             bad = bad_of(home)
             _check_same(home, plan)
             tidy(home)
-            if not bad and kept.is_whole(home, bad):
+            if not bad and earlier.is_whole(home, bad):
                 return Ran(home.out, 0, len(plan.items), ())
             with outputs.told(home.record):
                 home.record.replace(home.before)  # until the batch is whole again, it says what is the batch's own
         made: frozenset[str] = frozenset()
         if home.before.is_file():
-            known = kept.read_record(home.before)
+            known = earlier.read_record(home.before)
             made = frozenset(plan.items) - {one["item"] for one in known["bad"]}
         clear_drafts(home.out)
         summary = how(plan, home.whole, made)
@@ -188,7 +188,7 @@ def _check_start(home: Home, shard: tuple[int, int], found: Found, job: Job, *, 
         return False
     if home.record.is_file():
         bad = len(bad_of(home))
-        more = f"Add --resume to try its {bad} bad pictures again, or choose another folder." if bad else "Choose another folder."
+        more = f"Add --resume to try its {bad} bad images again, or choose another folder." if bad else "Choose another folder."
         raise OptionError(f"Got {home.out}, which holds a finished batch. Accepted is a new folder. {more}")
     if shard[1] == 1 or shard in others:
         raise OptionError(

@@ -1,4 +1,4 @@
-"""What is done with one picture of a batch. A thread of its own writes the files, so that the networks do not wait for the disk."""
+"""What is done with one image of a batch. A thread of its own writes the files, so that the networks do not wait for the disk."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from typing import Any
 import torch
 
 from nerveseg import outputs
-from nerveseg.batch import kept
+from nerveseg.batch import earlier
+from nerveseg.batch.images import Found, stem
 from nerveseg.batch.job import Job
-from nerveseg.batch.pictures import Found, stem
-from nerveseg.batch.places import Home
-from nerveseg.batch.places import place as at
+from nerveseg.batch.output_folder import Home
+from nerveseg.batch.output_folder import place as at
 from nerveseg.errors import NerveSegError, OutputError, RunError
-from nerveseg.picture import Picture
-from nerveseg.picture.readers import Readers
+from nerveseg.image import LoadedImage
+from nerveseg.image.readers import Readers
+from nerveseg.reprs import brief
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
-from nerveseg.showing import brief
 from nerveseg.words.vocabulary import Background, Vocabulary
 from nerveseg.writers import base
 
 __all__ = ["Labelling", "Make"]
 
-_SLOW = 4  # pictures that take long to decode, beside one a core
-_SIZE = 16  # digits of a picture's digest that a line keeps
-# The place is at fault, not the picture: with the next one it would be the same.
+_SLOW = 4  # images that take long to decode, beside one a core
+_SIZE = 16  # digits of an image's digest that a line keeps
+# The place is at fault, not the image: with the next one it would be the same.
 _PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ESTALE, errno.EFBIG}
 
 
@@ -68,7 +68,7 @@ class Make:
 
 
 class Labelling:
-    """Labels pictures and writes their masks; the networks are loaded by `start`, once."""
+    """Labels images and writes their masks; the networks are loaded by `start`, once."""
 
     def __init__(self, job: Job, found: Found, home: Home, terms: Make) -> None:
         self._job = job
@@ -85,21 +85,21 @@ class Labelling:
         self._readers: Readers
 
     def start(self) -> None:
-        """Load the networks. Pictures are read in processes of their own, so that one bad file ends neither this one nor the batch."""
+        """Load the networks. Images are read in processes of their own, so that one bad file ends neither this one nor the batch."""
         self._readers = Readers(os.cpu_count() or 1, _SLOW)
         self._segmenter = self._job.load()
         self._vocabulary = self._job.vocabulary
         self._background = Background.parse(self._job.background, self._vocabulary)
         self._writer, self._options = self._job.writes, self._job.writer_options
-        self._common = kept.read_common(self._home.common)
+        self._common = earlier.read_common(self._home.common)
         threads = torch.get_num_threads()
         self._hand = ThreadPoolExecutor(1, thread_name_prefix="nerveseg-write", initializer=torch.set_num_threads, initargs=(threads,))
 
-    def read(self, item: str) -> Picture:
-        """A picture."""
+    def read(self, item: str) -> LoadedImage:
+        """An image."""
         return self._readers.read(self._found.path(item), bands=self._job.bands, value_range=self._job.value_range)
 
-    def work(self, item: str, read: Picture) -> Future[Record]:
+    def work(self, item: str, read: LoadedImage) -> Future[Record]:
         """Label it, and have it written."""
         job = self._job
         try:
@@ -121,12 +121,12 @@ class Labelling:
     def _write(self, item: str, result: Segmentation) -> Record:
         started = time.perf_counter()
         out, place = self._home.out, stem(item)
-        line = {"picture": result.picture.sha256[:_SIZE], "size": list(result.size)}
+        line = {"picture": result.image.sha256[:_SIZE], "size": list(result.size)}
         try:
             if base.is_collection(self._writer):
                 with self._keeping(item):
                     part = self._writer.part(result, out, place, self._options)
-                line["bytes"] = kept.sized(out, part["files"])
+                line["bytes"] = earlier.sized(out, part["files"])
                 line["part"] = self._slim(part)
             else:
                 path = at(out, item, self._writer.suffix)
@@ -134,7 +134,7 @@ class Labelling:
                 with self._keeping(item):
                     written = self._writer.write(result, path, self._options)
                 line["files"] = [file.relative_to(out).as_posix() for file in written]
-                line["bytes"] = kept.sized(out, line["files"])
+                line["bytes"] = earlier.sized(out, line["files"])
         except OutputError as error:
             if getattr(error.__cause__, "errno", None) in _PLACE:
                 raise
@@ -151,9 +151,9 @@ class Labelling:
         return Record(line, {**stages, "write": time.perf_counter() - started})
 
     def _keeping(self, item: str) -> AbstractContextManager[None]:
-        """Hold a picture's files to the rule of `nerveseg.outputs`; against all other inputs they were checked at the start."""
+        """Hold an image's files to the rule of `nerveseg.outputs`; against all other inputs they were checked at the start."""
         terms, state = self._terms, self._terms.state
-        claim = None if state is None else partial(kept.claim, state, item)
+        claim = None if state is None else partial(earlier.claim, state, item)
         return outputs.keeping(outputs.inputs(self._found.path(item)), overwrite=terms.overwrite or item in terms.own, claim=claim)
 
     def _slim(self, part: dict[str, Any]) -> dict[str, Any]:
@@ -171,5 +171,5 @@ class Labelling:
 def _strange(path: Path, error: BaseException) -> RunError:
     text = str(error).partition("\n")[0]
     return RunError(
-        f"Got {path}, on which the work failed ({type(error).__name__}: {text}). Accepted is a picture of usual size. Look at it."
+        f"Got {path}, on which the work failed ({type(error).__name__}: {text}). Accepted is an image of usual size. Look at it."
     )

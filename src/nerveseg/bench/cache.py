@@ -1,7 +1,7 @@
-"""Encodings kept on disk, so that an ablation or a sweep passes the networks once a picture and re-solves from there.
+"""Encodings kept on disk, so that an ablation or a sweep passes the networks once an image and re-solves from there.
 
-A file is named by what its tensors depend on: the picture's digest, the weights' digests, the knobs of `encode`, the precision. One that
-cannot be read counts as absent. The folder is the caller's, and grows with the pictures until its disk has `SPARE` bytes left; what does
+A file is named by what its tensors depend on: the image's digest, the weights' digests, the knobs of `encode`, the precision. One that
+cannot be read counts as absent. The folder is the caller's, and grows with the images until its disk has `SPARE` bytes left; what does
 not fit is made anew each time. Nothing is pickled: tensors in safetensors, and what lies around them as JSON in its header.
 """
 
@@ -21,12 +21,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
+from nerveseg.image import LoadedImage
 from nerveseg.labels._windows import Box, Part
 from nerveseg.labels.base import Features
 from nerveseg.parse import from_json
-from nerveseg.picture import Picture
+from nerveseg.reprs import brief
 from nerveseg.segmenter import Encoding, Segmenter
-from nerveseg.showing import brief
 from nerveseg.transition import Heads
 
 __all__ = ["SPARE", "Kept", "key"]
@@ -55,28 +55,28 @@ class Kept:
 
     __repr__ = brief
 
-    def encode(self, picture: Picture, *, seed: int | None = None) -> Encoding:
-        """Encode, or read what an earlier call with the same picture, weights and knobs left."""
+    def encode(self, image: LoadedImage, *, seed: int | None = None) -> Encoding:
+        """Encode, or read what an earlier call with the same image, weights and knobs left."""
         if self.folder is None:
-            return self.segmenter.encode(picture, seed=seed)
-        path = self.folder / f"{key(self.segmenter, picture, seed=seed, half=self.half)}.safetensors"
-        found = _read(path, picture, self.segmenter)
+            return self.segmenter.encode(image, seed=seed)
+        path = self.folder / f"{key(self.segmenter, image, seed=seed, half=self.half)}.safetensors"
+        found = _read(path, image, self.segmenter)
         if found is not None:
             return found
-        made = self.segmenter.encode(picture, seed=seed)
+        made = self.segmenter.encode(image, seed=seed)
         _write(path, made, half=self.half)
         # What was just made is read back: a first run and a later one then work on the same numbers, to the bit.
-        return _read(path, picture, self.segmenter) or made
+        return _read(path, image, self.segmenter) or made
 
 
-def key(segmenter: Segmenter, picture: Picture, *, seed: int | None = None, half: bool = False) -> str:
+def key(segmenter: Segmenter, image: LoadedImage, *, seed: int | None = None, half: bool = False) -> str:
     """Sha256 of everything that an encoding depends on: the words, and the knobs that `decode` may change, are not among it."""
     recipe = segmenter.recipe
-    free = recipe.labels.module.at_decode
+    free = recipe.labels.module.decode_options
     labels = {name: value for name, value in dataclasses.asdict(recipe.labels.options).items() if name not in free}
     graph = None if recipe.graph is None else [recipe.graph.name, dataclasses.asdict(recipe.graph.options)]
     weights = {name: folder.digest for name, folder in sorted(segmenter.folders.items())}
-    what = [_FORMAT, picture.sha256, recipe.labels.name, labels, graph, weights, str(segmenter.dtype), segmenter.device.type, seed, half]
+    what = [_FORMAT, image.sha256, recipe.labels.name, labels, graph, weights, str(segmenter.dtype), segmenter.device.type, seed, half]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -88,7 +88,7 @@ def _write(path: Path, encoding: Encoding, *, half: bool) -> None:
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         free = shutil.disk_usage(path.parent).free
         if free < size + SPARE:
-            _LOG.warning("the encoding of %s is not kept: %s has %d bytes left", encoding.picture.name, path.parent, free)
+            _LOG.warning("the encoding of %s is not kept: %s has %d bytes left", encoding.image.name, path.parent, free)
             return
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             part = Path(stream.name)
@@ -98,10 +98,10 @@ def _write(path: Path, encoding: Encoding, *, half: bool) -> None:
         finally:
             part.unlink(missing_ok=True)
     except (OSError, TypeError, SafetensorError) as error:
-        _LOG.warning("the encoding of %s is not kept: %s", encoding.picture.name, error)
+        _LOG.warning("the encoding of %s is not kept: %s", encoding.image.name, error)
 
 
-def _read(path: Path, picture: Picture, segmenter: Segmenter) -> Encoding | None:
+def _read(path: Path, image: LoadedImage, segmenter: Segmenter) -> Encoding | None:
     try:
         # Read, not mapped: a mapped file that another process cuts short would end this one.
         data = path.read_bytes()
@@ -113,7 +113,7 @@ def _read(path: Path, picture: Picture, segmenter: Segmenter) -> Encoding | None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         _LOG.warning("%s cannot be read and is made anew: %s", path, error)
         return None
-    return Encoding(picture, features, heads, segmenter.recipe, {})
+    return Encoding(image, features, heads, segmenter.recipe, {})
 
 
 def _taken_apart(value: Any, tensors: dict[str, torch.Tensor], *, half: bool) -> Any:

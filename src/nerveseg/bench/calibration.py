@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["BINS", "Calibration", "Row", "bins", "total"]
 
 BINS = 20
 """Equal bins of confidence from 0 to 1; the last holds 1."""
 
-_DIGITS = 6  # of a picture's sum of confidence, so that a line reads the same however it was added up
+_DIGITS = 6  # of an image's sum of confidence, so that a line reads the same however it was added up
 
 Row = tuple[int, int, int, float]
 """Bin, pixels, right ones, sum of confidence."""
@@ -78,7 +78,7 @@ class Calibration:
 
 
 def bins(confidence: Float32[np.ndarray, "H W"], right: Bool[np.ndarray, "H W"], counted: Bool[np.ndarray, "H W"]) -> list[Row]:
-    """Sort one picture's pixels into the bins.
+    """Sort one image's pixels into the bins.
 
     Args:
         confidence: 0 … 1.
@@ -96,12 +96,12 @@ def bins(confidence: Float32[np.ndarray, "H W"], right: Bool[np.ndarray, "H W"],
     return [(at, int(pixels[at]), int(rights[at]), round(float(sums[at]), _DIGITS)) for at in np.flatnonzero(pixels).tolist()]
 
 
-def total(pictures: Iterable[Sequence[Sequence[float]]]) -> Calibration:
-    """Sum pictures' rows up, one picture at a time; the order does not matter to the last bit."""
+def total(images: Iterable[Sequence[Sequence[float]]]) -> Calibration:
+    """Sum images' rows up, one image at a time; the order does not matter to the last bit."""
     counts = np.zeros((2, BINS), np.int64)
     # Whole millionths: sums of floats would depend on the order.
     millionths = [0] * BINS
-    for rows in pictures:
+    for rows in images:
         for at, pixels, right, confidence in rows:
             counts[:, int(at)] += (int(pixels), int(right))
             millionths[int(at)] += round(confidence * 10**_DIGITS)

@@ -1,6 +1,6 @@
 """Which class was taken for which, pixel by pixel, and the scores that the field makes from it.
 
-A picture's counts are sparse triples (truth, guess, pixels); those of a data set are one table. The guess C, of C classes, stands for none
+An image's counts are sparse triples (truth, guess, pixels); those of a data set are one table. The guess C, of C classes, stands for none
 of them: a pixel that was left to a background that the data set has not. Ignored pixels are in neither.
 """
 
@@ -14,13 +14,13 @@ from jaxtyping import Float64, Int64, UInt16
 
 from nerveseg.datasets import IGNORE
 from nerveseg.errors import DataError, OptionError, ShapeError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["AVERAGES", "Confusion", "Metrics", "count", "metrics", "total"]
 
 AVERAGES = ("union", "truth")
 
-_DENSE = 1 << 22  # cells; a larger table is not worth being filled for one picture
+_DENSE = 1 << 22  # cells; a larger table is not worth being filled for one image
 _SMOOTH = 1e-5  # CLIPer's, beside the union
 
 
@@ -85,7 +85,7 @@ class Metrics:
 
 
 def count(truth: UInt16[np.ndarray, "H W"], guess: UInt16[np.ndarray, "H W"], classes: int) -> Int64[np.ndarray, "m 3"]:
-    """Count one picture.
+    """Count one image.
 
     Args:
         truth: 0 … C − 1, or 65535 where a pixel is ignored.
@@ -116,24 +116,24 @@ def count(truth: UInt16[np.ndarray, "H W"], guess: UInt16[np.ndarray, "H W"], cl
     return _summed(true[kept], guessed[kept], pixels[kept], classes + 1)
 
 
-def total(pictures: Iterable[Int64[np.ndarray, "_ 3"]], classes: int) -> Confusion:
-    """Sum pictures up, one at a time.
+def total(images: Iterable[Int64[np.ndarray, "_ 3"]], classes: int) -> Confusion:
+    """Sum images up, one at a time.
 
     Args:
-        pictures: what `count` gave for each.
+        images: what `count` gave for each.
         classes: C.
     """
     table = np.zeros((classes, classes + 1), np.int64)
-    for found in pictures:
+    for found in images:
         np.add.at(table, (found[:, 0], found[:, 1]), found[:, 2])
     return Confusion(table)
 
 
 def metrics(confusion: Confusion, average: str = "union") -> Metrics:
-    """Score a data set from its confusion, never picture by picture.
+    """Score a data set from its confusion, never image by image.
 
     Args:
-        confusion: of all pictures.
+        confusion: of all images.
         average: ``"union"``: IoU_c = I/U, over the classes that are true or guessed anywhere; one that is only guessed scores 0 and counts
             (mmseg's metric, which SCLIP and its relatives use). ``"truth"``: IoU_c = I/(U + 1e-5), over the classes that are true
             somewhere (CLIPer's and iSeg's).

@@ -1,6 +1,6 @@
-"""Which classes are in a picture, before any pixel is labelled: from its mask, from a file, or from a tagger.
+"""Which classes are in an image, before any pixel is labelled: from its mask, from a file, or from a tagger.
 
-A file has one picture a line, its id first: ``2007_000032 aeroplane; person`` with names or other strings of the classes, or
+A file has one image a line, its id first: ``2007_000032 aeroplane; person`` with names or other strings of the classes, or
 ``2007_000032 0 14`` with numbers that count the classes without the background from 0 (TagCLIP's format). A line with the id alone says
 that none of the classes is there.
 """
@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from nerveseg import backbones, texts
+from nerveseg import backbones, text_files
 from nerveseg import recipe as recipes
-from nerveseg.backbones.place import device_and_dtype
+from nerveseg.backbones.device import device_and_dtype
 from nerveseg.datasets import IGNORE, DataSet, Item
 from nerveseg.datasets.base import Mask
 from nerveseg.errors import DataError, OptionError
+from nerveseg.image import LoadedImage
+from nerveseg.image.names import stem as stem_of
 from nerveseg.labels import tagclip
 from nerveseg.labels.base import Words
-from nerveseg.picture import Picture
-from nerveseg.picture.names import stem as stem_of
-from nerveseg.recipe import Recipe, at_home
-from nerveseg.showing import brief
+from nerveseg.recipe import Recipe, with_absolute_paths
+from nerveseg.reprs import brief
 from nerveseg.weights.locate import Folder, locate
 from nerveseg.words.prompts import clean, template_set
 
@@ -41,20 +41,20 @@ def from_mask(truth: Mask, data: DataSet) -> tuple[int, ...]:
 
 
 def stem(item: Item) -> str:
-    """What a picture's files are called: as the picture, or as the item where it is a part of one or is drawn."""
-    return item.id.replace("/", "_") if item.picture is None or item.box is not None else stem_of(item.picture.name)
+    """What an image's files are called: as the image, or as the item where it is a part of one or is drawn."""
+    return item.id.replace("/", "_") if item.image is None or item.box is not None else stem_of(item.image.name)
 
 
 def read(path: str | Path, data: DataSet, items: Iterable[Item]) -> dict[str, tuple[int, ...]]:
     """Read a file of labels: item → ids of classes, sorted.
 
     Args:
-        path: the file, see above. Ids are those of the items, or names of the pictures, with their ending or without.
+        path: the file, see above. Ids are those of the items, or names of the images, with their ending or without.
         data: whose classes are meant.
         items: that need a line.
 
     Raises:
-        DataError: a file that cannot be read, a line that names no class, a picture twice, or pictures without a line.
+        DataError: a file that cannot be read, a line that names no class, an image twice, or images without a line.
     """
     place = Path(path)
     known = _strings(data)
@@ -65,7 +65,7 @@ def read(path: str | Path, data: DataSet, items: Iterable[Item]) -> dict[str, tu
             continue
         key = PurePosixPath(stem_of(name)).name if stem_of(name) != name else name
         if key in found:
-            raise DataError(f"Got {key!r} twice in {place}, line {number}. Accepted is one line a picture. Take one out.")
+            raise DataError(f"Got {key!r} twice in {place}, line {number}. Accepted is one line an image. Take one out.")
         found[key] = _classes(rest, known, data, f"line {number} of {place}")
     return {item.id: _of(found, item, place) for item in items}
 
@@ -76,7 +76,7 @@ def digest(path: str | Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.replace("\t", " ") for line in texts.read(path, "the labels", DataError).split("\n")]
+    return [line.replace("\t", " ") for line in text_files.read(path, "the labels", DataError).split("\n")]
 
 
 def _strings(data: DataSet) -> dict[str, int]:
@@ -114,7 +114,7 @@ def _of(found: Mapping[str, tuple[int, ...]], item: Item, path: Path) -> tuple[i
         if name in found:
             return found[name]
     raise DataError(
-        f"Got no line for {item.id!r} in {path}. Accepted is one for every picture, with its id alone where no class is in it. Add it."
+        f"Got no line for {item.id!r} in {path}. Accepted is one for every image, with its id alone where no class is in it. Add it."
     )
 
 
@@ -127,7 +127,7 @@ class Tagger:
         options: TagCLIP's knobs.
         words: of all classes but the background, whose strings act in denominators.
         ids: class of each column.
-        threshold: classes with a larger score are in the picture; None: TagCLIP's own, relative one. The surest class always is.
+        threshold: classes with a larger score are in the image; None: TagCLIP's own, relative one. The surest class always is.
     """
 
     clip: Any
@@ -139,10 +139,10 @@ class Tagger:
     __repr__ = brief
 
     @torch.no_grad()
-    def __call__(self, picture: Picture) -> tuple[int, ...]:
-        """The classes in a picture, in the order of their ids; one or more."""
+    def __call__(self, image: LoadedImage) -> tuple[int, ...]:
+        """The classes in an image, in the order of their ids; one or more."""
         networks = {"clip": self.clip}
-        features = tagclip.encode(tagclip.look(picture, networks, self.options), networks, self.options)
+        features = tagclip.encode(tagclip.look(image, networks, self.options), networks, self.options)
         scores = tagclip.class_scores(features, self.words, networks, self.options)
         low, high = float(scores.min()), float(scores.max())
         edge = low + self.options.relative * (high - low) if self.threshold is None else self.threshold
@@ -183,10 +183,10 @@ def tagging(recipe: str) -> Recipe:
     Raises:
         OptionError: a recipe without a CLIP.
     """
-    chosen = at_home(recipe, recipes.load(recipe))
+    chosen = with_absolute_paths(recipe, recipes.load(recipe))
     if "clip" not in chosen.weights:
         raise OptionError(f"Got the tagger {chosen.name!r}, a recipe without a CLIP. Accepted is one with it. Choose maskclip, or mini.")
-    return chosen.changed({"labels.source": "tagclip"})
+    return chosen.changed({"labels.name": "tagclip"})
 
 
 def weights(recipe: Recipe, *, offline: bool) -> Folder:

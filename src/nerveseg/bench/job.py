@@ -14,13 +14,13 @@ import torch
 
 from nerveseg import __version__, datasets, registry
 from nerveseg import recipe as recipes
-from nerveseg.backbones.place import device_and_dtype
+from nerveseg.backbones.device import device_and_dtype
 from nerveseg.bench.protocol import Protocol, protocol
 from nerveseg.bench.words import ask
 from nerveseg.datasets import DataSet
-from nerveseg.recipe import Recipe, at_home
+from nerveseg.recipe import Recipe, with_absolute_paths
+from nerveseg.reprs import brief
 from nerveseg.segmenter import Segmenter
-from nerveseg.showing import brief
 from nerveseg.weights.locate import locate_all
 
 __all__ = ["KIND", "Job", "about", "identity"]
@@ -42,7 +42,7 @@ class Job:
         split: None: the one that scores are published on.
         protocol: "sclip" or "cliper".
         class_names: a list that ships, or a path.
-        offer: "listed": the labels that the data set offers in a picture, where it says so; "all": every class in every picture.
+        offer: "listed": the labels that the data set offers in an image, where it says so; "all": every class in every image.
         limit: the first so many items of the list; None: all.
         settings: knobs by dotted name, after the recipe's own for this benchmark.
         seed: of all noise; None: the recipe's.
@@ -90,14 +90,14 @@ class Job:
     def compose(self) -> Recipe:
         """The recipe with its settings for this benchmark, then with those of the job, then with its seed wherever there is noise.
 
-        Weights that lie beside a recipe's file stay named as they are there; `nerveseg.recipe.at_home` finds them.
+        Weights that lie beside a recipe's file stay named as they are there; `nerveseg.recipe.with_absolute_paths` finds them.
         """
         chosen = recipes.load(self.recipe).for_benchmark(self.data.replace("_", "-")).changed(self.settings)
         return chosen if self.seed is None else chosen.changed(_seeds(chosen, self.seed))
 
     def placed(self) -> Recipe:
         """The same with weights that can be found from anywhere."""
-        return at_home(self.recipe, self.compose())
+        return with_absolute_paths(self.recipe, self.compose())
 
     def load(self) -> Segmenter:
         """Load the networks where the job says, and keep to its threads: what every worker does first."""

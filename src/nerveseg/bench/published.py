@@ -11,7 +11,7 @@ from typing import Any
 
 from nerveseg.errors import DataError
 from nerveseg.parse import from_toml, text_of
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["CERTAINTIES", "TABLES", "Published", "read"]
 

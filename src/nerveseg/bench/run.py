@@ -3,7 +3,7 @@
     ran = run(Job("mini", "embedded", limit=500), "out")
     ran.metrics["miou"]
 
-A folder holds what every long job's does (`nerveseg.runs`) and, once the last picture is done, ``metrics.json``, ``confusion.csv`` and
+A folder holds what every long job's does (`nerveseg.runs`) and, once the last image is done, ``metrics.json``, ``confusion.csv`` and
 ``seconds.json`` (`nerveseg.bench.scored`).
 """
 
@@ -22,8 +22,8 @@ from nerveseg.bench import scored
 from nerveseg.bench.job import Job, about, identity
 from nerveseg.bench.worker import Make
 from nerveseg.errors import OptionError
+from nerveseg.reprs import brief
 from nerveseg.runs.merge import merge as merged
-from nerveseg.showing import brief
 
 __all__ = ["Ran", "folders", "merge", "run"]
 
@@ -34,8 +34,8 @@ class Ran:
 
     Attributes:
         folder: where it is.
-        summary: pictures done now, before, bad, left.
-        metrics: what ``metrics.json`` says; None where pictures of other shards are missing, or none was scored.
+        summary: images done now, before, bad, left.
+        metrics: what ``metrics.json`` says; None where images of other shards are missing, or none was scored.
     """
 
     folder: Path
@@ -77,17 +77,17 @@ def run(
     Args:
         job: what is run.
         folder: of this run alone; see `folders`.
-        shard: (i, n): only pictures whose number leaves i when divided by n. `merge` puts the shards together.
+        shard: (i, n): only images whose number leaves i when divided by n. `merge` puts the shards together.
         engine: "local" or "ray".
-        workers: that share the pictures, each with its own networks. Larger: faster, more memory.
-        prefetch: pictures that each reads ahead.
-        skip_bad: go on after a picture that cannot be read or segmented; `Ran.summary` lists it, and it is tried again at the next start.
-        said: called as ``said(done, of)`` after each picture.
+        workers: that share the images, each with its own networks. Larger: faster, more memory.
+        prefetch: images that each reads ahead.
+        skip_bad: go on after an image that cannot be read or segmented; `Ran.summary` lists it, and it is tried again at the next start.
+        said: called as ``said(done, of)`` after each image.
         command: for ``run.json``.
         engine_options: knobs of the engine.
 
     Raises:
-        DataError, PictureError: a picture or mask, without ``skip_bad``. RunError: the folder holds another run. WeightsNotFound and the
+        DataError, ImageError: an image or mask, without ``skip_bad``. RunError: the folder holds another run. WeightsNotFound and the
         other errors of loading.
     """
     data = job.open()

@@ -1,6 +1,6 @@
-"""From the lines of a run to its scores: read once, one picture at a time; written beside them as files for people and programs.
+"""From the lines of a run to its scores: read once, one image at a time; written beside them as files for people and programs.
 
-Everything here follows from a run's folder alone (``run.json`` and ``results.jsonl``); neither pictures nor networks are needed.
+Everything here follows from a run's folder alone (``run.json`` and ``results.jsonl``); neither images nor networks are needed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from jaxtyping import Int64
 
 from nerveseg.bench import calibration
 from nerveseg.bench.calibration import Calibration
-from nerveseg.bench.cells import cell
 from nerveseg.bench.confusion import AVERAGES, Confusion, Metrics, metrics
+from nerveseg.bench.csv_safe import cell
 from nerveseg.bench.job import KIND
 from nerveseg.bench.protocol import protocol
 from nerveseg.errors import RunError
+from nerveseg.reprs import brief
 from nerveseg.runs import journal, plan, results
-from nerveseg.runs.whole import writing
-from nerveseg.showing import brief
+from nerveseg.runs.atomic_write import writing
 
 __all__ = ["Scored", "classes_of", "confusions", "finish", "percent", "read", "seconds"]
 
@@ -39,14 +39,14 @@ class Scored:
 
     Attributes:
         names: of the classes.
-        pictures: that were scored.
+        images: that were scored.
         confusion: of all of them.
         calibration: of all of them.
         average: that of the run's protocol.
     """
 
     names: tuple[str, ...]
-    pictures: int
+    images: int
     confusion: Confusion
     calibration: Calibration
     average: str
@@ -69,7 +69,7 @@ def classes_of(folder: str | Path) -> tuple[str, ...]:
 
 
 def confusions(folder: str | Path) -> Iterator[tuple[str, Int64[np.ndarray, "m 3"]]]:
-    """Each picture's item and counts (see `nerveseg.bench.confusion.count`), in the order of the plan: for intervals over pictures."""
+    """Each image's item and counts (see `nerveseg.bench.confusion.count`), in the order of the plan: for intervals over images."""
     for entry in results.read(folder):
         yield entry["item"], np.array(entry["confusion"], np.int64).reshape(-1, 3)
 
@@ -118,8 +118,8 @@ def finish(folder: str | Path) -> dict[str, Any]:
             "split": identity["data"]["split"],
             "protocol": identity["data"]["protocol"],
             "names": identity["names"]["origin"],
-            "pictures": scored.pictures,
-            "missing": asked - scored.pictures,
+            "pictures": scored.images,
+            "missing": asked - scored.images,
             **_summary(scored),
         }
     _write(place / "metrics.json", said)
@@ -133,7 +133,7 @@ def finish(folder: str | Path) -> dict[str, Any]:
 
 
 def seconds(folder: str | Path) -> dict[str, Any]:
-    """How long the stages took, from the journal: sum, median and 95th percentile a stage, over the pictures that were scored."""
+    """How long the stages took, from the journal: sum, median and 95th percentile a stage, over the images that were scored."""
     last: dict[str, dict[str, float]] = {entry["item"]: entry["seconds"] for entry in journal.read(folder) if "result" in entry}
     with results.understood(folder):
         return _paces(last)

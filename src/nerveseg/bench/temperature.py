@@ -1,6 +1,6 @@
-"""One temperature from a few labelled pictures, and a check on pictures that had no say in it.
+"""One temperature from a few labelled images, and a check on images that had no say in it.
 
-Pictures are parted in two as `nerveseg.bench.parting` does. On one half T is where the mean of −ln p_y(T) over pixels is least, p_y the
+Images are parted in two as `nerveseg.bench.holdout` does. On one half T is where the mean of −ln p_y(T) over pixels is least, p_y the
 score of the true label; that mean is convex in 1/T (Guo et al., 2017), so there is one such T. The other half is looked at once, with the
 recipe as it was and with T. Only where the paired interval of what it gains leaves 0 out is the temperature kept.
 """
@@ -22,22 +22,22 @@ from torch import Tensor
 from nerveseg.bench import calibration
 from nerveseg.bench.cache import Kept
 from nerveseg.bench.calibration import Calibration
+from nerveseg.bench.holdout import halves
 from nerveseg.bench.job import Job
-from nerveseg.bench.parting import halves
 from nerveseg.bench.report.bootstrap import Interval, ratio
 from nerveseg.bench.words import Asked, ask
 from nerveseg.datasets import DataSet
 from nerveseg.datasets.base import Mask
 from nerveseg.errors import DataError
 from nerveseg.masks.temperature import LEAST, MOST, sums
-from nerveseg.runs.whole import writing
+from nerveseg.reprs import brief
+from nerveseg.runs.atomic_write import writing
 from nerveseg.segmentation import Segmentation
-from nerveseg.showing import brief
 
 __all__ = ["PIXELS", "Calibrated", "Labelled", "Measured", "Sample", "calibrate", "fit", "labelled", "loss", "measured", "sample"]
 
 PIXELS = 4096
-"""Pixels of a picture that T is chosen on, drawn by its name; more than that say little new, as neighbours are alike."""
+"""Pixels of an image that T is chosen on, drawn by its name; more than that say little new, as neighbours are alike."""
 
 _FLOOR = 1e-12  # of the share of the true label: one pixel of no share would decide the mean alone
 _CLOSE = 1e-4  # how far ln T may be from the least
@@ -47,7 +47,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A picture's result beside its truth.
+    """An image's result beside its truth.
 
     Attributes:
         result: as it was segmented, without a temperature.
@@ -64,7 +64,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What T is chosen on, of one picture.
+    """What T is chosen on, of one image.
 
     Attributes:
         logs: ln p of each label at some pixels, −∞ where a label has no share.
@@ -86,7 +86,7 @@ class Measured:
     Attributes:
         temperature: T.
         nll: −ln of the true label's score, the mean over labelled pixels, in nats. Less is better, and wrong and sure is worst.
-        gain: NLL of the first temperature that was measured beside it − its own, with the paired 95 % interval over pictures.
+        gain: NLL of the first temperature that was measured beside it − its own, with the paired 95 % interval over images.
         calibration: confidence against truth, for the ECE and the plot.
     """
 
@@ -101,15 +101,15 @@ class Calibrated:
     """What came of it.
 
     Attributes:
-        before: the recipe as it was, on the pictures that had no say.
+        before: the recipe as it was, on the images that had no say.
         after: the recipe with the temperature, there.
-        pictures: how many chose T, and how many had no say.
+        images: how many chose T, and how many had no say.
         toml: the recipe with the temperature; nothing else is changed.
     """
 
     before: Measured
     after: Measured
-    pictures: tuple[int, int]
+    images: tuple[int, int]
     toml: str
 
     @property
@@ -121,24 +121,24 @@ class Calibrated:
 def calibrate(
     job: Job, out: str | Path | None = None, *, cache: str | Path | None = None, said: Callable[[str, int], None] | None = None
 ) -> Calibrated:
-    """Choose a recipe's temperature on half of some labelled pictures, and check it on the other half.
+    """Choose a recipe's temperature on half of some labelled images, and check it on the other half.
 
     Args:
         job: recipe, data set and split; the split should be one that nothing is reported on.
         out: the recipe's file, written where the gain is real; None writes nothing.
         cache: folder of encodings, which later calls and `nerveseg.bench.tune` read; None keeps none.
-        said: called as ``said("fit" or "check", pictures done)``.
+        said: called as ``said("fit" or "check", images done)``.
 
     Raises:
-        DataError: fewer than eight pictures, or halves without a labelled pixel. What the recipe and the data set raise.
+        DataError: fewer than eight images, or halves without a labelled pixel. What the recipe and the data set raise.
 
-    Cost: every picture is encoded and decoded once; memory `PIXELS` · K numbers a picture of the first half.
+    Cost: every image is encoded and decoded once; memory `PIXELS` · K numbers an image of the first half.
     """
     data, recipe = job.open(), job.placed()
     seen, unseen = halves(data, job.limit)
-    pictures = _Pictures(job, data, Kept(job.load(), None if cache is None else Path(cache)), said)
-    chosen = fit([sample(one, seed=_seed(name)) for name, one in pictures.each("fit", seen)])
-    before, after = measured((one for _, one in pictures.each("check", unseen)), (recipe.temperature, chosen))
+    images = _Images(job, data, Kept(job.load(), None if cache is None else Path(cache)), said)
+    chosen = fit([sample(one, seed=_seed(name)) for name, one in images.each("fit", seen)])
+    before, after = measured((one for _, one in images.each("check", unseen)), (recipe.temperature, chosen))
     result = Calibrated(before, after, (len(seen), len(unseen)), recipe.changed({"masks.temperature": chosen}).to_toml())
     if out is not None and result.real:
         with writing(Path(out)) as file:
@@ -161,10 +161,10 @@ def labelled(result: Segmentation, asked: Asked, mask: Mask) -> Labelled:
 
 
 def sample(one: Labelled, *, seed: int = 0, pixels: int = PIXELS) -> Sample:
-    """Draw labelled pixels of a picture and keep the shares of all labels there; all labelled pixels where they are fewer.
+    """Draw labelled pixels of an image and keep the shares of all labels there; all labelled pixels where they are fewer.
 
     Args:
-        one: the picture.
+        one: the image.
         seed: of the draw.
         pixels: at most so many. Larger: more memory, `PIXELS` · K numbers.
     """
@@ -181,7 +181,7 @@ def fit(samples: Sequence[Sample]) -> float:
     """Find the temperature at which −ln p_y(T) is least in the mean over labelled pixels, by golden section on ln T.
 
     Args:
-        samples: of each picture.
+        samples: of each image.
 
     Returns:
         T to four digits, between `LEAST` and `MOST`; an end of that where it goes on falling, as where no sampled pixel is wrong.
@@ -213,11 +213,11 @@ def loss(one: Labelled, temperature: float) -> Float[Tensor, "H W"]:
     return (total.log() - (own / top).log() / temperature).masked_fill_(~one.counted, 0.0)
 
 
-def measured(pictures: Iterable[Labelled], temperatures: Sequence[float]) -> tuple[Measured, ...]:
-    """Measure some temperatures on the same pictures, each of which is looked at once and let go.
+def measured(images: Iterable[Labelled], temperatures: Sequence[float]) -> tuple[Measured, ...]:
+    """Measure some temperatures on the same images, each of which is looked at once and let go.
 
     Args:
-        pictures: with their truths.
+        images: with their truths.
         temperatures: the first is what the others' gains are over.
 
     Raises:
@@ -226,7 +226,7 @@ def measured(pictures: Iterable[Labelled], temperatures: Sequence[float]) -> tup
     rows: list[list[list[calibration.Row]]] = [[] for _ in temperatures]
     losses: list[list[float]] = []
     pixels: list[int] = []
-    for one in pictures:
+    for one in images:
         counted = one.counted.numpy()
         right = (one.result.segmentation == one.truth).numpy()
         for found, temperature in zip(rows, temperatures, strict=True):
@@ -249,8 +249,8 @@ def measured(pictures: Iterable[Labelled], temperatures: Sequence[float]) -> tup
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """Segments labelled pictures by a job's recipe."""
+class _Images:
+    """Segments labelled images by a job's recipe."""
 
     job: Job
     data: DataSet
@@ -261,9 +261,9 @@ class _Pictures:
         """Name and result of each, one at a time."""
         items = {item.id: item for item in self.data.items}
         for done, name in enumerate(names, 1):
-            picture, mask = self.data.read(items[name])
+            image, mask = self.data.read(items[name])
             asked = ask(self.data, items[name], offer=self.job.offer, misses=self.job.rules.misses)
-            encoding = self.kept.encode(picture)
+            encoding = self.kept.encode(image)
             yield name, labelled(self.kept.segmenter.decode(encoding, asked.vocabulary, background=asked.background), asked, mask)
             if self.said is not None:
                 self.said(part, done)
@@ -280,22 +280,22 @@ def _mean(samples: Iterable[Sample], temperature: float) -> float:
     return total / count
 
 
-def _unlabelled(pictures: int) -> DataError:
+def _unlabelled(images: int) -> DataError:
     return DataError(
-        f"Got {pictures} pictures without a labelled pixel of a class that is asked for. Accepted is one pixel and more. "
+        f"Got {images} images without a labelled pixel of a class that is asked for. Accepted is one pixel and more. "
         "Check the masks and the names."
     )
 
 
 def _seed(name: str) -> int:
-    """The same pixels of a picture, whatever the other pictures."""
+    """The same pixels of an image, whatever the other images."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def _comment(result: Calibrated, job: Job) -> str:
     before, after, gain = result.before, result.after, result.after.gain
     return (
-        f"# masks.temperature of {job.recipe} from {result.pictures[0]} pictures of {job.data}; on {result.pictures[1]} others NLL "
+        f"# masks.temperature of {job.recipe} from {result.images[0]} images of {job.data}; on {result.images[1]} others NLL "
         f"{before.nll:.4f} -> {after.nll:.4f}, less by {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}], "
         f"ECE {100 * before.calibration.ece:.1f} -> {100 * after.calibration.ece:.1f} %.\n"
     )

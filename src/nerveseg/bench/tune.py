@@ -1,7 +1,7 @@
-"""Tune a recipe's walk and decision on labelled pictures of one's own, and check the gain on pictures that were never looked at.
+"""Tune a recipe's walk and decision on labelled images of one's own, and check the gain on images that were never looked at.
 
-Pictures are parted in two by a digest of their names. Rounds of a small grid are measured on one half; the other is measured once, with the
-recipe as it was and as it became. Only where the paired interval over those pictures leaves 0 out is the gain called one.
+Images are parted in two by a digest of their names. Rounds of a small grid are measured on one half; the other is measured once, with the
+recipe as it was and as it became. Only where the paired interval over those images leaves 0 out is the gain called one.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import numpy as np
 from nerveseg import registry, runs
 from nerveseg.bench.ablate._run import SCORE, Ablation, Worker
 from nerveseg.bench.ablate.base import RULES, Variant
+from nerveseg.bench.holdout import halves
 from nerveseg.bench.job import Job, about, identity
-from nerveseg.bench.parting import halves
 from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.datasets import DataSet
 from nerveseg.recipe import Recipe
+from nerveseg.reprs import brief
 from nerveseg.runs import results
-from nerveseg.runs.whole import writing
-from nerveseg.showing import brief
+from nerveseg.runs.atomic_write import writing
 
 __all__ = ["ROUNDS", "Tuned", "tune"]
 
 ROUNDS: tuple[Mapping[str, tuple[Any, ...]], ...] = (
     {"transition.neighbours": (0.003, 0.01, 0.03), "transition.peakedness": (0.0, 30.0, 100.0, 300.0)},
     {"transition.beta": (0.0, 0.1, 0.2, 0.4, 0.6), "walk.alpha": (0.8, 0.9, 0.95, 0.98)},
-    {"transition.kernel": ("exp", "power", "anchor", "elu")},
+    {"kernel.name": ("exp", "power", "anchor", "elu")},
 )
 """Grids, one after the other; what a round finds is kept in those that follow. Decision rules are chosen anew in each."""
 
@@ -44,11 +44,11 @@ class Tuned:
 
     Attributes:
         settings: knobs that changed, by dotted name, the rule included.
-        gain: tuned − as it was, on the pictures that were not looked at, with its 95 % interval.
+        gain: tuned − as it was, on the images that were not looked at, with its 95 % interval.
         before: mIoU of the recipe as it was, there.
         after: of the tuned one, there.
-        looked: mIoU of the tuned one on the pictures that it was tuned on.
-        pictures: how many were tuned on, and how many were not looked at.
+        looked: mIoU of the tuned one on the images that it was tuned on.
+        images: how many were tuned on, and how many were not looked at.
         toml: the tuned recipe.
     """
 
@@ -57,7 +57,7 @@ class Tuned:
     before: float
     after: float
     looked: float
-    pictures: tuple[int, int]
+    images: tuple[int, int]
     toml: str
 
     __repr__ = brief
@@ -85,12 +85,12 @@ def tune(
         folder: for the rounds and, where the gain is real, ``recipe.toml``.
         cache: folder of encodings; None keeps them in FOLDER.
         rounds: grids; see `ROUNDS`.
-        workers: that share the pictures.
+        workers: that share the images.
         said: called as ``said(round, done, all)``.
         command: for the record.
 
     Raises:
-        DataError: too few pictures. What the recipe and the data set raise.
+        DataError: too few images. What the recipe and the data set raise.
     """
     data, recipe = job.open(), job.compose()
     seen, unseen = halves(data, job.limit)
@@ -105,7 +105,7 @@ def tune(
         for variant, rule in itertools.product(candidates, RULES):
             score = miou(found[variant.name][rule.label], average=bench.average)
             if score > looked:
-                looked, settings = score, {**variant.settings, "masks.rule": rule.name, **{f"masks.{k}": v for k, v in rule.knobs.items()}}
+                looked, settings = score, {**variant.settings, "masks.name": rule.name, **{f"masks.{k}": v for k, v in rule.knobs.items()}}
     as_it_was = bench.measure("check-before", [Variant("as it was")], unseen, own_rule=True)["as it was"]
     tuned = bench.measure("check-after", [Variant("tuned", settings)], unseen, own_rule=True)["tuned"]
     before, after = next(iter(as_it_was.values())), next(iter(tuned.values()))
@@ -128,7 +128,7 @@ def tune(
 
 @dataclass(frozen=True)
 class _Bench:
-    """Measures variants on some of the pictures."""
+    """Measures variants on some of the images."""
 
     job: Job
     data: DataSet
@@ -168,11 +168,11 @@ def _candidates(recipe: Recipe, settings: Mapping[str, Any], grid: Mapping[str, 
     """Every point of a grid that the recipe can be composed at; the knobs that are there already among them."""
     kept = {name: value for name, value in settings.items() if not name.startswith("masks.")}
     points = [{**kept}, *({**kept, **dict(zip(grid, point, strict=True))} for point in itertools.product(*grid.values()))]
-    sharp = getattr(recipe.kernel.module, "sharpness", None)
+    sharp = recipe.kernel.module.sharpness
     out: list[Variant] = []
     for point in points:
-        usable = point if sharp or "transition.kernel" in point else {k: v for k, v in point.items() if k != "transition.neighbours"}
-        if "transition.kernel" in usable:
+        usable = point if sharp or "kernel.name" in point else {k: v for k, v in point.items() if k != "transition.neighbours"}
+        if "kernel.name" in usable:
             usable = _for_kernel(usable, recipe)
         name = ", ".join(f"{key}={value}" for key, value in usable.items()) or "as it was"
         if name not in {variant.name for variant in out}:
@@ -181,7 +181,7 @@ def _candidates(recipe: Recipe, settings: Mapping[str, Any], grid: Mapping[str, 
 
 
 def _for_kernel(settings: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    sharp = getattr(registry.load("kernels", settings["transition.kernel"]), "sharpness", None)
+    sharp = registry.load("kernels", settings["kernel.name"]).sharpness
     share = settings.get("transition.neighbours", recipe.transition.neighbours)
     return {**settings, "transition.neighbours": share if sharp else None}
 
@@ -189,6 +189,6 @@ def _for_kernel(settings: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
 def _comment(result: Tuned, job: Job) -> str:
     gain = result.gain
     return (
-        f"# Tuned from {job.recipe} on {result.pictures[0]} pictures of {job.data}; on {result.pictures[1]} others "
+        f"# Tuned from {job.recipe} on {result.images[0]} images of {job.data}; on {result.images[1]} others "
         f"{result.before:.1f} -> {result.after:.1f} mIoU, {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}].\n"
     )

@@ -1,8 +1,8 @@
-"""What is asked of a data set's pictures: its classes as labels, its background as a background, and the way back from ids to classes.
+"""What is asked of a data set's images: its classes as labels, its background as a background, and the way back from ids to classes.
 
 data = datasets.open("voc21", root)
-asked = ask(data)                                     # or ask(data, item), where not all classes are offered in all pictures
-result = segmenter(picture, asked.vocabulary, background=asked.background)
+asked = ask(data)                                     # or ask(data, item), where not all classes are offered in all images
+result = segmenter(image, asked.vocabulary, background=asked.background)
 guess = asked.guess(result.segmentation.numpy())      # ids as in the data set's masks
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt16
 
 from nerveseg.datasets import DataSet, Item
 from nerveseg.errors import DataError, LabelError, OptionError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.words.vocabulary import BACKGROUND, Background, Label, Vocabulary, folded
 
 __all__ = ["OFFERS", "Asked", "ask", "background_of"]
@@ -26,7 +26,7 @@ OFFERS = ("listed", "all")
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Words for a picture.
+    """Words for an image.
 
     Attributes:
         vocabulary: the labels.
@@ -55,8 +55,8 @@ def ask(data: DataSet, item: Item | None = None, *, offer: str = "listed", misse
 
     Args:
         data: the data set.
-        item: the picture; None asks for what is asked in all of them.
-        offer: ``"listed"``: the labels that the data set offers for this picture, where it does, in its order. ``"all"``: every class.
+        item: the image; None asks for what is asked in all of them.
+        offer: ``"listed"``: the labels that the data set offers for this image, where it does, in its order. ``"all"``: every class.
         misses: ask for a background where the data set has none, too; its pixels are then none of the classes.
 
     Raises:

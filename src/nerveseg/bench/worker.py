@@ -1,4 +1,4 @@
-"""What is done with one picture of a benchmark: segment it by the words of its data set, compare, count."""
+"""What is done with one image of a benchmark: segment it by the words of its data set, compare, count."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nerveseg.bench.job import Job
 from nerveseg.bench.words import Asked, ask
 from nerveseg.datasets import IGNORE, DataSet, Item
 from nerveseg.datasets.base import Mask
-from nerveseg.picture import Picture
+from nerveseg.image import LoadedImage
+from nerveseg.reprs import brief
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Segmenter
-from nerveseg.showing import brief
 
 __all__ = ["Make", "Scoring", "line"]
 
-_SIZE = 16  # digits of a picture's digest that a line keeps
+_SIZE = 16  # digits of an image's digest that a line keeps
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Make:
 
 
 class Scoring:
-    """Scores the pictures of one job; the networks are loaded by `start`, once."""
+    """Scores the images of one job; the networks are loaded by `start`, once."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -54,15 +54,15 @@ class Scoring:
         if self._data.offered is None or job.offer == "all":
             self._asked = ask(self._data, offer=job.offer, misses=job.rules.misses)
 
-    def read(self, item: str) -> tuple[Picture, Mask]:
-        """A picture and its mask."""
+    def read(self, item: str) -> tuple[LoadedImage, Mask]:
+        """An image and its mask."""
         return self._data.read(self._items[item])
 
-    def work(self, item: str, read: tuple[Picture, Mask]) -> Record:
+    def work(self, item: str, read: tuple[LoadedImage, Mask]) -> Record:
         """Segment it and count."""
-        picture, truth = read
+        image, truth = read
         asked = self._asked or ask(self._data, self._items[item], offer=self._job.offer, misses=self._job.rules.misses)
-        result = self._segmenter(picture, asked.vocabulary, background=asked.background)
+        result = self._segmenter(image, asked.vocabulary, background=asked.background)
         started = time.perf_counter()
         found = line(result, asked, truth, self._data.classes)
         stages = {stage: seconds for stage, seconds in result.seconds.items() if stage != "read"}
@@ -73,22 +73,22 @@ class Scoring:
 
 
 def line(result: Segmentation, asked: Asked, truth: Mask, classes: int) -> dict[str, Any]:
-    """What is kept of one picture.
+    """What is kept of one image.
 
     Args:
         result: its segmentation by the words of ``asked``.
         asked: see there.
-        truth: ids of the data set's classes, 65535 where a pixel is ignored; of the picture's size.
+        truth: ids of the data set's classes, 65535 where a pixel is ignored; of the image's size.
         classes: C.
 
     Returns:
-        ``picture``: first digits of its digest; ``size``: [height, width]; ``confusion``: [truth, guess, pixels] sorted, guess C for none
+        ``image``: first digits of its digest; ``size``: [height, width]; ``confusion``: [truth, guess, pixels] sorted, guess C for none
         of the classes; ``calibration``: [bin, pixels, right, sum of confidence].
     """
     guess = asked.guess(result.segmentation.numpy())
     confidence = result.confidence().numpy()
     return {
-        "picture": result.picture.sha256[:_SIZE],
+        "picture": result.image.sha256[:_SIZE],
         "size": list(result.size),
         "confusion": confusion.count(truth, guess, classes).tolist(),
         "calibration": [list(row) for row in calibration.bins(confidence, guess == truth, truth != IGNORE)],

@@ -1,10 +1,10 @@
-"""Pseudo-masks: from which classes are in a picture to which pixel is of which, for training a segmenter that never saw a mask.
+"""Pseudo-masks: from which classes are in an image to which pixel is of which, for training a segmenter that never saw a mask.
 
     made = run(PseudoMasks(Job("nerve-iseg", "voc21", "DATA", split="train"), abstain=0.5), "out")
 
-The folder gets ``masks/NAME.png``, a palette picture with the data set's ids and 255 where the result is not sure enough; on request
+The folder gets ``masks/NAME.png``, a palette image with the data set's ids and 255 where the result is not sure enough; on request
 ``scores/NAME.safetensors``; ``names.txt``, the classes in the order of the ids; and what every long job leaves. ``metrics.json`` compares
-the masks with the true ones, where there are some. Pictures in which none of the classes is get no mask and are not scored.
+the masks with the true ones, where there are some. Images in which none of the classes is get no mask and are not scored.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from nerveseg.bench.words import Asked, background_of
 from nerveseg.datasets import IGNORE, DataSet, Item
 from nerveseg.datasets.base import Mask
 from nerveseg.errors import DataError, OptionError, RunError
+from nerveseg.image import LoadedImage
 from nerveseg.masks.palette import voc_palette
-from nerveseg.picture import Picture
 from nerveseg.recipe import Recipe
+from nerveseg.reprs import brief
 from nerveseg.runs import plan, results
+from nerveseg.runs.atomic_write import writing
 from nerveseg.runs.plan import Plan
-from nerveseg.runs.whole import writing
 from nerveseg.runs.worker import Record
 from nerveseg.segmenter import Segmenter
-from nerveseg.showing import brief
 from nerveseg.words.prompts import clean
 from nerveseg.words.vocabulary import BACKGROUND, Vocabulary
 from nerveseg.writers.base import replacing
@@ -56,7 +56,7 @@ KIND = "nerveseg-wsss-1"
 UNSURE = 255
 """Value of a pixel that training should leave out."""
 
-_SIZE = 16  # digits of a picture's digest that a line keeps
+_SIZE = 16  # digits of an image's digest that a line keeps
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class PseudoMasks:
     """Which masks are made; plain values, so that it can be sent to another process.
 
     Attributes:
-        job: recipe, data set and split; ``offer`` is not read, since the picture's own classes are asked for.
+        job: recipe, data set and split; ``offer`` is not read, since the image's own classes are asked for.
         labels: "masks": the classes of the true mask, and nothing else of it. "tagger": TagCLIP says. Else the path of a file.
         abstain: confidence below which a pixel is left out. Larger: fewer pixels, fewer wrong ones; 0 leaves none out.
         soft: also write every label's share of every pixel, float16.
         score: compare with the true masks. Off: they are not read, unless the labels come from them.
         tagger: recipe whose CLIP tags; None: the job's own where it has one, else "clip".
-        tag_threshold: class score above which a class is in the picture; None: TagCLIP's, relative to the picture's other classes.
+        tag_threshold: class score above which a class is in the image; None: TagCLIP's, relative to the image's other classes.
     """
 
     job: Job
@@ -105,8 +105,8 @@ class Made:
 
     Attributes:
         folder: where the masks are.
-        summary: pictures done now, before, bad, left.
-        metrics: what ``metrics.json`` says; None where pictures are left.
+        summary: images done now, before, bad, left.
+        metrics: what ``metrics.json`` says; None where images are left.
     """
 
     folder: Path
@@ -140,15 +140,15 @@ def run(
         given: which masks.
         folder: of these masks alone, where every worker can write.
         engine: "local" or "ray".
-        workers: that share the pictures, each with its own networks.
-        prefetch: pictures that each reads ahead.
-        skip_bad: go on after a picture that cannot be used.
+        workers: that share the images, each with its own networks.
+        prefetch: images that each reads ahead.
+        skip_bad: go on after an image that cannot be used.
         said: called as ``said(done, of)``.
         command: for ``run.json``.
         engine_options: knobs of the engine.
 
     Raises:
-        DataError: pictures, masks or labels. OptionError, RunError, WeightsNotFound and the other errors of loading.
+        DataError: images, masks or labels. OptionError, RunError, WeightsNotFound and the other errors of loading.
     """
     data = given.job.open()
     items = data.items[: given.job.limit]
@@ -183,7 +183,7 @@ def _check(data: DataSet, items: tuple[Item, ...]) -> None:
         first = owner.setdefault(image_labels.stem(item).casefold(), item.id)
         if first != item.id:
             raise DataError(
-                f"Got {first!r} and {item.id!r} of {data.name}, whose masks would have one name. Accepted are pictures with names of "
+                f"Got {first!r} and {item.id!r} of {data.name}, whose masks would have one name. Accepted are images with names of "
                 "their own. Rename one."
             )
 
@@ -202,10 +202,10 @@ def _identity(given: PseudoMasks, data: DataSet, items: tuple[Item, ...]) -> dic
 
 
 def ask(data: DataSet, classes: tuple[int, ...], recipe: Recipe) -> Asked:
-    """Put the classes that are in a picture into words.
+    """Put the classes that are in an image into words.
 
     The background's strings are those of the data set's class 0. Where its list says only "background" and the label source has words for
-    it in its knobs, as iSeg's prompt does, these are taken. Words that are a label of this picture are left out.
+    it in its knobs, as iSeg's prompt does, these are taken. Words that are a label of this image are left out.
 
     Raises:
         DataError: a background that does not fit the names.
@@ -224,7 +224,7 @@ def ask(data: DataSet, classes: tuple[int, ...], recipe: Recipe) -> Asked:
 
 @dataclass(eq=False)
 class Worker:
-    """Makes the masks of pictures; picklable until `start`."""
+    """Makes the masks of images; picklable until `start`."""
 
     given: PseudoMasks
     folder: str
@@ -255,24 +255,24 @@ class Worker:
             "data": data, "items": {item.id: item for item in items}, "segmenter": segmenter, "known": known, "tagger": tagger
         }  # fmt: skip
 
-    def read(self, item: str) -> tuple[Picture, Mask | None]:
-        """A picture, and its mask where it is needed."""
+    def read(self, item: str) -> tuple[LoadedImage, Mask | None]:
+        """An image, and its mask where it is needed."""
         data, entry = self._state["data"], self._state["items"][item]
-        return data.read(entry) if self.given.reads_masks else (data.picture(entry), None)
+        return data.read(entry) if self.given.reads_masks else (data.image(entry), None)
 
-    def work(self, item: str, read: tuple[Picture, Mask | None]) -> Record:
+    def work(self, item: str, read: tuple[LoadedImage, Mask | None]) -> Record:
         """Make and write one mask."""
-        picture, truth = read
+        image, truth = read
         data: DataSet = self._state["data"]
         started = time.perf_counter()
-        classes = self._classes(item, picture, truth)
+        classes = self._classes(item, image, truth)
         labelled = time.perf_counter()
-        line: dict[str, Any] = {"picture": picture.sha256[:_SIZE], "size": list(picture.size), "labels": list(classes)}
+        line: dict[str, Any] = {"picture": image.sha256[:_SIZE], "size": list(image.size), "labels": list(classes)}
         if truth is not None and self.given.score:
             line["true"] = list(image_labels.from_mask(truth, data))
         if not classes:
             return Record(line, {"labels": labelled - started})
-        guess, confidence, scores, ids = self._segment(picture, classes, data)
+        guess, confidence, scores, ids = self._segment(image, classes, data)
         sure = confidence >= self.given.abstain
         name = image_labels.stem(self._state["items"][item])
         _write(Path(self.folder) / "masks" / f"{name}.png", np.where(sure, guess, UNSURE))
@@ -290,24 +290,24 @@ class Worker:
         """Let the networks go."""
         self._state.clear()
 
-    def _classes(self, item: str, picture: Picture, truth: Mask | None) -> tuple[int, ...]:
+    def _classes(self, item: str, image: LoadedImage, truth: Mask | None) -> tuple[int, ...]:
         tagger: Tagger | None = self._state["tagger"]
         if tagger is not None:
-            return tagger(picture)
+            return tagger(image)
         if self.given.labels == "masks" and truth is not None:
             return image_labels.from_mask(truth, self._state["data"])
         return self._state["known"][item]
 
     def _segment(
-        self, picture: Picture, classes: tuple[int, ...], data: DataSet
+        self, image: LoadedImage, classes: tuple[int, ...], data: DataSet
     ) -> tuple[UInt16[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[Tensor, "K H W"], list[int]]:
         segmenter: Segmenter = self._state["segmenter"]
         asked = ask(data, classes, segmenter.recipe)
         if len(classes) == 1 and asked.background is None:  # nothing else can be there
-            shape = picture.size
+            shape = image.size
             return np.full(shape, classes[0], np.uint16), np.ones(shape, np.float32), torch.ones(1, *shape), list(classes)
-        result = segmenter(picture, asked.vocabulary, background=asked.background)
-        scores = result.segmentation_scores if self.given.soft else torch.empty(0, *picture.size)
+        result = segmenter(image, asked.vocabulary, background=asked.background)
+        scores = result.segmentation_scores if self.given.soft else torch.empty(0, *image.size)
         return asked.guess(result.segmentation.numpy()), result.confidence().numpy(), scores, asked.ids.tolist()
 
 
@@ -323,7 +323,7 @@ class _Sums:
     """What the lines of a run sum up to."""
 
     classes: int
-    pictures: int = 0
+    images: int = 0
     empty: int = 0
     pixels: int = 0
     unsure: int = 0
@@ -334,7 +334,7 @@ class _Sums:
     tables: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, line: Mapping[str, Any]) -> None:
-        self.pictures += 1
+        self.images += 1
         self.empty += not line["labels"]
         if "true" in line:
             self.scored = True
@@ -354,7 +354,7 @@ def finish(folder: str | Path) -> dict[str, Any]:
     """Write ``metrics.json``, which follows from the lines of a finished run alone, and give what it says.
 
     ``miou`` is over the pixels that are not left out, ``miou_all`` over all, as if none were; both under the run's protocol. ``unsure`` is
-    the share of pixels that are left out. ``label_precision`` and ``label_recall`` compare the picture's labels with those of its mask.
+    the share of pixels that are left out. ``label_precision`` and ``label_recall`` compare the image's labels with those of its mask.
 
     Raises:
         RunError: the folder of something else, or not finished.
@@ -383,9 +383,9 @@ def _content(place: Path, found: Plan, said: Mapping[str, Any]) -> dict[str, Any
         "names": said["names"]["origin"],
         "labels": said["labels"]["source"],
         "abstain": said["abstain"],
-        "pictures": sums.pictures,
+        "pictures": sums.images,
         "without_labels": sums.empty,
-        "missing": len(found.mine) - sums.pictures,
+        "missing": len(found.mine) - sums.images,
         "unsure": percent(100 * sums.unsure / sums.pixels if sums.pixels else math.nan),
     }
     if sums.scored:

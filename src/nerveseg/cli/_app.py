@@ -21,16 +21,16 @@ from nerveseg.cli import (
     refine,
     segment,
     serve,
+    synthetic,
     tune,
     weights,
-    world,
 )
 from nerveseg.cli import app as page
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Segment any picture with any words, without training.",
+    help="Segment any image with any words, without training.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,7 +51,7 @@ def _root(
     *,
     version: Annotated[bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and stop.")] = False,
 ) -> None:
-    """Segment any picture with any words, without training."""
+    """Segment any image with any words, without training."""
 
 
 app.command()(segment.segment)
@@ -62,7 +62,8 @@ app.command()(refine.refine)
 app.command()(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(weights.app, name="weights")
-app.add_typer(world.app, name="world")
+app.add_typer(synthetic.app, name="synthetic")
+app.add_typer(synthetic.app, name="world", hidden=True, deprecated=True)  # what it was called
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(names.app, name="names")
 app.add_typer(bench.app, name="bench")

@@ -1,4 +1,4 @@
-"""``--bands 4,3,2 --range 0,3000`` → what `nerveseg.load` takes."""
+"""``--bands 4,3,2 --range 0,3000`` → what `nerveseg.load_image` takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["read_bands"]
 
 
 def read_bands(bands: str | None, value_range: str | None) -> dict[str, Any]:
-    """Read both options, and check them before any picture is read.
+    """Read both options, and check them before any image is read.
 
     Raises:
         OptionError: no numbers, or numbers that are no bands and no range.
@@ -18,7 +18,7 @@ def read_bands(bands: str | None, value_range: str | None) -> dict[str, Any]:
     >>> read_bands("4,3,2", "0, 3000")
     {'bands': (4, 3, 2), 'value_range': (0.0, 3000.0)}
     """
-    from nerveseg.picture.samples import Choice
+    from nerveseg.image.samples import Choice
 
     try:
         chosen = None if bands is None else tuple(int(part) for part in bands.split(","))

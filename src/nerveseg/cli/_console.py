@@ -41,7 +41,7 @@ __all__ = [
 FAILED, USAGE, SOME_FAILED = 1, 2, 3
 _USAGE_ERRORS = (errors.LabelError, errors.OptionError, errors.RecipeError, errors.RegistryError)
 _WIDE = 160
-_SHOWN = 20  # failed pictures that are named on the terminal
+_SHOWN = 20  # failed images that are named on the terminal
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}  # the place is at fault, not the program
 _NOISY = ("transformers", "diffusers", "huggingface_hub", "accelerate", "PIL", "matplotlib")
 
@@ -190,7 +190,7 @@ def counting(rounds: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
 
 
 def conclude(failed: Sequence[tuple[str, str]], total: int, *, lead: str = "failed", rest: str = "") -> None:
-    """Name the pictures that failed, and leave with what that means: 1 where all did, 3 where some did; nothing where none did.
+    """Name the images that failed, and leave with what that means: 1 where all did, 3 where some did; nothing where none did.
 
     Args:
         failed: name and message of each.

@@ -57,7 +57,7 @@ def draw(inside: Inside, out: Path) -> None:
 
 
 def _undated(out: Path) -> dict[str, Any]:
-    """Keep the date out, so that the same picture gives the same bytes."""
+    """Keep the date out, so that the same image gives the same bytes."""
     return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
 
 
@@ -91,21 +91,21 @@ def _row(figure: Figure, tall: float, heights: Sequence[float], place: int) -> S
 def _first_row(figure: Figure, row: SubplotSpec, inside: Inside) -> None:
     cells = row.subgridspec(1, 3, wspace=_BETWEEN)
     height, width = inside.pixels.shape[:2]
-    _picture(figure.add_subplot(cells[0]), inside.pixels, "Picture")
+    _image(figure.add_subplot(cells[0]), inside.pixels, "Image")
     prior = figure.add_subplot(cells[1])
-    _picture(prior, _colours(inside)[inside.prior], "G: the words alone, one label a token", extent=(0, width, height, 0))
+    _image(prior, _colours(inside)[inside.prior], "G: the words alone, one label a token", extent=(0, width, height, 0))
     _heads(figure.add_subplot(cells[2]), inside)
 
 
 def _strip(figure: Figure, row: SubplotSpec, inside: Inside) -> None:
-    from nerveseg.masks.paint import paint
+    from nerveseg.masks.draw import paint
 
     cells = row.subgridspec(1, len(inside.snapshots), wspace=0.06)
     for place, snapshot in enumerate(inside.snapshots):
         overlay = paint(inside.pixels, snapshot.ids, len(inside.names), alpha=0.62, background=inside.background)
         steps = "∞ steps" if snapshot.steps is None else "1 step" if snapshot.steps == 1 else f"{snapshot.steps} steps"
         axes = figure.add_subplot(cells[place])
-        _picture(axes, overlay, steps)
+        _image(axes, overlay, steps)
         below = "the walk without end" if snapshot.steps is None else f"{100 * snapshot.moved:.1f} % differ from ∞"
         axes.set_xlabel(below, color=_SOFT, size=8, labelpad=4)
 
@@ -116,7 +116,7 @@ def _last_row(figure: Figure, row: SubplotSpec, inside: Inside) -> None:
     _legend(figure.add_subplot(cells[2]), inside)
 
 
-def _picture(axes: Axes, pixels: Any, title: str, extent: tuple[float, float, float, float] | None = None) -> None:
+def _image(axes: Axes, pixels: Any, title: str, extent: tuple[float, float, float, float] | None = None) -> None:
     axes.imshow(pixels, interpolation="nearest", extent=extent)
     axes.set_title(title, pad=5)
     axes.set_xticks([])
@@ -192,7 +192,7 @@ def _legend(axes: Axes, inside: Inside) -> None:
     order = sorted(range(len(inside.names)), key=lambda at: (-shares[at], at))
     colours = _colours(inside) / 255
     axes.set_axis_off()
-    axes.set_title("Labels, and their share of the picture at ∞ steps")
+    axes.set_title("Labels, and their share of the image at ∞ steps")
     axes.set_xlim(0, 1)
     shown = order[:_NAMES]
     columns = 1 if len(shown) <= 9 else 2

@@ -22,7 +22,7 @@ __all__ = ["STEPS", "Inside", "Snapshot", "check", "look"]
 STEPS = (0, 1, 5, 10, 20, 40)
 """Lengths of the truncated walk that are shown, before the walk without end."""
 
-_LONGEST = 720  # pixels on a side of a shown picture: label maps are decided at that size, not at the picture's own
+_LONGEST = 720  # pixels on a side of a shown image: label maps are decided at that size, not at the image's own
 
 _LAYERS = {-1: "last layer", -2: "last but one"}
 
@@ -49,9 +49,9 @@ class Inside:
     """Everything the figure shows.
 
     Attributes:
-        name: the picture's name.
+        name: the image's name.
         recipe: the recipe's name.
-        pixels: (h, w, 3) uint8, the picture at the shown size.
+        pixels: (h, w, 3) uint8, the image at the shown size.
         names: labels, the background last where there is one.
         background: its id, or None.
         grid: tokens (h, w).
@@ -95,13 +95,13 @@ def check(recipe: Recipe) -> Stage:
     if recipe.walk.module.needs != "S":
         raise RecipeError(
             f"Got the recipe {recipe.name!r}, whose walk {recipe.walk.name!r} goes on attention heads and makes no transition S. "
-            "Accepted is a walk on S. Add --set walk.solver=infinite, or choose another with --recipe."
+            "Accepted is a walk on S. Add --set walk.name=infinite, or choose another with --recipe."
         )
     return recipe.walk
 
 
 def look(segmenter: Segmenter, encoding: Encoding, vocabulary: Vocabulary, background: Background | None = None) -> Inside:
-    """Label an encoded picture and keep what is inside.
+    """Label an encoded image and keep what is inside.
 
     Raises:
         RecipeError: see `check`.
@@ -115,11 +115,11 @@ def look(segmenter: Segmenter, encoding: Encoding, vocabulary: Vocabulary, backg
     tolerance = float(getattr(on_S.options, "tolerance", 1e-4))
     endless = walk.infinite(S, labelling.G, alpha=alpha, tolerance=tolerance)  # type: ignore[arg-type]
     walks: list[tuple[int | None, Walk]] = [(steps, walk.truncated(S, labelling.G, alpha, steps)) for steps in STEPS]  # type: ignore[arg-type]
-    shown = _shown(encoding.picture.size)
+    shown = _shown(encoding.image.size)
     keeps = background is not None
     heads = [float(weight) for weight in S.weights]  # type: ignore[union-attr]
     return Inside(
-        name=encoding.picture.name,
+        name=encoding.image.name,
         recipe=recipe.name,
         pixels=_thumbnail(encoding, shown),
         names=tuple(label.name for label in vocabulary) + ((background.name,) if background else ()),
@@ -164,7 +164,7 @@ def _thumbnail(encoding: Encoding, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
     height, width = size
-    return np.asarray(encoding.picture.to_pil().resize((width, height), Image.Resampling.LANCZOS))
+    return np.asarray(encoding.image.to_pil().resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _layers(count: int, recipe: Any) -> tuple[tuple[str, int], ...]:

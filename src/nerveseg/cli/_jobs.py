@@ -34,15 +34,15 @@ OwnData = Annotated[str, typer.Option("--data", "-d", help="A data set; 'folder'
 OwnRoot = Annotated[Path | None, typer.Option(help="Its folder.")]
 OneRecipe = Annotated[str, typer.Option("--recipe", "-r", help="A recipe's name, file or folder.")]
 Names = Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="The first so many pictures of the list. Left out: all.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="The first so many images of the list. Left out: all.")]
 Engine = Annotated[str, typer.Option(help="local or ray.")]
 EngineKnobs = Annotated[
     list[str] | None, typer.Option("--engine-set", metavar="KNOB=VALUE", help="Change a knob of the engine: address=auto, for ray.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Workers, each with its own networks.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each worker. Left out: all with one worker, else one.")]
-Prefetch = Annotated[int, typer.Option(min=0, help="Pictures that each worker reads ahead.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on after a picture that cannot be used; exit 3 at the end.")]
+Prefetch = Annotated[int, typer.Option(min=0, help="Images that each worker reads ahead.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on after an image that cannot be used; exit 3 at the end.")]
 
 
 def job_of(*, data: str, root: Path | None, settings: Sequence[str] | None, workers: int, threads: int | None = None, **given: Any) -> Job:

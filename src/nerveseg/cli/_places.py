@@ -19,15 +19,15 @@ _OVERLAY = ".overlay.png"
 
 @dataclass(frozen=True)
 class Place:
-    """A picture and its files: ``NAME.png``, ``NAME.run.json``, ``NAME.overlay.png``.
+    """An image and its files: ``NAME.png``, ``NAME.run.json``, ``NAME.overlay.png``.
 
     Attributes:
-        picture: what is read.
+        image: what is read.
         ids: the label map.
         painted: whether there is an overlay.
     """
 
-    picture: Path
+    image: Path
     ids: Path
     painted: bool = True
 
@@ -42,7 +42,7 @@ class Place:
         return tuple(self.named(ending) for ending in (*_ENDINGS, *([_OVERLAY] if self.painted else [])))
 
     def named(self, ending: str) -> Path:
-        """The picture's file with an ending."""
+        """The image's file with an ending."""
         return self.ids.with_name(self.ids.name.removesuffix(".png") + ending)
 
 
@@ -65,12 +65,12 @@ def check_file(path: Path, option: str, read: Inputs, *, overwrite: bool, ending
 
 
 def plan(
-    pictures: Sequence[Path], out: Path, read: Inputs, *, overwrite: bool, endings: Sequence[str] = (), painted: bool = True
+    images: Sequence[Path], out: Path, read: Inputs, *, overwrite: bool, endings: Sequence[str] = (), painted: bool = True
 ) -> list[Place]:
-    """Give every picture its files in ``out``.
+    """Give every image its files in ``out``.
 
     Args:
-        pictures: what is read.
+        images: what is read.
         out: the folder.
         read: other files that are read.
         overwrite: results that are there may be replaced.
@@ -78,20 +78,20 @@ def plan(
         painted: an overlay is among the files.
 
     Raises:
-        OptionError: two pictures that would write one file, a result that would replace a file that is read, or one that is there
+        OptionError: two images that would write one file, a result that would replace a file that is read, or one that is there
             already and ``overwrite`` is not said.
     """
-    from nerveseg.picture.names import stem  # Pillow comes with it
+    from nerveseg.image.names import stem  # Pillow comes with it
 
-    places = [Place(picture, out / f"{stem(picture.name)}.png", painted=painted) for picture in pictures]
+    places = [Place(image, out / f"{stem(image.name)}.png", painted=painted) for image in images]
     owner: dict[str, Path] = {}
-    read = read | outputs.inputs(*pictures)
+    read = read | outputs.inputs(*images)
     for place in places:
         for path in (*place.files, *(place.named(ending) for ending in endings)):
-            first = owner.setdefault(outputs.key(str(path)), place.picture)
-            if first is not place.picture:
+            first = owner.setdefault(outputs.key(str(path)), place.image)
+            if first is not place.image:
                 raise OptionError(
-                    f"Got {first} and {place.picture}, which would both write {path}. Accepted are pictures with names of their own. "
+                    f"Got {first} and {place.image}, which would both write {path}. Accepted are images with names of their own. "
                     "Rename one, or run them with different folders in -o."
                 )
             outputs.check([path], read, overwrite=overwrite, advice="Choose another folder with -o")

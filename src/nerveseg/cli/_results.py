@@ -21,15 +21,15 @@ _SHOWN = 30  # labels that the table lists; --json lists all
 
 
 def confidences(result: Segmentation) -> dict[str, float]:
-    """Name → mean probability where the label won; only labels that are in the picture."""
+    """Name → mean probability where the label won; only labels that are in the image."""
     return {part["label"]: part["score"] for part in result.segments()}
 
 
-def as_json(picture: str, result: Segmentation, files: Iterable[Path], taken: Mapping[str, float]) -> dict[str, Any]:
+def as_json(image: str, result: Segmentation, files: Iterable[Path], taken: Mapping[str, float]) -> dict[str, Any]:
     """One result as plain values; arguments as `show`."""
     shares, sure, walk = result.shares(), confidences(result), result.walk
     return {
-        "picture": picture,
+        "picture": image,
         "size": list(result.size),
         "recipe": result.recipe,
         "labels": [
@@ -41,11 +41,11 @@ def as_json(picture: str, result: Segmentation, files: Iterable[Path], taken: Ma
     }
 
 
-def show(picture: str, result: Segmentation, files: Iterable[Path], taken: Mapping[str, float]) -> None:
+def show(image: str, result: Segmentation, files: Iterable[Path], taken: Mapping[str, float]) -> None:
     """Print one result for people.
 
     Args:
-        picture: how it is called.
+        image: how it is called.
         result: the result.
         files: what was written.
         taken: stage → seconds after those of the result.
@@ -54,7 +54,7 @@ def show(picture: str, result: Segmentation, files: Iterable[Path], taken: Mappi
 
     out = console()
     height, width = result.size
-    out.print(Text.assemble((picture, "bold"), f"  {height} × {width}"), soft_wrap=True)
+    out.print(Text.assemble((image, "bold"), f"  {height} × {width}"), soft_wrap=True)
     out.print(_labels(result))
     out.print(_stages({**result.seconds, **taken}), soft_wrap=True)
     if result.walk is not None:

@@ -1,4 +1,4 @@
-"""Networks that are loaded when the first good picture asks for them, and what is done with every picture."""
+"""Networks that are loaded when the first good image asks for them, and what is done with every image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nerveseg.cli._places import Place
-    from nerveseg.clicks import Seed
-    from nerveseg.picture.load import Picture
+    from nerveseg.clicks import Click
+    from nerveseg.image.load import LoadedImage
     from nerveseg.recipe import Recipe
     from nerveseg.segmentation import Segmentation
     from nerveseg.segmenter import Encoding, Segmenter
@@ -45,7 +45,7 @@ class Networks:
     _made: list[tuple[Segmenter, float]] = field(default_factory=list)
 
     def check(self) -> Recipe:
-        """Compose the recipe, so that a wrong knob is told before any picture is read."""
+        """Compose the recipe, so that a wrong knob is told before any image is read."""
         from nerveseg import recipe
 
         with waiting("reading the recipe"):
@@ -78,16 +78,16 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """One list of labels for any number of pictures.
+    """One list of labels for any number of images.
 
     Attributes:
-        networks: what reads the pictures.
+        networks: what reads the images.
         vocabulary: the labels.
         background: what stands for the rest, or None.
         seed: of the diffusion noise; None takes the recipe's.
-        tile: side in pixels of tiles; None: pictures as a whole.
+        tile: side in pixels of tiles; None: images as a whole.
         overlap: share of a tile's side that its neighbour has, too.
-        seeds: pixels whose labels are known.
+        clicks: pixels whose labels are known.
         knobs: of clicks, by dotted name.
         abstain: pixels less probable than this get the ignored id; None: none do.
     """
@@ -98,29 +98,29 @@ class Session:
     seed: int | None = None
     tile: int | None = None
     overlap: float = 0.25
-    seeds: tuple[Seed, ...] = ()
+    clicks: tuple[Click, ...] = ()
     knobs: Mapping[str, Any] = field(default_factory=dict)
     abstain: float | None = None
 
     def check(self) -> None:
         """Refuse a tile, an overlap or a threshold out of range before any network is loaded."""
         from nerveseg.errors import OptionError
-        from nerveseg.picture.tiles import check
+        from nerveseg.image.tiles import check
 
         if self.abstain is not None and not 0.0 <= self.abstain <= 1.0:
             raise OptionError(f"Got abstain = {self.abstain:g}. Accepted is 0 to 1. Try 0.6.")
         if self.tile is not None:
             check(self.tile, self.overlap)
 
-    def encode(self, picture: Picture) -> Encoding:
-        """Pass a picture through the networks."""
-        return self.networks.segmenter().encode(picture, seed=self.seed, tile=self.tile, overlap=self.overlap)
+    def encode(self, image: LoadedImage) -> Encoding:
+        """Pass an image through the networks."""
+        return self.networks.segmenter().encode(image, seed=self.seed, tile=self.tile, overlap=self.overlap)
 
-    def segment(self, picture: Picture) -> Segmentation:
+    def segment(self, image: LoadedImage) -> Segmentation:
         """Label every pixel."""
-        encoding = self.encode(picture)
+        encoding = self.encode(image)
         result = self.networks.segmenter().decode(
-            encoding, self.vocabulary, background=self.background, seeds=self.seeds, settings=self.knobs
+            encoding, self.vocabulary, background=self.background, clicks=self.clicks, settings=self.knobs
         )
         return result if self.abstain is None else result.abstain(self.abstain)
 

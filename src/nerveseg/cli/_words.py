@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from nerveseg import parse
 from nerveseg.errors import LabelError, OptionError
-from nerveseg.texts import address, local
-from nerveseg.words.line import looks_like_file, strings
+from nerveseg.text_files import address, local
+from nerveseg.words.label_line import looks_like_file, strings
 from nerveseg.words.vocabulary import Background, Vocabulary, need_background
 
 if TYPE_CHECKING:
-    from nerveseg.clicks import Seed
+    from nerveseg.clicks import Click
 
 __all__ = ["background_words", "read_background", "read_clicks", "read_labels", "read_settings", "read_shard"]
 
@@ -63,8 +63,8 @@ def read_background(text: str, vocabulary: Vocabulary) -> Background | None:
 def read_settings(given: Sequence[str], option: str = "--set", example: str = "walk.alpha=0.9") -> dict[str, Any]:
     """``walk.alpha=0.9`` → ``{"walk.alpha": 0.9}``. Values are TOML's; a bare word is a string, ``null`` is None.
 
-    >>> read_settings(["walk.alpha=0.9", "graph.layers=[-1, -2]", "walk.solver=none"])
-    {'walk.alpha': 0.9, 'graph.layers': [-1, -2], 'walk.solver': 'none'}
+    >>> read_settings(["walk.alpha=0.9", "graph.layers=[-1, -2]", "walk.name=none"])
+    {'walk.alpha': 0.9, 'graph.layers': [-1, -2], 'walk.name': 'none'}
     """
     settings: dict[str, Any] = {}
     for entry in given:
@@ -99,15 +99,15 @@ def _value(text: str) -> Any:
         return text
 
 
-def read_clicks(texts: Sequence[str]) -> tuple[Seed, ...]:
+def read_clicks(texts: Sequence[str]) -> tuple[Click, ...]:
     """``LABEL@x,y`` is a click, ``LABEL@x0,y0,x1,y1`` a box, ``LABEL@x,y x,y …`` a stroke. The label is written as in ``--labels``.
 
     Raises:
         OptionError: anything else. LabelError: what cannot be a label.
     """
-    from nerveseg.clicks import Seed
+    from nerveseg.clicks import Click
 
-    return tuple(Seed(_label(label, text), **_places(places, text)) for text in texts for label, _, places in [text.rpartition("@")])
+    return tuple(Click(_label(label, text), **_places(places, text)) for text in texts for label, _, places in [text.rpartition("@")])
 
 
 def _label(text: str, whole: str) -> str:

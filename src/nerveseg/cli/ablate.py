@@ -1,4 +1,4 @@
-"""``nerveseg ablate KIND``: variants of a recipe beside each other on the same encoded pictures."""
+"""``nerveseg ablate KIND``: variants of a recipe beside each other on the same encoded images."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def ablate(
     protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks, and how they are scored.")] = "sclip",
     names: Names = "official",
     split: Annotated[str | None, typer.Option(help="That is scored. Left out: the one that scores are published on.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first so many pictures of it. Left out: all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many images of it. Left out: all.")] = None,
     choose: Annotated[
-        int, typer.Option(min=0, help="Pictures, none of them scored, that each variant's rule is chosen on; 0: the recipe's.")
+        int, typer.Option(min=0, help="Images, none of them scored, that each variant's rule is chosen on; 0: the recipe's.")
     ] = 60,
     choose_split: Annotated[
         str | None, typer.Option(help="Their split. Left out: val or train, whichever is not scored, else a part of the scored one.")
@@ -49,7 +49,7 @@ def ablate(
     offline: Offline = False,
     low_memory: LowMemory = False,
 ) -> None:
-    """Measure variants of a recipe: each by the decision rule that serves it best on pictures that are not scored.
+    """Measure variants of a recipe: each by the decision rule that serves it best on images that are not scored.
 
     OUT/KIND-DATA-RECIPE gets table.md, figure.png and the lines that they are made from. Stop it and give the same command again, it goes
     on.

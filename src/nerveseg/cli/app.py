@@ -23,15 +23,15 @@ def app(
     public: Annotated[
         list[str] | None, typer.Option("--public-host", metavar="NAME", help="Name under which a proxy shows the page; may be given again.")
     ] = None,
-    memory: Annotated[int, typer.Option(min=1, metavar="MIB", help="For what is kept of all visitors' pictures.")] = 2048,
-    minutes: Annotated[float, typer.Option(min=1, help="How long a visitor's picture is kept after its last use.")] = 60,
+    memory: Annotated[int, typer.Option(min=1, metavar="MIB", help="For what is kept of all visitors' images.")] = 2048,
+    minutes: Annotated[float, typer.Option(min=1, help="How long a visitor's image is kept after its last use.")] = 60,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in this machine's browser.")] = False,
     device: Device = None,
     dtype: Dtype = None,
     offline: Offline = False,
     low_memory: LowMemory = False,
 ) -> None:
-    """Open a page in the browser: drop a picture, type words, see masks, correct them by clicks, download them.
+    """Open a page in the browser: drop an image, type words, see masks, correct them by clicks, download them.
 
     Try it: nerveseg app --recipe mini
     """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch"]
 
-_OVERLAP = 0.25  # as in picture.tiles, which needs NumPy
+_OVERLAP = 0.25  # as in image.tiles, which needs NumPy
 
 
 @guarded
@@ -58,13 +58,13 @@ def batch(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there, a batch included; never an input.")] = (
         False
     ),
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth picture from the Ith on, from 0; all into one OUT.")] = "0/1",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth image from the Ith on, from 0; all into one OUT.")] = "0/1",
     engine: Engine = "local",
     engine_knobs: EngineKnobs = None,
     workers: Workers = 1,
     threads: Threads = None,
     prefetch: Prefetch = 4,
-    skip_bad: Annotated[bool, typer.Option(help="Go on after a picture that cannot be used; exit 3 at the end.")] = True,
+    skip_bad: Annotated[bool, typer.Option(help="Go on after an image that cannot be used; exit 3 at the end.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -74,18 +74,18 @@ def batch(
     bands: Bands = None,
     value_range: Range = None,
 ) -> None:
-    """Label every pixel of many pictures: masks in one format, in one folder.
+    """Label every pixel of many images: masks in one format, in one folder.
 
-    Pictures keep their paths in OUT. Whatever stops it, the same command with --resume goes on and repeats nothing. Exits 0 if all went
-    well, 1 if it failed, 2 for a wrong command, 3 if some pictures could not be used (listed).
+    Images keep their paths in OUT. Whatever stops it, the same command with --resume goes on and repeats nothing. Exits 0 if all went
+    well, 1 if it failed, 2 for a wrong command, 3 if some images could not be used (listed).
     """
     from nerveseg.batch import Job, find, run
     from nerveseg.cli._words import read_background, read_labels, read_settings
-    from nerveseg.picture.endings import told
+    from nerveseg.image.endings import told
 
     part = read_shard(shard)
     vocabulary = read_labels(labels)
-    with waiting("looking for pictures"):
+    with waiting("looking for images"):
         from nerveseg.cli._console import still
 
         still()
@@ -151,7 +151,7 @@ def _tell(ran: Ran, total: int, left_out: Counter[str], *, json: bool) -> None:
     else:
         before = f" ({ran.before} of them before)" if ran.before else ""
         others = f", {left_out.total()} left out for their endings" if left_out else ""
-        say(f"{ran.out}: {ran.done + ran.before} pictures labelled{before}, {len(ran.bad)} could not be used{others}")
+        say(f"{ran.out}: {ran.done + ran.before} images labelled{before}, {len(ran.bad)} could not be used{others}")
     if ran.waiting:
         note(f"{', '.join(f'{at}/{count}' for at, count in ran.waiting)}; the joined files come with the last.", lead="other shards")
     conclude([(one.item, one.message) for one in ran.bad], total, lead="skipped", rest=f"{ran.out}/batch.json names them")

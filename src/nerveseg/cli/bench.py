@@ -40,10 +40,10 @@ def run(
     limit: Limit = None,
     seed: Seed = None,
     offer: Annotated[
-        str, typer.Option(help="listed: the labels that the data set offers in a picture, where it does; all: every class.")
+        str, typer.Option(help="listed: the labels that the data set offers in an image, where it does; all: every class.")
     ] = "listed",
     settings: Settings = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth picture from the Ith on, from 0; for several machines.")] = "0/1",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Every Nth image from the Ith on, from 0; for several machines.")] = "0/1",
     engine: Engine = "local",
     engine_knobs: EngineKnobs = None,
     workers: Workers = 1,
@@ -57,10 +57,10 @@ def run(
     offline: Offline = False,
     low_memory: LowMemory = False,
 ) -> None:
-    """Score recipes on data sets: mIoU and its relatives from one confusion matrix over all pictures.
+    """Score recipes on data sets: mIoU and its relatives from one confusion matrix over all images.
 
     Each recipe and data set gets the folder OUT/DATA-RECIPE: run.json, results.jsonl, metrics.json, confusion.csv, seconds.json. Stop it
-    and give the same command again, it goes on. Exits 0 if all went well, 1 if it failed, 2 for a wrong command, 3 if pictures were
+    and give the same command again, it goes on. Exits 0 if all went well, 1 if it failed, 2 for a wrong command, 3 if images were
     skipped.
     """
     from nerveseg.bench import run as bench
@@ -132,7 +132,7 @@ def merge(
 
 
 def _counts(jobs: Sequence[Job], shard: tuple[int, int]) -> list[int]:
-    """Pictures of each run's shard; opening a data set also finds wrong names and folders before anything is loaded."""
+    """Images of each run's shard; opening a data set also finds wrong names and folders before anything is loaded."""
     return [len(opened(job).items[: job.limit][shard[0] :: shard[1]]) for job in jobs]
 
 

@@ -29,22 +29,22 @@ def report(
     ] = None,
     against: Annotated[
         list[Path] | None,
-        typer.Option(help="A run that the others on its data set are paired with, over the same pictures; may be given more than once."),
+        typer.Option(help="A run that the others on its data set are paired with, over the same images; may be given more than once."),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Add tables class by class.")] = False,
     published: Annotated[
         str,
         typer.Option(help="near: the rows of NERVE's Table 1 and those that the recipes here are to be held against; all; none."),
     ] = "near",
-    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of pictures, for the 95 % intervals.")] = 2000,
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of images, for the 95 % intervals.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File; left out: standard output. png needs one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Make a report of finished runs: Table 1's shape, measures, intervals over pictures, classes, plots.
+    """Make a report of finished runs: Table 1's shape, measures, intervals over images, classes, plots.
 
     Scores are counted anew from each run's results.jsonl. Published rows are marked as such, with their source. A difference
-    between runs over other pictures, masks or classes is refused; other settings that matter are told in footnotes.
+    between runs over other images, masks or classes is refused; other settings that matter are told in footnotes.
     """
     chosen = _format(format_, out)
     read = inputs(*runs, *(against or ()))

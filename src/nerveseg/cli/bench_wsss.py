@@ -1,4 +1,4 @@
-"""``nerveseg bench wsss``: pseudo-masks from the labels of whole pictures."""
+"""``nerveseg bench wsss``: pseudo-masks from the labels of whole images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nerveseg.cli.segment import Device, Dtype, LowMemory, Offline, Seed, Settin
 
 __all__ = ["wsss"]
 
-_FEW = 20  # bad pictures that are named on the terminal; the journal has all
+_FEW = 20  # bad images that are named on the terminal; the journal has all
 
 
 @guarded
@@ -31,16 +31,16 @@ def wsss(
     ] = None,
     names: Names = "official",
     labels: Annotated[
-        str, typer.Option(metavar="masks|tagger|FILE", help="Which classes are in a picture: its mask, TagCLIP or a file says.")
+        str, typer.Option(metavar="masks|tagger|FILE", help="Which classes are in an image: its mask, TagCLIP or a file says.")
     ] = "masks",
     tagger: Annotated[str | None, typer.Option(help="Recipe whose CLIP tags. Left out: the same where it has one, else clip.")] = None,
     tag_threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Score above which a class is there. Left out: TagCLIP's, by picture.")
+        float | None, typer.Option(min=0.0, max=1.0, help="Score above which a class is there. Left out: TagCLIP's, by image.")
     ] = None,
     abstain: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Pixels less sure than this become 255. Larger: fewer pixels, fewer wrong.")
     ] = 0.0,
-    soft: Annotated[bool, typer.Option("--soft", help="Also write scores, float16, a file a picture.")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Also write scores, float16, a file an image.")] = False,
     score: Annotated[bool, typer.Option("--score/--no-score", help="Compare with the true masks.")] = True,
     limit: Limit = None,
     seed: Seed = None,
@@ -58,11 +58,11 @@ def wsss(
     offline: Offline = False,
     low_memory: LowMemory = False,
 ) -> None:
-    """Make masks for training from the labels of whole pictures, and score them where there are true ones.
+    """Make masks for training from the labels of whole images, and score them where there are true ones.
 
     OUT/DATA-SPLIT-RECIPE gets masks/NAME.png (a palette; the data set's ids, 255 left out), names.txt, metrics.json and what every run
     leaves. Stop it and give the same command again, it goes on. Exits 0 if all went well, 1 if it failed, 2 for a wrong command, 3 if
-    pictures were skipped.
+    images were skipped.
     """
     from nerveseg import registry
     from nerveseg.bench import wsss as pseudo

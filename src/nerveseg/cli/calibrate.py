@@ -1,4 +1,4 @@
-"""``nerveseg calibrate``: a recipe's temperature from a few labelled pictures, with a check that refuses to call noise a gain."""
+"""``nerveseg calibrate``: a recipe's temperature from a few labelled images, with a check that refuses to call noise a gain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def calibrate(
     recipe: OneRecipe = "mini",
     data: OwnData = "folder",
     root: OwnRoot = None,
-    split: Annotated[str | None, typer.Option(help="Pictures to calibrate on; best one that nothing is reported on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Images to calibrate on; best one that nothing is reported on.")] = None,
     limit: Limit = None,
     names: Names = "official",
     cache: Annotated[Path | None, typer.Option(help="Folder of encodings. Left out: none are kept.")] = None,
@@ -39,14 +39,14 @@ def calibrate(
     offline: Offline = False,
     low_memory: LowMemory = False,
 ) -> None:
-    """Choose how sure a recipe's scores are on half of some labelled pictures, and check on the other half. No label changes.
+    """Choose how sure a recipe's scores are on half of some labelled images, and check on the other half. No label changes.
 
-    OUT, the recipe with masks.temperature, is written only where its gain on the pictures that had no say is clear of 0. Eight pictures
+    OUT, the recipe with masks.temperature, is written only where its gain on the images that had no say is clear of 0. Eight images
     are the fewest.
     """
     from nerveseg import outputs
     from nerveseg.bench import temperature
-    from nerveseg.bench.parting import few, halves
+    from nerveseg.bench.holdout import few, halves
     from nerveseg.cli._console import still
 
     own = () if root is None else (root / "names.txt", root / "images", root / "masks")
@@ -74,7 +74,7 @@ def calibrate(
     with counting({"fit": len(seen), "check": len(unseen)}) as told, outputs.keeping(read, overwrite=overwrite):
         found = temperature.calibrate(job, out, cache=cache, said=told)
     _tell(found)
-    if said := few(found.pictures[1]):
+    if said := few(found.images[1]):
         note(said)
     if plot is not None:
         with outputs.keeping(read, overwrite=overwrite):
@@ -87,8 +87,8 @@ def calibrate(
 
 
 def _tell(found: Calibrated) -> None:
-    say(f"masks.temperature = {found.after.temperature:g}, from {found.pictures[0]} pictures")
-    say(f"on {found.pictures[1]} pictures that had no say:")
+    say(f"masks.temperature = {found.after.temperature:g}, from {found.images[0]} images")
+    say(f"on {found.images[1]} images that had no say:")
     for lead, one in (("before", found.before), ("after", found.after)):
         say(f"  {lead:6}  {_said(one)}")
     gain, errors = found.after.gain, [one.calibration.ece for one in (found.before, found.after)]
@@ -109,4 +109,4 @@ def _draw(found: Calibrated, path: Path, title: str) -> None:
 
     shown = {f"{lead}, T = {one.temperature:g}": one.calibration for lead, one in (("before", found.before), ("after", found.after))}
     with replacing(path) as (draft,):
-        draft.write_bytes(reliability(shown, title, f"{found.pictures[1]} pictures that had no say"))
+        draft.write_bytes(reliability(shown, title, f"{found.images[1]} images that had no say"))

@@ -46,7 +46,7 @@ def list_(
         module = registry.load("datasets", name)
         here = _here(name, root) if root else None
         lists = classes.lists(name) or ("official",)
-        count = getattr(module, "count", None)
+        count = module.count
         if json:
             json_line({"name": name, **_about(module), "names": list(lists), "here": here})
         shown = [name, module.title, str(count or "any"), ", ".join(module.splits) or "folders", ", ".join(lists), _download(module)]
@@ -93,7 +93,7 @@ def verify(
     protocol: Annotated[str, typer.Option(help="sclip or cliper: which masks and items.")] = "sclip",
     names: Annotated[str, typer.Option(metavar="LIST|FILE", help="Class names: a list that ships, or a file.")] = "official",
     workers: Annotated[int, typer.Option(min=1, help="Threads that read.")] = 4,
-    quick: Annotated[bool, typer.Option("--quick", help="Read pictures' heads alone: damaged ones are not found.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Read images' heads alone: damaged ones are not found.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="A part of the split is meant: do not count its files.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object with everything.")] = False,
 ) -> None:
@@ -107,7 +107,7 @@ def verify(
     data = datasets.open(name, root, split=split, protocol=protocol, class_names=names)
     if data.draw is not None:
         raise OptionError(
-            f"Got {name}, whose pictures are drawn: there is no file that could be wrong. Accepted are data sets on disk. "
+            f"Got {name}, whose images are drawn: there is no file that could be wrong. Accepted are data sets on disk. "
             "Use it as it is, such as in nerveseg bench run."
         )
     if data.left_out:
@@ -137,12 +137,12 @@ def _show(report: Report) -> None:
         table.add_row(str(index), name, f"{pixels:,}", f"{100 * pixels / total:.2f} %", f"{int(report.items[index]):,}")
     console().print(table)
     known = "" if report.published is None else f" ({report.published:,} are published)"
-    note(f"{report.files:,} pictures{known}, {len(data):,} items, {report.ignored:,} pixels not counted, names {data.names.origin}",
+    note(f"{report.files:,} images{known}, {len(data):,} items, {report.ignored:,} pixels not counted, names {data.names.origin}",
          style="cyan", lead=f"{data.name} {data.split}")  # fmt: skip
     if report.turned:
         stored = sum(follows for _, follows in report.turned)
         note(
-            f"{len(report.turned)} pictures carry an EXIF orientation ({', '.join(item for item, _ in report.turned[:5])}): "
+            f"{len(report.turned)} images carry an EXIF orientation ({', '.join(item for item, _ in report.turned[:5])}): "
             f"{stored} masks follow the stored pixels, {len(report.turned) - stored} the turned ones. Both are read so that they fit."
         )
     if report.absent:
@@ -171,7 +171,7 @@ def _about(module: ModuleType) -> dict[str, Any]:
         for a in module.archives
     ]
     about = {key: getattr(module, key) for key in ("title", "url", "licence", "background")}
-    return {**about, "classes": getattr(module, "count", None), "splits": list(module.splits), "protocols": list(module.protocols),
+    return {**about, "classes": module.count, "splits": list(module.splits), "protocols": list(module.protocols),
             "archives": archives}  # fmt: skip
 
 

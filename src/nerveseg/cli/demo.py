@@ -1,4 +1,4 @@
-"""``nerveseg demo``: segment the pictures that come with the package with the networks that come with the package."""
+"""``nerveseg demo``: segment the images that come with the package with the networks that come with the package."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def demo(
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("nerveseg-demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of these names that are no results of the demo.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object an image.")] = False,
 ) -> None:
     """Segment the bundled scenes with the embedded networks. No network, no downloads.
 
-    Leaves an overlay with a legend and an indexed PNG of each, and the scenes themselves in the folder's ``pictures``. The labels hold
-    names that are not in the picture, too.
+    Leaves an overlay with a legend and an indexed PNG of each, and the scenes themselves in the folder's ``images``. The labels hold
+    names that are not in the image, too.
     """
     import shutil
 
@@ -30,9 +30,9 @@ def demo(
     from nerveseg.cli._places import Place, folder, inputs
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, Session, save
-    from nerveseg.picture import load
+    from nerveseg.image import load_image
+    from nerveseg.synthetic import bundled
     from nerveseg.words.vocabulary import Vocabulary
-    from nerveseg.world import bundled
     from nerveseg.writers.base import replacing
 
     folder(out)
@@ -42,7 +42,7 @@ def demo(
         session = Session(networks, Vocabulary.parse(scene.labels))
         target = Place(scene.path, out / f"{scene.name}.png")
         with waiting(scene.name):
-            result = session.segment(load(scene.path))
+            result = session.segment(load_image(scene.path))
             with outputs.keeping(inputs(scene.path), overwrite=overwrite):  # the same results stay as they are
                 files, taken = save(result, target)
                 with replacing(out / "pictures" / scene.path.name) as (draft,):

@@ -108,7 +108,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _networks() -> Iterator[Finding]:
-    """Import what loads the networks, as the first picture would."""
+    """Import what loads the networks, as the first image would."""
     try:
         importlib.import_module("nerveseg.segmenter")
         importlib.import_module("transformers.models.clip.modeling_clip")

@@ -1,4 +1,4 @@
-"""``nerveseg explain PICTURE``: one figure of what happens inside."""
+"""``nerveseg explain IMAGE``: one figure of what happens inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["explain"]
 
 @guarded
 def explain(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.", show_default=False)],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.", show_default=False)],
     *,
     labels: Labels,
     recipe: RecipeName = "nerve",
@@ -32,27 +32,27 @@ def explain(
     bands: Bands = None,
     value_range: Range = None,
 ) -> None:
-    """Draw one figure: the picture, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
+    """Draw one figure: the image, G, the weights of the heads, the walk at 0, 1, 5, 10, 20, 40 and ∞ steps, its bound."""
     from nerveseg import outputs
     from nerveseg.cli import _figure
     from nerveseg.cli._inside import check, look
     from nerveseg.cli._places import inputs
     from nerveseg.cli._session import Networks
     from nerveseg.cli._words import read_background, read_labels, read_settings
-    from nerveseg.picture import load
+    from nerveseg.image import load_image
 
     vocabulary = read_labels(labels)
     rest = read_background(background, vocabulary)
     given = read_settings(settings or ())
-    read = inputs(picture, labels, background, recipe, settings=given)
+    read = inputs(image, labels, background, recipe, settings=given)
     _figure.check(out, read, overwrite=overwrite)
     networks = Networks(recipe, device, dtype, offline, given, low_memory=low_memory)
     check(networks.check())
-    loaded = load(picture, **read_bands(bands, value_range))
+    loaded = load_image(image, **read_bands(bands, value_range))
     for remark in loaded.notes:
-        note(f"{picture}: {remark}")
+        note(f"{image}: {remark}")
     segmenter = networks.segmenter()
-    with waiting(str(picture)):
+    with waiting(str(image)):
         inside = look(segmenter, segmenter.encode(loaded, seed=seed), vocabulary, rest)
         with outputs.keeping(read, overwrite=overwrite):
             _figure.draw(inside, out)

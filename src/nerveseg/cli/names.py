@@ -10,7 +10,7 @@ from nerveseg.cli._console import console, guarded, json_line, waiting
 from nerveseg.cli.segment import Device, Dtype, Offline
 
 if TYPE_CHECKING:
-    from nerveseg.bench.naming import Finding, Report
+    from nerveseg.bench.name_check import Finding, Report
 
 __all__ = ["app"]
 
@@ -49,23 +49,23 @@ def check(
     words that the text tower was not trained on, strings that it cuts, a background that is missing, and how far the strings of each class
     lie apart. Distances: 0 is the same, 1 as far as two unrelated names. Exits 0 whatever it finds.
     """
-    from nerveseg.bench import naming
+    from nerveseg.bench import name_check
     from nerveseg.cli._console import still
 
     with waiting("reading names and the text tower"):
         still()
-        found = naming.names_of(names)
-        beside = None if against is None else naming.names_of(against)
-        network, chosen = naming.tower(recipe, device=device, dtype=dtype, offline=offline)
-        report = naming.check(found, network, templates=chosen.templates, against=beside, near=near)
+        found = name_check.names_of(names)
+        beside = None if against is None else name_check.names_of(against)
+        network, chosen = name_check.tower(recipe, device=device, dtype=dtype, offline=offline)
+        report = name_check.check(found, network, templates=chosen.templates, against=beside, near=near)
     if json:
-        json_line({"names": names, "against": against, "recipe": chosen.name, "templates": chosen.templates, **naming.as_json(report)})
+        json_line({"names": names, "against": against, "recipe": chosen.name, "templates": chosen.templates, **name_check.as_json(report)})
         return
     _show(report, chosen.name)
 
 
 def _show(report: Report, recipe: str) -> None:
-    from nerveseg.bench.naming import KINDS
+    from nerveseg.bench.name_check import KINDS
     from nerveseg.cli._results import plain_table
 
     out = console()

@@ -14,7 +14,7 @@ from nerveseg.cli._console import console, guarded, json_line, say
 __all__ = ["app"]
 
 app = typer.Typer(help="The recipes: one named choice for every stage, with its knobs.", no_args_is_help=True)
-_STAGES = {"labels": ("source", "maskclip"), "graph": ("source", "none"), "walk": ("solver", "infinite")}
+_STAGES = {"labels": "maskclip", "graph": "none", "walk": "infinite"}
 _Name = Annotated[str, typer.Argument(help="A recipe's name, file or folder.", show_default=False)]
 
 
@@ -26,15 +26,15 @@ def list_(*, json: Annotated[bool, typer.Option("--json", help="Print one JSON o
     from nerveseg.cli._results import plain_table
 
     table = plain_table("recipe", "labels", "graph", "walk", "downloads", "licences", right=("downloads",))
-    for name in recipe.names():
+    for name in recipe.list_recipes():
         rows = recipe.raw(name)[1]
-        stages = {part: str(rows.get(part, {}).get(key, default)) for part, (key, default) in _STAGES.items()}
+        stages = {part: str(rows.get(part, {}).get("name", default)) for part, default in _STAGES.items()}
         size, licences = _weights(rows.get("weights", {}))
         if json:
             facts = {"title": str(rows.get("title", "")), "weights": rows.get("weights", {}), "bytes": size, "licences": licences}
             json_line({"recipe": name, **stages, **facts})
         # A walk that is named where there is no graph goes on the heads of the pass that the words went through.
-        walks = stages["walk"] if stages["graph"] != "none" or "solver" in rows.get("walk", {}) else "none"
+        walks = stages["walk"] if stages["graph"] != "none" or "name" in rows.get("walk", {}) else "none"
         table.add_row(name, stages["labels"], _dash(stages["graph"]), _dash(walks), _size(size), "; ".join(licences))
     if not json:
         console().print(table)
@@ -55,7 +55,7 @@ def show(
     else:
         recipe.raw(name)  # tells a wrong name
         path = Path(name)
-        packaged = name in recipe.names()
+        packaged = name in recipe.list_recipes()
         source = files("nerveseg") / "recipes" / f"{name}.toml" if packaged else path / "recipe.toml" if path.is_dir() else path
         text = source.read_text("utf-8")
     say(text, lines=True, end="")

@@ -1,4 +1,4 @@
-"""``nerveseg refine SCORES PICTURE``."""
+"""``nerveseg refine SCORES IMAGE``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refine(
         Path,
         typer.Argument(metavar="SCORES", help="An .npz or .safetensors file with the array 'scores' (K, h, w).", show_default=False),
     ],
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="The picture file that they are of.", show_default=False)],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image file that they are of.", show_default=False)],
     *,
     labels: Annotated[
         str | None,
@@ -51,29 +51,29 @@ def refine(
     from nerveseg.cli._results import as_json, show
     from nerveseg.cli._session import Networks, save
     from nerveseg.cli._words import background_words, read_labels, read_settings
-    from nerveseg.picture import load
+    from nerveseg.image import load_image
     from nerveseg.writers import scores as scores_writer
 
     given = read_settings(settings or ())
-    read = inputs(picture, scores, labels, background, recipe, settings=given)
-    (place,) = plan([picture], out, read, overwrite=overwrite, endings=(_ENDING,))
+    read = inputs(image, scores, labels, background, recipe, settings=given)
+    (place,) = plan([image], out, read, overwrite=overwrite, endings=(_ENDING,))
     refined = place.named(_ENDING)
     vocabulary = read_labels(labels) if labels is not None else None
     networks = Networks(recipe, device, dtype, offline, refinement.settings_for(given))
-    loaded = load(picture, **read_bands(bands, value_range))
+    loaded = load_image(image, **read_bands(bands, value_range))
     for remark in loaded.notes:
-        note(f"{picture}: {remark}")
+        note(f"{image}: {remark}")
     with waiting("reading the recipe"):
         chosen = refinement.recipe_for(recipe, networks.settings)
         columns = refinement.prepare(scores, chosen, labels=vocabulary, background=background_words(background), size=loaded.size)
     segmenter = networks.segmenter()
     folder(out)
-    with waiting(str(picture)):
+    with waiting(str(image)):
         result = refinement.walk_on(segmenter, columns, loaded, seed=seed)
         with outputs.keeping(read, overwrite=overwrite):
             scores_files = scores_writer.write(result, refined, scores_writer.Options(at="grid"))
             files, taken = save(result, place)
     if json:
-        json_line(as_json(str(picture), result, (*scores_files, *files), taken))
+        json_line(as_json(str(image), result, (*scores_files, *files), taken))
     else:
-        show(str(picture), result, (*scores_files, *files), taken)
+        show(str(image), result, (*scores_files, *files), taken)

@@ -35,7 +35,7 @@ def serve(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not log requests.")] = False,
 ) -> None:
-    """Serve pictures and words over HTTP. SIGTERM drains: what was accepted is answered, then it exits 0.
+    """Serve images and words over HTTP. SIGTERM drains: what was accepted is answered, then it exits 0.
 
     Try it: curl -F file=@cat.jpg --form-string labels='cat; kitten, grass' http://127.0.0.1:8000/v1/segment -o mask.png
     """

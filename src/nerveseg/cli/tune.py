@@ -1,4 +1,4 @@
-"""``nerveseg tune``: a recipe's knobs on labelled pictures of one's own, with a check that refuses to call noise a gain."""
+"""``nerveseg tune``: a recipe's knobs on labelled images of one's own, with a check that refuses to call noise a gain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tune(
     recipe: OneRecipe = "mini",
     data: OwnData = "folder",
     root: OwnRoot = None,
-    split: Annotated[str | None, typer.Option(help="Pictures to tune on; best one that nothing is reported on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Images to tune on; best one that nothing is reported on.")] = None,
     limit: Limit = None,
     names: Names = "official",
     cache: Annotated[Path | None, typer.Option(help="Folder of encodings. Left out: in OUT.")] = None,
@@ -41,11 +41,11 @@ def tune(
     offline: Offline = False,
     low_memory: LowMemory = False,
 ) -> None:
-    """Tune sharpness, head peakedness, α, β, kernel and decision rule on half of the pictures, and check on the other half.
+    """Tune sharpness, head peakedness, α, β, kernel and decision rule on half of the images, and check on the other half.
 
-    OUT/recipe.toml is written only where the gain on the pictures that were not looked at is clear of 0.
+    OUT/recipe.toml is written only where the gain on the images that were not looked at is clear of 0.
     """
-    from nerveseg.bench.parting import few
+    from nerveseg.bench.holdout import few
     from nerveseg.bench.tune import tune as tuned
     from nerveseg.cli._console import still
 
@@ -70,10 +70,10 @@ def tune(
     found = tuned(job, out, cache=None if cache is None else str(cache), workers=workers, command=shlex.join(["nerveseg", *sys.argv[1:]]))
     gain = found.gain
     said = f"{found.before:.1f} -> {found.after:.1f} mIoU, {gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-    say(f"{found.pictures[1]} pictures not looked at: {said}")
+    say(f"{found.images[1]} images not looked at: {said}")
     for name, value in found.settings.items():
         say(f"{name} = {value}")
-    if warning := few(found.pictures[1]):
+    if warning := few(found.images[1]):
         note(warning)
     if found.real:
         say(out / "recipe.toml")

@@ -58,7 +58,7 @@ def fetch(
 ) -> None:
     """Download checkpoints into the hub's cache: says how many bytes under which licence first, and goes on where it was cut off.
 
-    With --to and one recipe, FOLDER is a recipe of its own: nerveseg segment PICTURE --recipe FOLDER needs no network.
+    With --to and one recipe, FOLDER is a recipe of its own: nerveseg segment IMAGE --recipe FOLDER needs no network.
     """
     from nerveseg.weights import plan, present
 
@@ -122,12 +122,12 @@ def _carry(names: Sequence[str], found: Mapping[str, Folder], to: Path, *, overw
         return
     chosen = recipe.load(names[0])
     kinds = dict(zip(chosen.weights, _checkpoints(names[0]), strict=True))
-    from nerveseg.runs.whole import writing
+    from nerveseg.runs.atomic_write import writing
 
     with outputs.keeping(outputs.Inputs(), overwrite=overwrite), writing(to / "recipe.toml") as file:
         file.write(recipe.placed_at(chosen, {kind: f"./{placed[name].name}" for kind, name in kinds.items()}))
     say(f"{names[0]}\t{to / 'recipe.toml'}")
-    note(f"carry {to} to the other machine, then: nerveseg weights verify {to.name} && nerveseg segment PICTURE --recipe {to.name}",
+    note(f"carry {to} to the other machine, then: nerveseg weights verify {to.name} && nerveseg segment IMAGE --recipe {to.name}",
          style="cyan", lead="next")  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def _sound(name: str, folder: Folder) -> bool:
         with waiting(f"reading {name}"):
             needed = folder.row.files if folder.row else GENERIC.get(kind or "", ())
             wrong = check.broken(folder.path, {**carry.stated(folder.path), **(folder.row.digests if folder.row else {})}, needed)
-            if not wrong and kind is not None and kind in backbones.KINDS:
+            if not wrong and kind is not None and kind in backbones.kinds():
                 backbones.load(kind, folder.path)
             digest = folder.digest
     except NerveSegError as error:

@@ -1,13 +1,13 @@
-"""What the colours at pixels say of labels with seeds.
+"""A colour model of clicked labels, applied at pixels.
 
-With q the share of a label at a pixel, h how far its seeds reach and λ the mean of h around, its colours and those of all else are told
-apart by two histograms,
+Let q be the share of a label at a pixel, h the probability that a walk from there ends at the label's clicks, and λ the local mean of h.
+Two histograms describe the label's colours and those of everything else,
 
     f(c) ∝ Σ λq² over the pixels of colour c,    g(c) ∝ Σ λ(1 − q)²,
 
-and the odds q/(1 − q) are multiplied by (f/g)ʷ there, as far as a walk comes to the seeds. The q that comes out makes the histograms once
-more. Parts that a label would have by its colours alone, with none that it has without, stay as they were. It is the colour model of
-interactive segmentation (Rother, Kolmogorov and Blake 2004), soft, and local by λ.
+and the odds q/(1 − q) are multiplied by (f/g)ʷ wherever h is not 0. The histograms are then computed once more, from the new q. Colour may
+extend a region but never create a disconnected one. This is the colour model of interactive segmentation (Rother, Kolmogorov and Blake
+2004), made soft, and local by λ.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg.clicks.ground import Reach
-from nerveseg.masks.odds import BINS, Odds
+from nerveseg.masks.color_likelihood import BINS, ColorLikelihoodRatio
 from nerveseg.masks.upsample import NOTHING, resample
 
 __all__ = ["told"]
@@ -31,27 +31,27 @@ __all__ = ["told"]
 ndimage: Any = _ndimage
 
 _AROUND = 3  # tokens on each side that λ is a mean over
-_EVERYWHERE = 0.02  # what is added to λ, so that the rest of the picture has a say
-_REACHED = 30.0  # times h, at most 1: colours count where a walk comes to the seeds at all, and nowhere else
+_EVERYWHERE = 0.02  # what is added to λ, so that the rest of the image has a say
+_REACHED = 30.0  # times h, at most 1: colours count where a walk comes to the clicks at all, and nowhere else
 _ROUNDS = 2
 _WIDTH = 0.7  # of the histograms' smoothing, in bins
 _UNSEEN = 1e-6  # share of a histogram that is spread over all colours
 _LEAST = 1e-4  # q is kept this far from 0 and 1
 _TOGETHER = 16  # labels: more of them save nothing, and thousands would fill the memory
-_PIXELS = 1 << 15  # of larger pictures, as many pixels make the histograms
+_PIXELS = 1 << 15  # of larger images, as many pixels make the histograms
 
 
-def told(P: Float[Tensor, "n k"], grid: tuple[int, int], reach: Reach, codes: Int16[Tensor, "H W"], weight: float) -> Odds:
-    """Colours' odds of the labels that have seeds.
+def told(P: Float[Tensor, "n k"], grid: tuple[int, int], reach: Reach, codes: Int16[Tensor, "H W"], weight: float) -> ColorLikelihoodRatio:
+    """Colours' odds of the labels that have clicks.
 
     Args:
-        P: with seeds, the columns that are shown.
+        P: with clicks, the columns that are shown.
         grid: (h, w) of its tokens.
-        reach: of the seeds.
-        codes: the colours of the picture's pixels, from `nerveseg.masks.odds.bins`.
+        reach: of the clicks.
+        codes: the colours of the image's pixels, from `nerveseg.masks.color_likelihood.bins`.
         weight: w ≥ 0. Larger: colours count more.
 
-    Cost O(32768) a label, whatever the picture's size.
+    Cost O(32768) a label, whatever the image's size.
     """
     step = math.ceil(math.sqrt(codes.numel() / _PIXELS))
     seen = codes[step // 2 :: step, step // 2 :: step]
@@ -77,7 +77,7 @@ def told(P: Float[Tensor, "n k"], grid: tuple[int, int], reach: Reach, codes: In
         felt = felt * ~_apart(after * (1 - q) > rival * (1 - after), q > rival)
         tables |= zip(reach.labels[part], by_colour, strict=True)
         near |= zip(reach.labels[part], felt, strict=True)
-    return Odds(codes, tables, near)
+    return ColorLikelihoodRatio(codes, tables, near)
 
 
 def _tables(

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerveseg import _renamed
+from nerveseg.clicks.click import Click
 from nerveseg.clicks.ground import Ground, Solved
-from nerveseg.clicks.seed import Seed
 from nerveseg.clicks.solve import solved
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Correction"]
 
@@ -23,7 +24,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class Correction(Generic[R]):
-    """A result and the seeds that it has so far; adding and undoing give another one and leave this one as it is.
+    """A result and the clicks that it has so far; adding and undoing give another one and leave this one as it is.
 
     Start with `Segmenter.correct`. S, the heads' weights and the words stay what they were; G takes up visual words; P is solved anew from
     where it was.
@@ -31,8 +32,8 @@ class Correction(Generic[R]):
     Attributes:
         ground: what stays as it is.
         solved: P and what it was solved from.
-        result: the labelling with the seeds.
-        seeds: all so far, in order.
+        result: the labelling with the clicks.
+        clicks: all so far, in order.
         seconds: stage → seconds of the last step.
         before: this without the last step; None at the start.
     """
@@ -40,11 +41,12 @@ class Correction(Generic[R]):
     ground: Ground[R] = field(repr=False)
     solved: Solved = field(repr=False)
     result: R
-    seeds: tuple[Seed, ...] = ()
+    clicks: tuple[Click, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     before: Correction[R] | None = field(default=None, repr=False)
 
     __repr__ = brief
+    seeds = _renamed.attribute("seeds", "clicks")
 
     @property
     def P(self) -> Float[Tensor, "n k"]:
@@ -61,15 +63,15 @@ class Correction(Generic[R]):
         """Names of the labels, new ones last."""
         return self.solved.vocabulary.names
 
-    def add(self, *seeds: Seed) -> Correction[R]:
-        """Correct: one step with one seed or several, which `undo` takes back together.
+    def add(self, *clicks: Click) -> Correction[R]:
+        """Correct: one step with one click or several, which `undo` takes back together.
 
         Raises:
-            LabelError: a label that cannot be one. OptionError: a seed outside of the picture.
+            LabelError: a label that cannot be one. OptionError: a click outside of the image.
         """
-        if not seeds:
+        if not clicks:
             return self
-        every = (*self.seeds, *seeds)
+        every = (*self.clicks, *clicks)
         with torch.inference_mode():
             found = solved(self.ground, every, self.solved)
             started = time.perf_counter()

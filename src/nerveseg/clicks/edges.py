@@ -1,4 +1,4 @@
-"""The graph that clicks walk on: S, with the picture's own edges in its local part."""
+"""The graph that clicks walk on: S, with the image's own edges in its local part."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from nerveseg.picture import Picture
+from nerveseg.image import LoadedImage
 from nerveseg.transition.base import Transition
-from nerveseg.transition.operators import Gathered
+from nerveseg.transition.operators import SparseRows
 
 __all__ = ["colours", "edged"]
 
 
-def colours(picture: Picture, grid: tuple[int, int]) -> Float[Tensor, "n 3"]:
+def colours(image: LoadedImage, grid: tuple[int, int]) -> Float[Tensor, "n 3"]:
     """The mean colour of the pixels under each token, R, G and B from 0 to 1, to 1/255. Cost O(H·W)."""
-    small = picture.to_pil().resize((grid[1], grid[0]), Image.Resampling.BOX)
+    small = image.to_pil().resize((grid[1], grid[0]), Image.Resampling.BOX)
     return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).view(-1, 3)
 
 
@@ -28,13 +28,13 @@ def edged(S: Any, seen: Float[Tensor, "n 3"], *, sharpness: float, beta: float |
     """Weaken steps between neighbours by the contrast between their colours; what a step loses stays in place.
 
     L̃_ij = L_ij·exp(−γ‖c_i − c_j‖/m) for neighbours i ≠ j, L̃_ii = 1 − Σ_j L̃_ij, with L the local graph of S, c the tokens' colours and m
-    the mean of ‖c_i − c_j‖ over all pairs of neighbours that differ: a picture of little contrast has edges too. S̃ = βW + (1 − β)L̃ with W
+    the mean of ‖c_i − c_j‖ over all pairs of neighbours that differ: an image of little contrast has edges too. S̃ = βW + (1 − β)L̃ with W
     the global graph. Rows of S̃ sum to 1, and no step is there that S has not.
 
     Args:
         S: the transition; what has no local graph is given back as it is.
         seen: each token's colour.
-        sharpness: γ ≥ 0. Larger: a walk crosses fewer edges of the picture.
+        sharpness: γ ≥ 0. Larger: a walk crosses fewer edges of the image.
         beta: share of the global graph, 0 … 1; None: that of S.
 
     Cost: O(n), and 36·n bytes.
@@ -51,4 +51,4 @@ def edged(S: Any, seen: Float[Tensor, "n 3"], *, sharpness: float, beta: float |
     kept = values * torch.exp(far * (-sharpness / mean))
     # Plane 4 of the nine is the token itself.
     kept[:, 4] += (values - kept).sum(1)
-    return dataclasses.replace(S, stencil=Gathered(S.stencil.indices, kept), beta=share)
+    return dataclasses.replace(S, stencil=SparseRows(S.stencil.indices, kept), beta=share)

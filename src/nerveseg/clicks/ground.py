@@ -12,13 +12,13 @@ from jaxtyping import Float, Int16, Int64
 from torch import Tensor
 
 from nerveseg.clicks.edges import colours, edged
-from nerveseg.clicks.grain import calm
 from nerveseg.clicks.options import BESIDE, EDGED, Options
-from nerveseg.clicks.visual import even
+from nerveseg.clicks.smoothing import calm
+from nerveseg.clicks.visual_words import even
+from nerveseg.image import LoadedImage
 from nerveseg.labels.base import Words
-from nerveseg.masks.odds import Odds, bins
-from nerveseg.picture import Picture
-from nerveseg.showing import brief
+from nerveseg.masks.color_likelihood import ColorLikelihoodRatio, bins
+from nerveseg.reprs import brief
 from nerveseg.transition.base import Transition
 from nerveseg.transition.resolvent import Resolvent, resolvent
 from nerveseg.walk import Outcome, Walk
@@ -31,17 +31,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class Ground(Generic[R]):
-    """One picture and its words before any seed.
+    """One image and its words before any click.
 
     Attributes:
         vocabulary, background: the words.
         words: as the label source is told them.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         grid: (h, w) of the walk's tokens.
         P: after the walk.
         inside: the rest of the labelling; its ``G``, ``scale`` and ``own`` are read.
         walk: how the walk ended; None where nothing walked.
-        S: what stays frozen; None: seeds keep to their own tokens.
+        S: what stays frozen; None: clicks keep to their own tokens.
         walk_alpha: of the walk; None where P comes from no walk on S.
         Z: (m, E) token vectors for visual words; None where the label source has none.
         source_grid: (h, w), h·w = m.
@@ -49,10 +49,10 @@ class Ground(Generic[R]):
         again: a labelling → its P, where P comes from no walk on S.
         decide: what was solved → the result.
         options: knobs.
-        level: of Z, see `nerveseg.clicks.visual.even`.
-        picture: whose edges clicks keep to; None: those of S alone.
+        level: of Z, see `nerveseg.clicks.visual_words.even`.
+        image: whose edges clicks keep to; None: those of S alone.
         edged: what clicks walk on, made by `prepare`; None: S.
-        codes: the colours of the picture's pixels, made by `prepare`; None: they do not count.
+        codes: the colours of the image's pixels, made by `prepare`; None: they do not count.
         resolvents: (I − αS)⁻¹ by name, where they are worth their making: ``"clicks"`` on their graph with their α, ``"walk"`` on S with
             the walk's.
     """
@@ -74,7 +74,7 @@ class Ground(Generic[R]):
     decide: Callable[[Solved], R]
     options: Options
     level: Float[Tensor, " E"] | None = None
-    picture: Picture | None = None
+    image: LoadedImage | None = None
     edged: Any = None
     codes: Int16[Tensor, "H W"] | None = None
     resolvents: Mapping[str, Resolvent] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Ground(Generic[R]):
 
     @property
     def within(self) -> bool:
-        """Whether seeds join the walk itself; they cannot where it is none on S."""
+        """Whether clicks join the walk itself; they cannot where it is none on S."""
         return self.options.system == "within" and self.walk_alpha is not None
 
     @property
@@ -103,15 +103,15 @@ class Ground(Generic[R]):
 
 @dataclass(frozen=True, eq=False)
 class Reach:
-    """The chances that a walk with the α of clicks ends at each label's seeds before it stops.
+    """The chances that a walk with the α of clicks ends at each label's clicks before it stops.
 
     Attributes:
-        labels: the columns of P that have seeds.
+        labels: the columns of P that have clicks.
         H: a column for each of them, then that of walks that stop elsewhere; rows sum to 1.
         bound: largest L1 error of a row of H.
-        outcome: how the walk to the seeds ended.
+        outcome: how the walk to the clicks ended.
         steps: applications of S.
-        columns: token → its column of (I − αS)⁻¹, of all tokens that were seeds so far; empty without a resolvent.
+        columns: token → its column of (I − αS)⁻¹, of all tokens that were clicks so far; empty without a resolvent.
     """
 
     labels: tuple[int, ...]
@@ -131,18 +131,18 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """P with seeds.
+    """P with clicks.
 
     Attributes:
         vocabulary: the labels, new ones last.
         inside: the labelling that it was solved from, visual words included.
         P: (n, k), k − 1 labels and ``rest``.
         walk: how the walks ended; None where nothing walked.
-        pinned: seed by seed, the picture's pixels and the id that they have.
+        pinned: click by click, the image's pixels and the id that they have.
         seconds: stage → seconds.
-        free: the walk's P with the same visual words and without seeds, where it is known.
-        reach: how far the seeds reach; None where there is no S.
-        odds: what the colours of pixels say of the labels with seeds; None where they do not count.
+        free: the walk's P with the same visual words and without clicks, where it is known.
+        reach: how far the clicks reach; None where there is no S.
+        odds: what the colours of pixels say of the labels with clicks; None where they do not count.
     """
 
     vocabulary: Vocabulary
@@ -153,7 +153,7 @@ class Solved:
     seconds: Mapping[str, float] = field(default_factory=dict)
     free: Float[Tensor, "n k"] | None = None
     reach: Reach | None = None
-    odds: Odds | None = None
+    odds: ColorLikelihoodRatio | None = None
 
     __repr__ = brief
 
@@ -179,12 +179,12 @@ def prepare(given: Ground[R], *, often: bool) -> Ground[R]:
 
 def _edged(given: Ground[Any]) -> Any:
     knobs = given.options
-    off = given.picture is None or given.within or knobs.contrast == 0
-    if off or given.picture is None or not isinstance(given.S, Transition) or given.S.stencil is None:
+    off = given.image is None or given.within or knobs.contrast == 0
+    if off or given.image is None or not isinstance(given.S, Transition) or given.S.stencil is None:
         return None
-    return edged(given.S, colours(given.picture, given.grid), sharpness=knobs.contrast, beta=knobs.beta)
+    return edged(given.S, colours(given.image, given.grid), sharpness=knobs.contrast, beta=knobs.beta)
 
 
 def _codes(given: Ground[Any]) -> Int16[Tensor, "H W"] | None:
-    silent = given.picture is None or given.within or given.options.colours == 0 or not given.options.absorb
-    return None if silent or given.picture is None else bins(calm(torch.tensor(given.picture.pixels)))
+    silent = given.image is None or given.within or given.options.colours == 0 or not given.options.absorb
+    return None if silent or given.image is None else bins(calm(torch.tensor(given.image.pixels)))

@@ -15,7 +15,7 @@ BESIDE = 0.997
 """α of clicks beside the walk on S alone, where it is not said."""
 
 EDGED = 0.998
-"""The same where the picture's edges hold them."""
+"""The same where the image's edges hold them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Options:
     )
     contrast: float = knob(
         0.5,
-        "How much the contrast of neighbours' colours weakens steps of clicks; larger: they cross fewer edges of the picture. 0: S alone.",
+        "How much the contrast of neighbours' colours weakens steps of clicks; larger: they cross fewer edges of the image. 0: S alone.",
         low=0,
         high=100,
         source="validation scenes of the embedded world",
@@ -46,35 +46,35 @@ class Options:
     )
     system: str = knob(
         "beside",
-        "beside: a walk of its own carries seeds, and where it stops labels stay as they are; within: the walk itself ends at seeds.",
+        "beside: a walk of its own carries clicks, and where it stops labels stay as they are; within: the walk itself ends at clicks.",
         choices=("beside", "within"),
         source="validation scenes of the embedded world",
     )
     radius: float = knob(
         0.0,
-        "Tokens around a point that are seeds as well; larger: the click reaches more and may cross edges.",
+        "Tokens around a point that are clicks as well; larger: the click reaches more and may cross edges.",
         low=0,
         high=64,
         source="validation scenes of the embedded world",
     )
     colours: float = knob(
         0.5,
-        "How much the colours of pixels count where a click reaches; larger: masks keep closer to what has the colours of the seeds' "
+        "How much the colours of pixels count where a click reaches; larger: masks keep closer to what has the colours of the clicks' "
         "label. 0: the tokens alone.",
         low=0,
         high=10,
         source="validation scenes of the embedded world",
     )
-    absorb: bool = knob(default=True, doc="Walks end at seeds. Off: seeds speak through visual words alone.")
+    absorb: bool = knob(default=True, doc="Walks end at clicks. Off: clicks speak through visual words alone.")
     visual: str = knob(
         "auto",
-        "Visual words, the mean token vector under a label's seeds as one more of its strings: where the label source can, always, never.",
+        "Visual words, the mean token vector under a label's clicks as one more of its strings: where the label source can, always, never.",
         choices=("auto", "on", "off"),
     )
-    local: bool = knob(default=True, doc="A visual word speaks as far as a walk reaches its seeds. Off: all over the picture.")
+    local: bool = knob(default=True, doc="A visual word speaks as far as a walk reaches its clicks. Off: all over the image.")
     margin: float = knob(
         0.1,
-        "How far above the best string under the seeds the visual word's cosine is set; larger: it takes more of what looks like them.",
+        "How far above the best string under the clicks the visual word's cosine is set; larger: it takes more of what looks like them.",
         low=-1,
         high=1,
         source="validation scenes of the embedded world",

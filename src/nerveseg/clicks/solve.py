@@ -1,4 +1,4 @@
-"""One picture solved with seeds on it."""
+"""One image solved with clicks on it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.clicks import colours, visual
+from nerveseg.clicks import colours, visual_words
+from nerveseg.clicks.click import Click, pixels, tokens
+from nerveseg.clicks.click_walk import reached
 from nerveseg.clicks.ground import Ground, Reach, Solved
 from nerveseg.clicks.names import columns
-from nerveseg.clicks.reach import reached
-from nerveseg.clicks.seed import Seed, pixels, tokens
 from nerveseg.errors import LabelError, OptionError
-from nerveseg.masks.odds import Odds
+from nerveseg.masks.color_likelihood import ColorLikelihoodRatio
 from nerveseg.transition.absorbing import absorbing, sown
 from nerveseg.walk import Outcome, Walk, infinite
 from nerveseg.words.vocabulary import Vocabulary
@@ -28,32 +28,32 @@ __all__ = ["solved", "wider"]
 _SMALL = 1e-6  # what a column of G changes by and need not be walked for
 
 
-def solved(ground: Ground[Any], seeds: Sequence[Seed], before: Solved | None = None) -> Solved:
-    """Solve with seeds B, one-hot rows Y on them, D = diag(1 off B, 0 on B).
+def solved(ground: Ground[Any], clicks: Sequence[Click], before: Solved | None = None) -> Solved:
+    """Solve with clicks B, one-hot rows Y on them, D = diag(1 off B, 0 on B).
 
-    A walk with the α of clicks, on S with the picture's edges in it (`edged`), ends at each label's seeds with the chances H and stops
+    A walk with the α of clicks, on S with the image's edges in it (`edged`), ends at each label's clicks with the chances H and stops
     elsewhere with the chance 1 − h: (I − αDS)[H, 1 − h] = (1 − α)D[0, 1] + (I − D)[Y, 0]. Visual words make G into G' = G + h(G_v − G),
-    and P' = H + (1 − h)P(G'), P(G') the walk's own. So P'_B = Y, rows sum to 1, and where no walk reaches a seed all is as it was.
+    and P' = H + (1 − h)P(G'), P(G') the walk's own. So P'_B = Y, rows sum to 1, and where no walk reaches a click all is as it was.
 
-    With ``clicks.system = "within"`` the walk itself ends at seeds: (I − αDS)P = (1 − α)DG' + (I − D)Y.
+    With ``clicks.system = "within"`` the walk itself ends at clicks: (I − αDS)P = (1 − α)DG' + (I − D)Y.
 
     Args:
         ground: what stays as it is.
-        seeds: in the order they were given; later ones win.
+        clicks: in the order they were given; later ones win.
         before: solved with fewer of them; only speed depends on it, and what lies below the tolerance.
 
     Raises:
-        LabelError, OptionError: seeds.
+        LabelError, OptionError: clicks.
     """
     clock = [time.perf_counter()]
-    vocabulary, found = columns(ground.vocabulary, ground.background, seeds)
+    vocabulary, found = columns(ground.vocabulary, ground.background, clicks)
     count = len(vocabulary)
-    pinned = tuple((pixels(seed, ground.size), at) for seed, at in zip(seeds, found, strict=True))
-    index, ids = _painted(seeds, found, ground.size, ground.grid, ground.options.radius)
+    pinned = tuple((pixels(click, ground.size), at) for click, at in zip(clicks, found, strict=True))
+    index, ids = _painted(clicks, found, ground.size, ground.grid, ground.options.radius)
     index = index.to(ground.P.device)
     reach = None if ground.S is None else reached(ground, index, ids, None if before is None else before.reach)
     clock.append(time.perf_counter())
-    inside = _scored(ground, seeds, found, count, reach)
+    inside = _scored(ground, clicks, found, count, reach)
     clock.append(time.perf_counter())
     _check(inside, vocabulary)
     Y = F.one_hot(ids, count + 1).to(inside.G)
@@ -75,7 +75,7 @@ def solved(ground: Ground[Any], seeds: Sequence[Seed], before: Solved | None = N
     return Solved(vocabulary, inside, P, walk, pinned, seconds, free, reach, odds)
 
 
-def _told(ground: Ground[Any], P: Float[Tensor, "n k"], count: int, reach: Reach | None) -> Odds | None:
+def _told(ground: Ground[Any], P: Float[Tensor, "n k"], count: int, reach: Reach | None) -> ColorLikelihoodRatio | None:
     if reach is None or ground.codes is None or ground.options.colours == 0:
         return None
     shown = P if ground.background is not None else P[:, :count]
@@ -86,7 +86,7 @@ def _check(inside: Any, vocabulary: Vocabulary) -> None:
     """Refuse a label that nothing can show: where logits of strings are upsampled, one without a string."""
     if inside.logits is not None and max(inside.logits.groups, default=-1) + 1 < len(vocabulary):
         raise LabelError(
-            f"Got a seed for the new label {vocabulary.names[-1]!r} in a recipe that upsamples logits of words, without visual words. "
+            f"Got a click for the new label {vocabulary.names[-1]!r} in a recipe that upsamples logits of words, without visual words. "
             "Accepted are labels that have words there. Add it to the words, or use a recipe with a walk."
         )
 
@@ -98,7 +98,7 @@ def wider(P: Float[Tensor, "n k"], width: int) -> Float[Tensor, "n w"]:
 
 
 def _free(ground: Ground[Any], inside: Any, count: int, before: Solved | None) -> tuple[Float[Tensor, "n k"], Walk | None]:
-    """The walk's P of a labelling without seeds."""
+    """The walk's P of a labelling without clicks."""
     P = wider(ground.P, count + 1)
     if ground.Z is None or ground.options.visual == "off":  # G is what it was
         return P, ground.walk
@@ -130,7 +130,7 @@ def _joined(
     return P, Walk(P, ended.steps + reach.steps, bound, outcome)
 
 
-def _scored(ground: Ground[Any], seeds: Sequence[Seed], found: Sequence[int], count: int, reach: Reach | None) -> Any:
+def _scored(ground: Ground[Any], clicks: Sequence[Click], found: Sequence[int], count: int, reach: Reach | None) -> Any:
     options = ground.options
     if options.visual == "on" and ground.Z is None:
         raise OptionError(
@@ -139,10 +139,10 @@ def _scored(ground: Ground[Any], seeds: Sequence[Seed], found: Sequence[int], co
         )
     if ground.Z is None or options.visual == "off":
         return _widened(ground.inside, count)
-    index, ids = (part.to(ground.Z.device) for part in _painted(seeds, found, ground.size, ground.source_grid, 0.0))
+    index, ids = (part.to(ground.Z.device) for part in _painted(clicks, found, ground.size, ground.source_grid, 0.0))
     T = torch.cat([ground.words.vectors, ground.words.other_vectors]).float()
-    rows = visual.rows(ground.Z, index, ids, T, margin=options.margin, level=ground.level)
-    said = ground.score(visual.with_visual(ground.words, rows, count), count)
+    rows = visual_words.rows(ground.Z, index, ids, T, margin=options.margin, level=ground.level)
+    said = ground.score(visual_words.with_visual(ground.words, rows, count), count)
     return said if reach is None or not options.local else _blended(_widened(ground.inside, count), said, 1 - reach.elsewhere, ground.grid)
 
 
@@ -172,11 +172,11 @@ def _widened(inside: Any, count: int) -> Any:
 
 
 def _painted(
-    seeds: Sequence[Seed], found: Sequence[int], size: tuple[int, int], grid: tuple[int, int], radius: float
+    clicks: Sequence[Click], found: Sequence[int], size: tuple[int, int], grid: tuple[int, int], radius: float
 ) -> tuple[Int64[Tensor, " b"], Int64[Tensor, " b"]]:
-    """Tokens of all seeds and their columns; where several cover a token the later one wins."""
+    """Tokens of all clicks and their columns; where several cover a token the later one wins."""
     canvas = torch.full((grid[0] * grid[1],), -1, dtype=torch.int64)
-    for seed, at in zip(seeds, found, strict=True):
-        canvas[tokens(seed, size, grid, radius=radius)] = at
+    for click, at in zip(clicks, found, strict=True):
+        canvas[tokens(click, size, grid, radius=radius)] = at
     index = (canvas >= 0).nonzero()[:, 0]
     return index, canvas[index]

@@ -10,7 +10,7 @@ A data set file holds
   mmseg have on disk); raises `DataError` where the list or the folders are missing, and says what `datasets prepare` would do;
 - ``values(protocol) -> dict[int, int]``: stored mask value → id or `IGNORE`;
 - ``archives``: what `prepare` takes (`_prepare.Archive`), and ``convert(job: _prepare.Job) -> None``, which makes the layout from them;
-- optionally ``about(protocol) -> dict[str, str]``; ``published(protocol) -> dict[str, int]``, split → picture files that it has as
+- optionally ``about(protocol) -> dict[str, str]``; ``published(protocol) -> dict[str, int]``, split → image files that it has as
   published; ``grey``, True where masks with a palette are wrong; ``voc``, True where masks have Pascal VOC's palette;
   ``unpacked(root, split) -> bool``, whether the archives' files lie on disk already, so that ``convert`` needs none; and
   ``opened(root, split, protocol, class_names) -> DataSet`` in place of ``find``, ``values`` and ``count``, where the classes are not
@@ -71,15 +71,14 @@ def open(
             hint = registry.meant(str(given), accepted)
             raise DataError(f"Got the {what} {given!r} of {name}. Accepted are {', '.join(accepted)}. {hint}")
     place = None if root is None else Path(root).expanduser()
-    if (opened := getattr(module, "opened", None)) is not None:
-        return opened(place, chosen, protocol, class_names)
+    if module.opened is not None:
+        return module.opened(place, chosen, protocol, class_names)
     if place is None:
         raise DataError(f"Got no folder for {name}. Accepted is the folder that holds its files. Give root, or --root.")
     found = classes.read(name, class_names, count=module.count, background=module.background)
     values = module.values(protocol)
     entries = 256 if max(values) < 256 else 65536
     items = module.find(place, chosen, protocol)
-    about = getattr(module, "about", None)
     return DataSet(
         name,
         chosen,
@@ -89,9 +88,9 @@ def open(
         items,
         table(values, entries=entries),
         place,
-        about={**({} if about is None else about(protocol)), **_masks(items, place)},
-        grey=getattr(module, "grey", False),
-        voc=getattr(module, "voc", False),
+        about={**({} if module.about is None else module.about(protocol)), **_masks(items, place)},
+        grey=module.grey,
+        voc=module.voc,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nerveseg.errors import DataError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 if TYPE_CHECKING:
     from requests import Response

@@ -20,7 +20,7 @@ from nerveseg.datasets._prepare import Archive, Job
 from nerveseg.datasets._turn import by_table
 from nerveseg.datasets.base import IGNORE, DataSet, Item, table
 from nerveseg.errors import DataError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = [
     "GAPS",
@@ -30,10 +30,10 @@ __all__ = [
     "archives",
     "convert",
     "first",
+    "images",
     "made",
     "need_root",
     "opened",
-    "pictures",
     "published",
     "raw",
     "to_train_ids",
@@ -41,7 +41,7 @@ __all__ = [
     "val_ids",
 ]
 
-LICENCE = "pictures are Flickr's, under its terms of use; labels under CC BY 4.0"
+LICENCE = "images are Flickr's, under its terms of use; labels under CC BY 4.0"
 SPLITS = ("val", "train")
 
 GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
@@ -55,7 +55,7 @@ archives = (
         url="http://images.cocodataset.org/zips/val2017.zip",
         bytes=815_585_330,
         sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-        note="pictures of val",
+        note="images of val",
         splits=("val",),
     ),
     Archive(
@@ -63,7 +63,7 @@ archives = (
         url="http://images.cocodataset.org/zips/train2017.zip",
         bytes=19_336_861_798,
         sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-        note="pictures of train",
+        note="images of train",
         splits=("train",),
     ),
     Archive(
@@ -75,7 +75,7 @@ archives = (
 
 _STUFF = "coco_stuff164k"
 _RAW_PLACES = (f"{_STUFF}/annotations/{{}}", "coco/stuffthingmaps/{}", "stuffthingmaps/{}")
-_PICTURE_PLACES = (f"{_STUFF}/images/{{}}", "coco_object/images/{}", "coco2017/{}", "coco/{}", "coco/images/{}")
+_IMAGE_PLACES = (f"{_STUFF}/images/{{}}", "coco_object/images/{}", "coco2017/{}", "coco/{}", "coco/images/{}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Source:
 
     Attributes:
         folder: below the root; ``{}`` is the folder of the split.
-        suffix: what follows the twelve digits of a picture's id.
+        suffix: what follows the twelve digits of an image's id.
         values: stored value → id or `IGNORE`.
         about: what it is, for reports.
     """
@@ -98,7 +98,7 @@ class Source:
 
 
 def published(protocol: str) -> dict[str, int]:
-    """Pictures of each split."""
+    """Images of each split."""
     return {"val": 5000, "train": 118287}
 
 
@@ -117,31 +117,31 @@ def first(root: Path, split: str, sources: Sequence[Source]) -> Source | None:
     return next((source for source in sources if _holds(root / source.folder.format(_year(split)), source.suffix)), None)
 
 
-def pictures(name: str, root: Path, split: str) -> Path:
-    """The folder of a split's pictures.
+def images(name: str, root: Path, split: str) -> Path:
+    """The folder of a split's images.
 
     Raises:
         DataError: none of the known places holds one.
     """
-    for place in _PICTURE_PLACES:
+    for place in _IMAGE_PLACES:
         if _holds(folder := root / place.format(_year(split)), ".jpg"):
             return folder
-    places = ", ".join(place.format(_year(split)) for place in _PICTURE_PLACES)
+    places = ", ".join(place.format(_year(split)) for place in _IMAGE_PLACES)
     raise DataError(
-        f"Got {root} without pictures of COCO's {_year(split)}. Accepted are they in one of {places}. {advice(name, root, split)}."
+        f"Got {root} without images of COCO's {_year(split)}. Accepted are they in one of {places}. {advice(name, root, split)}."
     )
 
 
 def made(
     name: str, root: Path | None, split: str, protocol: str, class_names: str | Path, *, background: bool, sources: Sequence[Source]
 ) -> DataSet:
-    """Open a split of COCO 2017: all its pictures, in the order of their ids, and the first source that holds masks.
+    """Open a split of COCO 2017: all its images, in the order of their ids, and the first source that holds masks.
 
     Raises:
-        DataError: no root, no pictures, no masks, or a list of names with another count.
+        DataError: no root, no images, no masks, or a list of names with another count.
     """
     root = need_root(name, root)
-    folder = pictures(name, root, split)
+    folder = images(name, root, split)
     source = first(root, split, sources)
     if source is None:
         places = ", ".join(f"{each.folder.format(_year(split))}/*{each.suffix}" for each in sources)
@@ -179,15 +179,15 @@ def val_ids() -> tuple[str, ...]:
 
 
 def unpacked(root: Path, split: str) -> bool:
-    """Whether every picture has its map on disk, and every map its picture."""
+    """Whether every image has its map on disk, and every map its image."""
     maps = first(root, split, raw({}, ""))
-    places = (root / place.format(_year(split)) for place in _PICTURE_PLACES)
+    places = (root / place.format(_year(split)) for place in _IMAGE_PLACES)
     folder = next((place for place in places if _holds(place, ".jpg")), None)
     return maps is not None and folder is not None and _ids(root / maps.folder.format(_year(split)), ".png") == _ids(folder, ".jpg")
 
 
 def convert(job: Job, values: Mapping[int, int], suffix: str) -> None:
-    """Unpack pictures and maps to mmseg's folder and write masks beside the maps, as mmseg's users name them.
+    """Unpack images and maps to mmseg's folder and write masks beside the maps, as mmseg's users name them.
 
     Raises:
         DataError: an archive without what it should hold, or a map with a value that no class has.

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 URL = "https://cs.stanford.edu/~roozbeh/pascal-context/"
-LICENCE = "pictures are Flickr's, under its terms of use; labels: see the publisher's page"
+LICENCE = "images are Flickr's, under its terms of use; labels: see the publisher's page"
 
 SPLITS = ("val", "train")
 
@@ -49,20 +49,20 @@ RAW = (
 """The ids that the 59 classes have among the 459 labels. A class is its rank here, from 1; their names are in the order of the alphabet."""
 
 MISSING = "2010_001606"
-"""The picture that CLIPer's list of the 5,105 does not have."""
+"""The image that CLIPer's list of the 5,105 does not have."""
 
 _HOMES = ("VOCdevkit/VOC2010", "VOC2010")
 _LISTS, _MASKS, _MAPS_IN = "ImageSets/SegmentationContext", "SegmentationClassContext", "trainval"
-_PICTURES = "VOCtrainval_03-May-2010.tar"
+_IMAGES = "VOCtrainval_03-May-2010.tar"
 _MAPS = "trainval.tar.gz"
 _VAL = (5105, "261199d190e5c22d")  # how many names, and the start of the sha256 of the sorted ones
 
 archives = (
     Archive(
-        _PICTURES,
+        _IMAGES,
         url="http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
         md5="da459979d0c395079b5c75ee67908abb",  # as torchvision's VOCDetection has it
-        note="the pictures, and the lists of train and val",
+        note="the images, and the lists of train and val",
     ),
     Archive(_MAPS, url=f"{URL}trainval.tar.gz", note="maps of 459 labels, about 31 MB; no size and no checksum are published"),
 )
@@ -74,7 +74,7 @@ def raw_values() -> dict[int, int]:
 
 
 def published(protocol: str) -> dict[str, int]:
-    """Pictures of each split."""
+    """Images of each split."""
     return {"val": _VAL[0] - (protocol == "cliper"), "train": 4998}
 
 
@@ -97,7 +97,7 @@ def find(name: str, root: Path, split: str, protocol: str) -> tuple[Item, ...]:
 
 
 def unpacked(root: Path, split: str) -> bool:
-    """Whether every picture of the list lies there with its map of the 459 labels, as ``tar xf`` leaves them in VOC2010."""
+    """Whether every image of the list lies there with its map of the 459 labels, as ``tar xf`` leaves them in VOC2010."""
     home = _home(root)
     if not (listed := _list(home, split)).is_file():
         return False
@@ -106,24 +106,24 @@ def unpacked(root: Path, split: str) -> bool:
     except DataError:
         return False
     files = ((home / "JPEGImages" / f"{stem}.jpg", home / _MAPS_IN / f"{stem}.mat") for stem in names)
-    return all(picture.is_file() and labels.is_file() for picture, labels in files)
+    return all(image.is_file() and labels.is_file() for image, labels in files)
 
 
 def convert(name: str, job: Job) -> None:
     """Make masks of 60 values, and the split's list, from VOC 2010 and the maps.
 
-    The split is that of VOC 2010 itself, whose list for detection holds all 10,103 pictures.
+    The split is that of VOC 2010 itself, whose list for detection holds all 10,103 images.
 
     Raises:
-        DataError: an archive without what it should hold, a picture without a map, a map that is none.
+        DataError: an archive without what it should hold, an image without a map, a map that is none.
     """
     home = _home(job.root)
     inside = home.relative_to(job.root).as_posix()
-    job.unpack(_PICTURES, lambda path: f"{inside}/{_below(path)}" if _below(path) == f"ImageSets/Main/{job.split}.txt" else None)
+    job.unpack(_IMAGES, lambda path: f"{inside}/{_below(path)}" if _below(path) == f"ImageSets/Main/{job.split}.txt" else None)
     names = read_list(name, job.root, _list(home, job.split), job.split)
     _check_val(names, _list(home, job.split))
-    wanted, pictures = set(names), {f"JPEGImages/{stem}.jpg" for stem in names}
-    job.unpack(_PICTURES, lambda path: f"{inside}/{_below(path)}" if _below(path) in pictures else None)
+    wanted, images = set(names), {f"JPEGImages/{stem}.jpg" for stem in names}
+    job.unpack(_IMAGES, lambda path: f"{inside}/{_below(path)}" if _below(path) in images else None)
     job.unpack(
         _MAPS, lambda path: f"{inside}/{_MAPS_IN}/{Path(path).name}" if path.endswith(".mat") and Path(path).stem in wanted else None
     )
@@ -144,7 +144,7 @@ def label_map(path: Path) -> NDArray[np.integer]:
     try:
         values = loadmat(str(path), variable_names=["LabelMap"])["LabelMap"]
     except FileNotFoundError as error:
-        raise DataError(f"Got no map {path}. Accepted is one for each picture of the list. Take the whole {_MAPS}.") from error
+        raise DataError(f"Got no map {path}. Accepted is one for each image of the list. Take the whole {_MAPS}.") from error
     except KeyError as error:
         raise DataError(f"Got {path} without a LabelMap. Accepted is a map of {LABELS} labels. Take it from {_MAPS}.") from error
     except (MatReadError, zlib.error, OSError, ValueError, TypeError, IndexError, NotImplementedError) as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nerveseg import texts
+from nerveseg import text_files
 from nerveseg.errors import DataError
-from nerveseg.picture import names
+from nerveseg.image import names
 
 __all__ = ["advice", "files_in", "folder_of", "need_folder", "read_list"]
 
-_FORM = "Accepted is one picture a line: its name or path, alone, with its mask's path, or with the flag 1"
+_FORM = "Accepted is one image a line: its name or path, alone, with its mask's path, or with the flag 1"
 
 
 def advice(name: str, root: Path, split: str | None = None) -> str:
@@ -50,12 +50,12 @@ def need_folder(name: str, root: Path, folder: Path, split: str | None = None) -
 
 
 def read_list(name: str, root: Path, path: Path, split: str | None = None) -> tuple[str, ...]:
-    """The names in a list, in its order, without folders and the endings of pictures.
+    """The names in a list, in its order, without folders and the endings of images.
 
     Args:
         name: of the data set, for advice.
         root: its folder, for advice.
-        path: one picture a line: its name or path, alone, beside the path of its mask (which has the same name), or beside the flag 1.
+        path: one image a line: its name or path, alone, beside the path of its mask (which has the same name), or beside the flag 1.
             Blank lines and those that begin with ``#`` do not count.
         split: for advice.
 
@@ -64,7 +64,7 @@ def read_list(name: str, root: Path, path: Path, split: str | None = None) -> tu
     """
     if not path.exists():
         raise DataError(f"Got no list {path}. Accepted is the list of a split of {name}. {advice(name, root, split)}.")
-    text = texts.read(path, "the list", DataError)
+    text = text_files.read(path, "the list", DataError)
     found: dict[str, int] = {}
     for number, line in names.lines(text.split("\n")):
         stem = _stem(line, f"line {number} of {path}")
@@ -87,7 +87,7 @@ def _stem(line: str, where: str) -> str:
     if len(parts) == 2 and parts[1] in ("-1", "0", "1"):
         if parts[1] != "1":
             raise DataError(
-                f"Got {line[:120]!r} in {where}, the flag of a class not in the picture. {_FORM}. Take the list of a split, as those in "
+                f"Got {line[:120]!r} in {where}, the flag of a class not in the image. {_FORM}. Take the list of a split, as those in "
                 "ImageSets/Segmentation, or keep the lines with 1."
             )
         return stems[0]

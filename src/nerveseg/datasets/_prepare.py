@@ -30,7 +30,7 @@ from nerveseg.datasets._archives import Archive, Said, check, download
 from nerveseg.datasets._unpack import Where, below, unpack, whole
 from nerveseg.datasets.base import DataSet
 from nerveseg.errors import DataError, OptionError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Archive", "Job", "Said", "Where", "below", "needed", "prepare", "write_mask"]
 
@@ -168,7 +168,7 @@ def prepare(
     module, split = _module(name, split)
     root = Path(root).expanduser()
     wanted = needed(name, split)
-    unpacked = getattr(module, "unpacked", None)
+    unpacked = module.unpacked
     if archives_from:
         paths = _on_disk(name, wanted, Path(archives_from).expanduser(), said)
     else:

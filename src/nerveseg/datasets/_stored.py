@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nerveseg.errors import DataError, PictureError
+from nerveseg.errors import DataError, ImageError
+from nerveseg.image import tiff
+from nerveseg.image.decode import Head, head
+from nerveseg.image.opening import DAMAGED, directory_of, opened
+from nerveseg.image.orientation import turned
 from nerveseg.masks.palette import voc_palette
-from nerveseg.picture import tiff
-from nerveseg.picture.decode import Head, head
-from nerveseg.picture.opening import DAMAGED, directory_of, opened
-from nerveseg.picture.orientation import turned
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Stored", "head_of", "read"]
 
@@ -64,7 +64,7 @@ def head_of(path: Path, what: str) -> Head:
     """
     try:
         return head(path.read_bytes(), str(path))
-    except (PictureError, OSError) as error:
+    except (ImageError, OSError) as error:
         raise DataError(f"Got the {what} {path}, which cannot be read: {error} Accepted is a whole file. Copy it again.") from error
 
 
@@ -92,7 +92,7 @@ def read(path: Path, *, grey: bool = False, voc: bool = False) -> Stored:
         raise DataError(f"Got no mask {path}. Accepted is the file that the data set's list names. Complete the data set.") from error
     except DataError:
         raise
-    except (PictureError, *DAMAGED) as error:
+    except (ImageError, *DAMAGED) as error:
         raise DataError(f"Got the mask {path}, which cannot be read ({error}). Accepted is a whole PNG. Copy it again.") from error
     bits = data[24] if found.image.format == "PNG" else 8 if directory is None else directory.bits
     if found.image.mode == "L" and bits in _STEPS:

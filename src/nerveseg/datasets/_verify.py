@@ -16,7 +16,7 @@ from nerveseg.datasets._archives import Said
 from nerveseg.datasets._layout import advice
 from nerveseg.datasets.base import IGNORE, DataSet, Item
 from nerveseg.errors import DataError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Problem", "Report", "verify"]
 
@@ -37,13 +37,13 @@ class Report:
 
     Attributes:
         data: what was read.
-        files: picture files of the split.
+        files: image files of the split.
         published: how many there are in the published split; None: not known.
         problems: in the order of the list.
         pixels: of each class, (C,), int64.
         items: with at least one pixel of the class, (C,), int64.
         ignored: pixels that no score counts.
-        turned: items whose picture carries an EXIF orientation, and whether their mask follows the stored pixels.
+        turned: items whose image carries an EXIF orientation, and whether their mask follows the stored pixels.
     """
 
     data: DataSet
@@ -84,12 +84,12 @@ def verify(data: DataSet, *, workers: int = 4, quick: bool = False, partial: boo
     Args:
         data: an opened split.
         workers: threads. More: faster, until the disk or the cores are busy.
-        quick: read the pictures' heads alone: sizes are compared, but a damaged picture is not found.
+        quick: read the images' heads alone: sizes are compared, but a damaged image is not found.
         partial: a part of the split was meant: its files are not counted against the published number.
         said: progress.
 
     Returns:
-        What was found. No picture and no mask is kept.
+        What was found. No image and no mask is kept.
     """
     problems: list[Problem] = []
     turned: list[tuple[str, bool]] = []
@@ -108,7 +108,7 @@ def verify(data: DataSet, *, workers: int = 4, quick: bool = False, partial: boo
         ignored += one.ignored
         if said is not None:
             said(f"reading {data.name}", done, len(data))
-    files = len({item.picture for item in data.items}) if data.draw is None else len(data)
+    files = len({item.image for item in data.items}) if data.draw is None else len(data)
     published = None if partial else _published(data)
     if published is not None and files != published:
         problems.insert(0, Problem(None, _miscount(data, files, published)))
@@ -144,19 +144,19 @@ def _see(data: DataSet, item: Item, *, quick: bool) -> _Seen:
 
 def _turned(item: Item) -> bool | None:
     """None: no orientation. True: the mask has the size of the stored pixels, and no orientation of its own."""
-    if item.picture is None or item.mask is None:
+    if item.image is None or item.mask is None:
         return None
-    picture, mask = _stored.head_of(item.picture, "picture"), _stored.head_of(item.mask, "mask")
-    return None if picture.orientation == 1 else mask.orientation == 1 and mask.size == picture.size
+    image, mask = _stored.head_of(item.image, "image"), _stored.head_of(item.mask, "mask")
+    return None if image.orientation == 1 else mask.orientation == 1 and mask.size == image.size
 
 
 def _same_size(item: Item) -> None:
-    if item.picture is None or item.mask is None:
+    if item.image is None or item.mask is None:
         return
-    picture, mask = _stored.head_of(item.picture, "picture"), _stored.head_of(item.mask, "mask")
-    if mask.upright != picture.upright and not (mask.orientation == 1 and mask.size == picture.size):
+    image, mask = _stored.head_of(item.image, "image"), _stored.head_of(item.mask, "mask")
+    if mask.upright != image.upright and not (mask.orientation == 1 and mask.size == image.size):
         raise DataError(
-            f"Got {item.picture} of {picture.size} pixels (height, width) and its mask {item.mask} of {mask.size}. "
+            f"Got {item.image} of {image.size} pixels (height, width) and its mask {item.mask} of {mask.size}. "
             "Accepted are equal sizes. Take both files from the same release."
         )
 
@@ -182,13 +182,13 @@ def _repainted(one: _Seen, palette: dict[int, tuple[str, tuple[int, ...]]]) -> I
 
 
 def _published(data: DataSet) -> int | None:
-    known = getattr(registry.load("datasets", data.name), "published", None)
+    known = registry.load("datasets", data.name).published
     return None if known is None else known(data.protocol).get(data.split)
 
 
 def _miscount(data: DataSet, files: int, published: int) -> str:
     made = advice(data.name, data.root, data.split) if data.root is not None else "Complete it"
     return (
-        f"Got {files:,} pictures in {data.split} of {data.name}. Accepted are the {published:,} that are published. "
+        f"Got {files:,} images in {data.split} of {data.name}. Accepted are the {published:,} that are published. "
         f"{made}; where a part of it is meant, say so with --partial."
     )

@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 on disk: what VOC21 and VOC20 share.
 
 ``SegmentationClass`` holds the published masks: a palette, 0 … 20, and 255 at edges and for what is difficult. ``SegmentationClassAug``
-holds grey masks that others made, with more pictures for training. Two editions of it go about: one with all 12,031 pictures of
+holds grey masks that others made, with more images for training. Two editions of it go about: one with all 12,031 images of
 training and validation, and one that was converted from another data set's files and lacks some that are in the published lists.
 """
 
@@ -17,7 +17,7 @@ from nerveseg.errors import DataError
 __all__ = ["ARCHIVES", "LICENCE", "SPLITS", "URL", "convert", "find", "published", "unpacked"]
 
 URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-LICENCE = "annotations free for research; pictures are Flickr's, under its terms of use"
+LICENCE = "annotations free for research; images are Flickr's, under its terms of use"
 SPLITS = ("val", "train", "train_aug")
 
 _TRAINVAL, _MORE = "VOCtrainval_11-May-2012.tar", "SegmentationClassAug.zip"
@@ -38,27 +38,27 @@ _AUG_LISTS = ("train_aug.txt", "trainaug.txt")
 
 
 def published() -> dict[str, int]:
-    """Pictures of each split."""
+    """Images of each split."""
     return {"val": 1449, "train": 1464, "train_aug": 10582}
 
 
 def find(name: str, root: Path, split: str, protocol: str) -> tuple[Item, ...]:
     """The items of a split, in the order of its list.
 
-    The protocol cliper reads ``SegmentationClassAug`` where it holds every picture of the split, and the published masks otherwise; the
-    split train_aug reads it under both, and the published mask of a picture that it lacks.
+    The protocol cliper reads ``SegmentationClassAug`` where it holds every image of the split, and the published masks otherwise; the
+    split train_aug reads it under both, and the published mask of an image that it lacks.
     """
     home = folder_of(name, root, _HOME, "VOC2012")
-    pictures, plain, more = need_folder(name, root, home / "JPEGImages"), home / _PLAIN, home / _AUG
+    images, plain, more = need_folder(name, root, home / "JPEGImages"), home / _PLAIN, home / _AUG
     if split == "train_aug":
         need_more(name, root, more)
         own = {path.stem for path in files_in(more, "*.png")}
         names = _augmented(name, root, home, own)
-        return tuple(Item(stem, pictures / f"{stem}.jpg", (more if stem in own else plain) / f"{stem}.png") for stem in names)
+        return tuple(Item(stem, images / f"{stem}.jpg", (more if stem in own else plain) / f"{stem}.png") for stem in names)
     names = read_list(name, root, home / _LISTS / f"{split}.txt", split)
     whole = protocol == "cliper" and more.is_dir() and {path.stem for path in files_in(more, "*.png")}.issuperset(names)
     masks = more if whole else need_folder(name, root, plain, split)
-    return tuple(Item(stem, pictures / f"{stem}.jpg", masks / f"{stem}.png") for stem in names)
+    return tuple(Item(stem, images / f"{stem}.jpg", masks / f"{stem}.png") for stem in names)
 
 
 def need_more(name: str, root: Path, more: Path) -> None:
@@ -71,7 +71,7 @@ def need_more(name: str, root: Path, more: Path) -> None:
 
 
 def _augmented(name: str, root: Path, home: Path, own: set[str]) -> tuple[str, ...]:
-    """The list on disk, or else what it is by definition: every picture with a mask that is not one of val."""
+    """The list on disk, or else what it is by definition: every image with a mask that is not one of val."""
     for called in _AUG_LISTS:
         if (home / _LISTS / called).is_file():
             return read_list(name, root, home / _LISTS / called, "train_aug")
@@ -85,11 +85,11 @@ def unpacked(name: str, root: Path, split: str) -> bool:
         items = find(name, root, split, "sclip")
     except DataError:
         return False
-    return all(path.is_file() for item in items for path in (item.picture, item.mask) if path is not None)
+    return all(path.is_file() for item in items for path in (item.image, item.mask) if path is not None)
 
 
 def convert(name: str, job: Job) -> None:
-    """Take the lists, then the pictures and masks of the split, out of the archives; nothing is turned into anything else."""
+    """Take the lists, then the images and masks of the split, out of the archives; nothing is turned into anything else."""
     home = job.root / _HOME
     if job.split == "train_aug" and _MORE not in job.archives:
         need_more(name, job.root, home / _AUG)

@@ -13,7 +13,7 @@ __all__ = ["archives", "background", "convert", "count", "find", "grey", "protoc
 
 title = "ADE20K, 150 classes"
 url = "http://sceneparsing.csail.mit.edu/"
-licence = "pictures for non-commercial research and education; labels under the BSD 3-clause licence; see the publisher's page"
+licence = "images for non-commercial research and education; labels under the BSD 3-clause licence; see the publisher's page"
 background = False
 count = 150
 splits = ("val", "train")
@@ -28,13 +28,13 @@ archives = (
         url="http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
         bytes=967_382_037,
         sha256="7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",  # as TensorFlow Datasets has it
-        note="pictures and masks of both splits",
+        note="images and masks of both splits",
     ),
 )
 
 
 def published(protocol: str) -> dict[str, int]:
-    """Pictures of each split."""
+    """Images of each split."""
     return {"val": 2000, "train": 20210}
 
 
@@ -47,25 +47,25 @@ def values(protocol: str) -> dict[int, int]:
 
 
 def find(root: Path, split: str, protocol: str) -> tuple[Item, ...]:
-    """The items of a split: all its pictures, in the order of their names.
+    """The items of a split: all its images, in the order of their names.
 
     Raises:
-        DataError: no folder of the data set, or none of the split, or no picture in it.
+        DataError: no folder of the data set, or none of the split, or no image in it.
     """
     home = folder_of("ade20k", root, _HOME, f"ade/{_HOME}")
-    pictures = need_folder("ade20k", root, home / "images" / _folder(split), split)
+    images = need_folder("ade20k", root, home / "images" / _folder(split), split)
     masks = need_folder("ade20k", root, home / "annotations" / _folder(split), split)
-    found = [path.stem for path in files_in(pictures, "*.jpg")]
+    found = [path.stem for path in files_in(images, "*.jpg")]
     if not found:
-        raise DataError(f"Got {pictures} without a .jpg. Accepted are the pictures of {split}. {advice('ade20k', root, split)}.")
-    return tuple(Item(stem, pictures / f"{stem}.jpg", masks / f"{stem}.png") for stem in found)
+        raise DataError(f"Got {images} without a .jpg. Accepted are the images of {split}. {advice('ade20k', root, split)}.")
+    return tuple(Item(stem, images / f"{stem}.jpg", masks / f"{stem}.png") for stem in found)
 
 
 def unpacked(root: Path, split: str) -> bool:
-    """Whether every picture of a split lies there with its mask, and every mask with its picture."""
+    """Whether every image of a split lies there with its mask, and every mask with its image."""
     home = next((root / place for place in (_HOME, f"ade/{_HOME}") if (root / place).is_dir()), root / _HOME)
-    pictures, masks = ({path.stem for path in (home / kind / _folder(split)).glob("ADE_*")} for kind in ("images", "annotations"))
-    return bool(pictures) and pictures == masks
+    images, masks = ({path.stem for path in (home / kind / _folder(split)).glob("ADE_*")} for kind in ("images", "annotations"))
+    return bool(images) and images == masks
 
 
 def convert(job: Job) -> None:

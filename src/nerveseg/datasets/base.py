@@ -1,6 +1,6 @@
-"""What every data set is: named items, a table from stored mask values to classes, and how a picture and its mask are read.
+"""What every data set is: named items, a table from stored mask values to classes, and how an image and its mask are read.
 
-A data set file (`voc21.py`, …) declares what it is; nothing in it reads a picture. Masks have one id a pixel, 0 … C − 1 in the order of
+A data set file (`voc21.py`, …) declares what it is; nothing in it reads an image. Masks have one id a pixel, 0 … C − 1 in the order of
 the classes, or `IGNORE`. What a file stores becomes that by one table, so that a conversion can be read, and checked, as a table.
 """
 
@@ -17,10 +17,10 @@ from PIL import Image
 
 from nerveseg.datasets import _stored
 from nerveseg.datasets.classes import ClassNames
-from nerveseg.errors import DataError, PictureError
-from nerveseg.picture import Picture, load
-from nerveseg.picture.orientation import stored_size, turned_back
-from nerveseg.showing import brief
+from nerveseg.errors import DataError, ImageError
+from nerveseg.image import LoadedImage, load_image
+from nerveseg.image.orientation import stored_size, turned_back
+from nerveseg.reprs import brief
 
 __all__ = ["IGNORE", "PROTOCOLS", "UNKNOWN", "DataSet", "Item", "Mask", "stored", "table"]
 
@@ -40,17 +40,17 @@ Mask = NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture with its mask.
+    """One image with its mask.
 
     Attributes:
         id: unique in the data set, the name that its list has.
-        picture: the file; None where the data set draws its pictures.
+        image: the file; None where the data set draws its images.
         mask: the file; None likewise.
         box: (top, left, bottom, right) in pixels where the item is a part of both files; None: the whole.
     """
 
     id: str
-    picture: Path | None = None
+    image: Path | None = None
     mask: Path | None = None
     box: tuple[int, int, int, int] | None = None
 
@@ -68,12 +68,12 @@ class DataSet:
         items: in the order of the list.
         table: stored mask value → id, `IGNORE` or `UNKNOWN`; 256 or 65536 entries. See `table`.
         root: folder; None where nothing is read from disk.
-        draw: item → picture and mask of ids, where the data set draws them.
-        offered: item → ids of the classes that are asked for in it; None: all classes in every picture.
+        draw: item → image and mask of ids, where the data set draws them.
+        offered: item → ids of the classes that are asked for in it; None: all classes in every image.
         about: what a report says of it beside the above, such as what its masks were made from.
         grey: True where masks are grey as published, so that one with a palette was changed by somebody, and is refused.
         voc: True where they are published with Pascal VOC's palette, so that one of its colours at another place is refused.
-        left_out: a sentence on files that look like pictures of it and were not taken; empty: there are none.
+        left_out: a sentence on files that look like images of it and were not taken; empty: there are none.
     """
 
     name: str
@@ -84,7 +84,7 @@ class DataSet:
     items: tuple[Item, ...]
     table: NDArray[np.uint16]
     root: Path | None = None
-    draw: Callable[[Item], tuple[Picture, Mask]] | None = None
+    draw: Callable[[Item], tuple[LoadedImage, Mask]] | None = None
     offered: Callable[[Item], tuple[int, ...]] | None = None
     about: Mapping[str, str] = field(default_factory=dict)
     grey: bool = False
@@ -101,14 +101,14 @@ class DataSet:
         """Classes C, the background included."""
         return len(self.names)
 
-    def read(self, item: Item) -> tuple[Picture, Mask]:
-        """Read a picture and its mask.
+    def read(self, item: Item) -> tuple[LoadedImage, Mask]:
+        """Read an image and its mask.
 
-        A mask that has an orientation of its own is turned by it, and its picture by its own. One without follows stored pixels: a picture
+        A mask that has an orientation of its own is turned by it, and its image by its own. One without follows stored pixels: an image
         that is to be turned or mirrored is left as it is stored, unless its mask has the size of the turned one alone.
 
         Returns:
-            The picture, and its mask of the same size, uint16.
+            The image, and its mask of the same size, uint16.
 
         Raises:
             DataError: a file that is missing or damaged, a palette where it should not be, another size, an id out of range.
@@ -116,28 +116,28 @@ class DataSet:
         if self.draw is not None:
             return self.draw(item)
         mask = self.mask(item)
-        return self.picture(item, mask.shape), mask
+        return self.image(item, mask.shape), mask
 
-    def picture(self, item: Item, size: tuple[int, ...] | None = None) -> Picture:
-        """Read the picture alone; ``size`` is that of its mask, where known."""
+    def image(self, item: Item, size: tuple[int, ...] | None = None) -> LoadedImage:
+        """Read the image alone; ``size`` is that of its mask, where known."""
         if self.draw is not None:
             return self.draw(item)[0]
-        path = _there(item.picture, item, "picture")
+        path = _there(item.image, item, "image")
         try:
-            picture = load(path)
-            if picture.orientation != 1 and _follows_stored(picture, item.mask):
-                plain = np.ascontiguousarray(turned_back(picture.pixels, picture.orientation))
-                picture = load(Image.fromarray(plain), name=path.name)
-        except PictureError as error:
-            raise DataError(f"Got {path}, the picture of {item.id!r}, which cannot be read: {error}") from error
+            image = load_image(path)
+            if image.orientation != 1 and _follows_stored(image, item.mask):
+                plain = np.ascontiguousarray(turned_back(image.pixels, image.orientation))
+                image = load_image(Image.fromarray(plain), name=path.name)
+        except ImageError as error:
+            raise DataError(f"Got {path}, the image of {item.id!r}, which cannot be read: {error}") from error
         if item.box is not None:
-            picture = load(_cut(picture.pixels, item.box, path), name=item.id)
-        if size is not None and picture.size != tuple(size):
+            image = load_image(_cut(image.pixels, item.box, path), name=item.id)
+        if size is not None and image.size != tuple(size):
             raise DataError(
-                f"Got {path} of {picture.size} pixels (height, width) and its mask {item.mask} of {tuple(size)}. "
-                "Accepted are equal sizes. Take both files from the same release, or take the picture out."
+                f"Got {path} of {image.size} pixels (height, width) and its mask {item.mask} of {tuple(size)}. "
+                "Accepted are equal sizes. Take both files from the same release, or take the image out."
             )
-        return picture
+        return image
 
     def mask(self, item: Item) -> Mask:
         """Read the mask alone, as ids."""
@@ -181,7 +181,7 @@ def stored(path: Path, *, grey: bool = False, voc: bool = False) -> NDArray[np.i
         voc: the palette is Pascal VOC's.
 
     Raises:
-        DataError: no such file, damaged, a picture in colours, or a palette that does not fit.
+        DataError: no such file, damaged, an image in colours, or a palette that does not fit.
     """
     return _stored.read(path, grey=grey, voc=voc).values
 
@@ -204,12 +204,12 @@ def _cut(pixels: NDArray[Any], box: tuple[int, int, int, int], path: Path) -> ND
     return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
-def _follows_stored(picture: Picture, mask: Path | None) -> bool:
-    """Whether a mask belongs to a picture's pixels as they lie in the file: it has their size and no orientation of its own."""
+def _follows_stored(image: LoadedImage, mask: Path | None) -> bool:
+    """Whether a mask belongs to an image's pixels as they lie in the file: it has their size and no orientation of its own."""
     if mask is None:
         return False
     try:
         found = _stored.head_of(mask, "mask")
     except DataError:  # `mask` says what is wrong with it
         return False
-    return found.orientation == 1 and found.size == stored_size(picture.size, picture.orientation)
+    return found.orientation == 1 and found.size == stored_size(image.size, image.orientation)

@@ -39,7 +39,7 @@ _TRAIN_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 _LAST_LABEL = 33
 
 _HEIGHT, _WIDTH = 1024, 2048
-_PICTURE, _IDS, _TRAIN = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
+_IMAGE, _IDS, _TRAIN = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_labelTrainIds.png"
 
 
 def values(protocol: str) -> dict[int, int]:
@@ -110,16 +110,16 @@ def _home(root: Path) -> Path:
 
 def _frames(root: Path, home: Path, split: str) -> list[Path]:
     folder = need_folder("cityscapes", root, home / "leftImg8bit" / split, split)
-    frames = files_in(folder, f"*/*{_PICTURE}")
+    frames = files_in(folder, f"*/*{_IMAGE}")
     if not frames:
         raise DataError(
-            f"Got {folder} without a file CITY/*{_PICTURE}. Accepted are the frames as published. {advice('cityscapes', root, split)}."
+            f"Got {folder} without a file CITY/*{_IMAGE}. Accepted are the frames as published. {advice('cityscapes', root, split)}."
         )
     return frames
 
 
 def _items(frame: Path, mask: Path, protocol: str) -> tuple[Item, ...]:
-    name = frame.name.removesuffix(_PICTURE)
+    name = frame.name.removesuffix(_IMAGE)
     if protocol != "cliper":
         return (Item(name, frame, mask),)
     left, right = (0, 0, _HEIGHT, _WIDTH // 2), (0, _WIDTH // 2, _HEIGHT, _WIDTH)
@@ -127,7 +127,7 @@ def _items(frame: Path, mask: Path, protocol: str) -> tuple[Item, ...]:
 
 
 def _stem(frame: Path, ending: str) -> str:
-    return frame.name.removesuffix(_PICTURE) + ending
+    return frame.name.removesuffix(_IMAGE) + ending
 
 
 def _only_ids(split: str) -> Where:

@@ -1,7 +1,7 @@
-"""COCO-Object: 80 things in the pictures of COCO 2017, and class 0 for all else.
+"""COCO-Object: 80 things in the images of COCO 2017, and class 0 for all else.
 
 Under the protocol "sclip" masks come from the maps of COCO-Stuff: every kind of stuff **and what is not labelled** is the background, and
-no pixel is ignored. Under "cliper" they are the masks that CLIPer and its relatives hand out for the pictures of COCO 2014, of which 255
+no pixel is ignored. Under "cliper" they are the masks that CLIPer and its relatives hand out for the images of COCO 2014, of which 255
 is ignored. How those were made nobody states; scores under the two protocols are not comparable.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nerveseg import texts
+from nerveseg import text_files
 from nerveseg.datasets import _coco
 from nerveseg.datasets._coco import LICENCE, SPLITS, Source, archives, unpacked
 from nerveseg.datasets._layout import folder_of, need_folder
@@ -17,7 +17,7 @@ from nerveseg.datasets._prepare import Job
 from nerveseg.datasets._turn import IGNORED
 from nerveseg.datasets.base import IGNORE, DataSet, Item
 from nerveseg.errors import DataError
-from nerveseg.picture import names as pictures
+from nerveseg.image import names as images
 
 __all__ = ["archives", "background", "convert", "count", "opened", "protocols", "published", "raw_values", "splits", "unpacked"]
 
@@ -31,7 +31,7 @@ protocols = ("sclip", "cliper")
 
 
 def published(protocol: str) -> dict[str, int]:
-    """Pictures of each split."""
+    """Images of each split."""
     return {"val": 5000, "train": 82783} if protocol == "cliper" else _coco.published(protocol)
 
 
@@ -79,11 +79,11 @@ def _names_of_2014(home: Path, folder: Path, split: str) -> tuple[str, ...]:
     """val_5k in the order of the list on disk, or else of the ids; all of train."""
     if split == "val":
         listed = home / "val_5k.txt"
-        if listed.is_file():  # some lists have the picture's classes behind its name
-            text = texts.read(listed, "the list", DataError)
-            return tuple(pictures.stem(pictures.fields(line)[0].rpartition("/")[2]) for _, line in pictures.lines(text.split("\n")))
+        if listed.is_file():  # some lists have the image's classes behind its name
+            text = text_files.read(listed, "the list", DataError)
+            return tuple(images.stem(images.fields(line)[0].rpartition("/")[2]) for _, line in images.lines(text.split("\n")))
         return tuple(f"COCO_val2014_{each}" for each in _coco.val_ids())
     found = tuple(sorted(path.stem for path in folder.glob("COCO_train2014_*.jpg")))
     if not found:
-        raise DataError(f"Got {folder} without a picture of COCO 2014. Accepted is the folder of train2014.zip. Unpack it there.")
+        raise DataError(f"Got {folder} without an image of COCO 2014. Accepted is the folder of train2014.zip. Unpack it there.")
     return found

@@ -1,4 +1,4 @@
-"""COCO-Stuff 164k: 80 things and 91 kinds of stuff in the pictures of COCO 2017. What is not labelled is not counted."""
+"""COCO-Stuff 164k: 80 things and 91 kinds of stuff in the images of COCO 2017. What is not labelled is not counted."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from nerveseg.datasets import classes
 from nerveseg.datasets.base import DataSet, Item, Mask, table
-from nerveseg.picture import Picture, load
+from nerveseg.image import LoadedImage, load_image
+from nerveseg.synthetic import scenes
+from nerveseg.synthetic.names import NAMES
+from nerveseg.synthetic.score import labels_of
 from nerveseg.words.vocabulary import Label
-from nerveseg.world import scenes
-from nerveseg.world.names import NAMES
-from nerveseg.world.score import labels_of
 
 __all__ = ["background", "opened", "protocols", "splits"]
 
@@ -41,9 +41,9 @@ def opened(root: Path | None, split: str, protocol: str, class_names: str | Path
         number = int(item.id.rpartition("-")[2])
         return tuple(place[name] for name in labels_of(scenes.render(split, number), split, number))
 
-    def draw(item: Item) -> tuple[Picture, Mask]:
+    def draw(item: Item) -> tuple[LoadedImage, Mask]:
         scene = scenes.render(split, int(item.id.rpartition("-")[2]))
-        return load(scene.picture, name=item.id), scene.mask.astype(np.uint16)
+        return load_image(scene.image, name=item.id), scene.mask.astype(np.uint16)
 
     items = tuple(Item(f"{split}-{number:05d}") for number in range(_SCENES))
     identity = table({index: index for index in range(len(NAMES))})

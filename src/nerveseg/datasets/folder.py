@@ -1,9 +1,9 @@
-"""Any pictures with masks, and a file of names: ``ROOT/images``, ``ROOT/masks``, ``ROOT/names.txt``.
+"""Any images with masks, and a file of names: ``ROOT/images``, ``ROOT/masks``, ``ROOT/names.txt``.
 
-A mask has the stem of its picture. It holds the number of a class, counted from 0 in the order of the names, in grey or as the place in
+A mask has the stem of its image. It holds the number of a class, counted from 0 in the order of the names, in grey or as the place in
 a palette; 255 (65535 in masks of 16 bits) is not counted. Where the first name is ``background``, class 0 is what no other class is.
 
-A split is a folder of both ``images`` and ``masks``. Where no picture lies in ``images`` itself, the split that is scored is ``val`` (or
+A split is a folder of both ``images`` and ``masks``. Where no image lies in ``images`` itself, the split that is scored is ``val`` (or
 ``valid``, ``validation``, ``test``), else the only one, and ``all`` is every one of them.
 """
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from nerveseg.datasets import classes
 from nerveseg.datasets.base import IGNORE, DataSet, Item, table
-from nerveseg.errors import DataError, PictureError
-from nerveseg.picture.endings import HEIC, READ, endings, left_out, told
-from nerveseg.picture.opening import opened as opened_file
+from nerveseg.errors import DataError, ImageError
+from nerveseg.image.endings import HEIC, READ, endings, left_out, told
+from nerveseg.image.opening import opened as opened_file
 from nerveseg.words.vocabulary import BACKGROUND
 
 __all__ = ["archives", "background", "folders", "opened", "protocols", "splits"]
 
-title = "Any pictures and masks"
+title = "Any images and masks"
 url = ""
 licence = "your own"
 background = False  # unless the names say so
@@ -29,11 +29,11 @@ protocols = ("sclip",)
 archives = ()
 
 WHOLE = "all"
-"""What the split is called that is everything: the pictures in ``images`` itself, or, where there are none, those of all its folders."""
+"""What the split is called that is everything: the images in ``images`` itself, or, where there are none, those of all its folders."""
 
 _SCORED = ("val", "valid", "validation", "test")  # names of folders that scores are made on, by preference
 
-_PICTURES = READ
+_IMAGES = READ
 _MASKS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 _CHANGING = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".jp2", ".avif", ".heic")
 
@@ -54,7 +54,7 @@ def opened(root: Path | None, split: str | None, protocol: str, class_names: str
     if root is None:
         raise DataError("Got no folder for the data set folder. Accepted is one with images, masks and names.txt. Give root, or --root.")
     chosen = _chosen(root) if split is None else split
-    parts = (chosen,) if chosen != WHOLE else ("",) if _has_pictures(root / "images") else folders(root) or ("",)
+    parts = (chosen,) if chosen != WHOLE else ("",) if _has_images(root / "images") else folders(root) or ("",)
     items = tuple(item for part in parts for item in _items(root, part, below=chosen == WHOLE))
     names = _names(root, class_names)
     with_background = names.names[0].casefold() == BACKGROUND
@@ -67,17 +67,17 @@ def opened(root: Path | None, split: str | None, protocol: str, class_names: str
         )
     values = table({**{index: index for index in range(len(names))}, limit: IGNORE}, entries=limit + 1)
     where = "masks" if chosen == WHOLE else (Path("masks") / chosen).as_posix()
-    others = told(left_out((path.name for part in parts for path in (root / "images" / part).iterdir()), _pictures()))
+    others = told(left_out((path.name for part in parts for path in (root / "images" / part).iterdir()), _images()))
     return DataSet("folder", chosen, protocol, names, with_background, items, values, root, about={"masks": where}, left_out=others)
 
 
 def folders(root: Path | None) -> tuple[str, ...]:
-    """The splits of a folder: what lies in ``images`` and in ``masks``, and holds pictures; none where ``images`` holds them itself."""
+    """The splits of a folder: what lies in ``images`` and in ``masks``, and holds images; none where ``images`` holds them itself."""
     place = None if root is None else root / "images"
-    if root is None or place is None or not place.is_dir() or _has_pictures(place):
+    if root is None or place is None or not place.is_dir() or _has_images(place):
         return ()
     inside = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return tuple(path.name for path in inside if (root / "masks" / path.name).is_dir() and _has_pictures(path))
+    return tuple(path.name for path in inside if (root / "masks" / path.name).is_dir() and _has_images(path))
 
 
 def _chosen(root: Path) -> str:
@@ -94,31 +94,31 @@ def _chosen(root: Path) -> str:
     return scored
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     return folder.is_dir() and any(_is_one(path) for path in folder.iterdir())
 
 
-def _pictures() -> frozenset[str]:
-    """Endings of pictures, those of HEIC where its reader is installed."""
-    return _PICTURES | (HEIC if endings() >= HEIC else frozenset())
+def _images() -> frozenset[str]:
+    """Endings of images, those of HEIC where its reader is installed."""
+    return _IMAGES | (HEIC if endings() >= HEIC else frozenset())
 
 
 def _is_one(path: Path) -> bool:
-    return path.suffix.lower() in _pictures() and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in _images() and not path.name.startswith(".") and path.is_file()
 
 
 def _items(root: Path, part: str, *, below: bool) -> tuple[Item, ...]:
     """The items of a folder; with ``below`` their names begin with it, since another folder may have the same stems."""
-    pictures = _files(root, "images", part, _pictures())
+    images = _files(root, "images", part, _images())
     masks = _files(root, "masks", part, _MASKS)
     lead = f"{part}/" if below and part else ""
     return tuple(
         Item(
             f"{lead}{stem}",
-            pictures.get(stem, root / "images" / part / f"{stem}.jpg"),
+            images.get(stem, root / "images" / part / f"{stem}.jpg"),
             masks.get(stem, root / "masks" / part / f"{stem}.png"),
         )
-        for stem in sorted(pictures.keys() | masks.keys())
+        for stem in sorted(images.keys() | masks.keys())
     )
 
 
@@ -173,5 +173,5 @@ def _is_deep(path: Path | None) -> bool:
         return False
     try:
         return opened_file(path.read_bytes(), str(path)).image.mode.startswith("I")
-    except (OSError, PictureError):  # told when it is read
+    except (OSError, ImageError):  # told when it is read
         return False

@@ -27,7 +27,7 @@ def values(protocol: str) -> dict[int, int]:
 
 
 def published(protocol: str) -> dict[str, int]:
-    """Pictures of each split; the same under both protocols."""
+    """Images of each split; the same under both protocols."""
     return _voc.published()
 
 

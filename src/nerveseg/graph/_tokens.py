@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nerveseg.backbones.dino import MEAN, STD, Dino
 from nerveseg.errors import OptionError
-from nerveseg.picture.geometry import fit, to_tensor
-from nerveseg.picture.load import Picture
+from nerveseg.image.geometry import fit, to_tensor
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
 
@@ -24,11 +24,11 @@ _PARTS = {"keys": ("k", "k"), "queries": ("q", "q"), "values": ("v", "v"), "toke
 
 
 @torch.no_grad()
-def read(picture: Picture, backbone: Dino, options: Any) -> Heads:
-    """Heads of one picture, float32, layer by layer in the order of ``options.layers``. One pass up to the last block asked for.
+def read(image: LoadedImage, backbone: Dino, options: Any) -> Heads:
+    """Heads of one image, float32, layer by layer in the order of ``options.layers``. One pass up to the last block asked for.
 
     Args:
-        picture: any size.
+        image: any size.
         backbone: DINO or DINOv2.
         options: a graph's own, with ``layers``, ``what``, ``size``, ``fit``, ``max_tokens`` and ``positions``.
 
@@ -38,8 +38,8 @@ def read(picture: Picture, backbone: Dino, options: Any) -> Heads:
     layers = options.layers
     if not layers or len(set(layers)) != len(layers):
         raise OptionError(f"Got layers = {layers!r}. Accepted are one or more different layers, from the end. Name each of them once.")
-    frame = fit(picture.size, options.fit, options.size or backbone.side, backbone.patch, max_tokens=options.max_tokens)
-    pixels = to_tensor(picture, frame.fitted, MEAN, STD)[None]
+    frame = fit(image.size, options.fit, options.size or backbone.side, backbone.patch, max_tokens=options.max_tokens)
+    pixels = to_tensor(image, frame.fitted, MEAN, STD)[None]
     left, right = _PARTS[options.what]
     wanted = tuple(dict.fromkeys((layer, part) for layer in layers for part in (left, right)))
     found = dict(zip(wanted, backbone.parts(pixels, wanted, positions=options.positions), strict=True))
@@ -72,12 +72,10 @@ def size_knob(default: int, source: str) -> Any:
 
 def fit_knob() -> Any:
     """The knob ``fit``."""
-    return knob(
-        "aspect", "aspect: keep the picture's proportions; square: squash.", choices=("aspect", "square"), source="ProxyCLIP: aspect"
-    )
+    return knob("aspect", "aspect: keep the image's proportions; square: squash.", choices=("aspect", "square"), source="ProxyCLIP: aspect")
 
 
 def tokens_knob(default: int = 4096) -> Any:
     """The knob ``max_tokens``."""
-    doc = "most tokens n; a longer picture is made smaller. Larger: finer, attention takes n² work."
+    doc = "most tokens n; a longer image is made smaller. Larger: finer, attention takes n² work."
     return knob(default, doc, low=1, high=65536, source="64 × 64, the grid of Stable Diffusion at 512 pixels")

@@ -12,8 +12,8 @@ from torch import Tensor
 from nerveseg.backbones.clip import POSITIONS, Clip
 from nerveseg.errors import OptionError
 from nerveseg.graph import _tokens
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
-from nerveseg.picture.load import Picture
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
 
@@ -48,11 +48,11 @@ class Options:
 
 
 @torch.no_grad()
-def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Tensor | None = None) -> Heads:
-    """Read the heads of one picture; those of all layers lie side by side, in the order of ``options.layers``.
+def heads(image: LoadedImage, networks: Mapping[str, Any], options: Options, *, noise: Tensor | None = None) -> Heads:
+    """Read the heads of one image; those of all layers lie side by side, in the order of ``options.layers``.
 
     Args:
-        picture: any size.
+        image: any size.
         networks: their ``clip``. A pass that the label source made on the same pixels is not made again.
         options: see `Options`.
         noise: not read: nothing is drawn.
@@ -71,8 +71,8 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
         raise OptionError(
             f"Got layers = {layers!r}. Accepted are different ones of -{depth} to -1, from the end. Choose blocks that this CLIP has."
         )
-    frame = fit(picture.size, options.fit, options.size or clip.side, clip.patch, max_tokens=options.max_tokens)
-    pixels = to_tensor(picture, frame.fitted, CLIP_MEAN, CLIP_STD)[None]
+    frame = fit(image.size, options.fit, options.size or clip.side, clip.patch, max_tokens=options.max_tokens)
+    pixels = to_tensor(image, frame.fitted, CLIP_MEAN, CLIP_STD)[None]
     inputs = clip.vision(pixels, positions=options.positions, attention=False).inputs
     sides = [clip.qkv(inputs[layer], layer) for layer in layers]
     left, right = _SIDES[options.what]

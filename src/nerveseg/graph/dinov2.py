@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nerveseg.backbones.clip import POSITIONS
 from nerveseg.graph import _tokens
-from nerveseg.picture.load import Picture
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
 
@@ -36,11 +36,11 @@ class Options:
     )
 
 
-def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Tensor | None = None) -> Heads:
-    """Read the heads of one picture; those of all layers lie side by side, in the order of ``options.layers``.
+def heads(image: LoadedImage, networks: Mapping[str, Any], options: Options, *, noise: Tensor | None = None) -> Heads:
+    """Read the heads of one image; those of all layers lie side by side, in the order of ``options.layers``.
 
     Args:
-        picture: any size.
+        image: any size.
         networks: their ``dinov2``.
         options: see `Options`.
         noise: not read: nothing is drawn.
@@ -52,4 +52,4 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
     Raises:
         OptionError: layers that do not exist, or a square past ``max_tokens``.
     """
-    return _tokens.read(picture, networks["dinov2"], options)
+    return _tokens.read(image, networks["dinov2"], options)

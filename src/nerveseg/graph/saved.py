@@ -1,4 +1,4 @@
-"""A graph that another program computed: queries and keys from an .npz or .safetensors file a picture."""
+"""A graph that another program computed: queries and keys from an .npz or .safetensors file an image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
-from nerveseg.picture import arrays, names
-from nerveseg.picture.load import Picture
+from nerveseg.image import arrays, names
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
 
@@ -25,17 +25,17 @@ needs = ()
 class Options:
     """Knobs of saved heads."""
 
-    path: str = knob(".", "a folder with one file a picture, named by the picture's stem (a.jpg → a.npz), or one file.")
+    path: str = knob(".", "a folder with one file an image, named by the image's stem (a.jpg → a.npz), or one file.")
     queries: str = knob("queries", "name of the queries, (H, n, d).")
     keys: str = knob("keys", "name of the keys, (H, n, d). The queries' own name: keys and queries are one.")
-    grid: str = knob("grid", "name of the two numbers (h, w), h·w = n; tokens go along the rows of a grid over the whole picture.")
+    grid: str = knob("grid", "name of the two numbers (h, w), h·w = n; tokens go along the rows of a grid over the whole image.")
 
 
-def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
-    """Read the heads of one picture; no network, no noise.
+def heads(image: LoadedImage, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
+    """Read the heads of one image; no network, no noise.
 
     Args:
-        picture: its name says which file.
+        image: its name says which file.
         networks: not read.
         options: see `Options`.
         noise: not read.
@@ -47,7 +47,7 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
         SavedError: no such file or array. ShapeError: axes that do not fit, with path and shapes.
     """
     wanted = (options.queries, options.keys, options.grid)
-    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)), *wanted)
+    saved = arrays.read(arrays.beside(options.path, names.stem(image.name)), *wanted)
     lacking = [name for name in wanted if name not in saved.arrays]
     if lacking:
         raise ShapeError(

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.stable_diffusion import RESIZES, LayerHeads, StableDiffusion
 from nerveseg.errors import OptionError
-from nerveseg.picture.load import Picture
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 from nerveseg.transition import Heads
 
-__all__ = ["Options", "heads", "joined", "needs"]
+__all__ = ["Options", "concat_layers", "heads", "needs"]
 
 needs = ("diffusion",)
 
@@ -39,14 +39,14 @@ class Options:
         high=4096,
         source="CLIPer, iSeg: 512",
     )
-    fit: str = knob("square", "square: squash, as the paper; aspect: keep the picture's proportions.", choices=("square", "aspect"))
+    fit: str = knob("square", "square: squash, as the paper; aspect: keep the image's proportions.", choices=("square", "aspect"))
     resize: str = knob(
         "bicubic",
-        "bicubic: smoothed where the picture shrinks; bilinear, nearest: by the nearest pixels alone, so that fine things alias.",
+        "bicubic: smoothed where the image shrinks; bilinear, nearest: by the nearest pixels alone, so that fine things alias.",
         choices=RESIZES,
         source="CLIPer: nearest; iSeg: bilinear",
     )
-    seed: int = knob(0, "of the noise, drawn anew for every picture, so that pictures do not depend on their order.", low=0, high=2**63 - 1)
+    seed: int = knob(0, "of the noise, drawn anew for every image, so that images do not depend on their order.", low=0, high=2**63 - 1)
     mix_grids: bool = knob(
         default=False,
         doc="bring queries and keys of coarser layers to the finest grid bilinearly. Off: layers of different grids are refused.",
@@ -55,11 +55,11 @@ class Options:
 
 
 @torch.no_grad()
-def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
-    """Read the heads of one picture; those of all layers lie side by side, in the order of ``options.layers``.
+def heads(image: LoadedImage, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
+    """Read the heads of one image; those of all layers lie side by side, in the order of ``options.layers``.
 
     Args:
-        picture: any size.
+        image: any size.
         networks: their ``diffusion``.
         options: see `Options`.
         noise: ε itself in place of the seed, of the latent's shape.
@@ -72,11 +72,11 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
         OptionError: layers of different grids where ``mix_grids`` is off.
     """
     backbone: StableDiffusion = networks["diffusion"]
-    pixels = backbone.pixels(picture, size=options.size, fit=options.fit, resize=options.resize)
-    return joined(backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise), options)
+    pixels = backbone.pixels(image, size=options.size, fit=options.fit, resize=options.resize)
+    return concat_layers(backbone.attention(pixels, t=options.t, layers=options.layers, seed=options.seed, noise=noise), options)
 
 
-def joined(found: tuple[LayerHeads, ...], options: Options) -> Heads:
+def concat_layers(found: tuple[LayerHeads, ...], options: Options) -> Heads:
     """The heads of several layers side by side, on one grid.
 
     Raises:

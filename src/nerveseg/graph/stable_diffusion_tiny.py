@@ -15,8 +15,8 @@ from torch import Tensor
 from nerveseg.backbones.stable_diffusion import StableDiffusion
 from nerveseg.backbones.taesd import TinyEncoder
 from nerveseg.errors import OptionError
-from nerveseg.graph.stable_diffusion import Options, joined
-from nerveseg.picture.load import Picture
+from nerveseg.graph.stable_diffusion import Options, concat_layers
+from nerveseg.image.load import LoadedImage
 from nerveseg.transition import Heads
 
 __all__ = ["Options", "heads", "needs"]
@@ -25,11 +25,11 @@ needs = ("diffusion", "taesd")
 
 
 @torch.no_grad()
-def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
-    """Read the heads of one picture, as the graph ``stable_diffusion`` does after its VAE.
+def heads(image: LoadedImage, networks: Mapping[str, Any], options: Options, *, noise: Float[Tensor, "1 c h w"] | None = None) -> Heads:
+    """Read the heads of one image, as the graph ``stable_diffusion`` does after its VAE.
 
     Args:
-        picture: any size.
+        image: any size.
         networks: their ``diffusion`` and ``taesd``.
         options: see `nerveseg.graph.stable_diffusion.Options`.
         noise: ε itself in place of the seed, of the latent's shape.
@@ -48,7 +48,7 @@ def heads(picture: Picture, networks: Mapping[str, Any], options: Options, *, no
             f"Got a tiny encoder of {channels[1]} channels at 1/{encoder.shrink} for a U-Net of {channels[0]} at 1/{backbone.shrink}. "
             "Accepted is one made for this diffusion model. Take the TAESD of its family."
         )
-    x_0 = encoder.latent(backbone.pixels(picture, size=options.size, fit=options.fit, resize=options.resize))
+    x_0 = encoder.latent(backbone.pixels(image, size=options.size, fit=options.fit, resize=options.resize))
     x_t = backbone.noised(x_0, t=options.t, seed=options.seed, noise=noise)
     (seen,) = backbone.cross_attention(x_t, backbone.prompt, t=options.t, cross=(), own=options.layers)
-    return joined(seen.own, options)
+    return concat_layers(seen.own, options)

@@ -1,4 +1,4 @@
-"""What label sources share whose words go through a diffusion model: the picture's noised latent, levels, token maps, class scores."""
+"""What label sources share whose words go through a diffusion model: the image's noised latent, levels, token maps, class scores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.stable_diffusion import RESIZES, CrossHeads, Latents, StableDiffusion
 from nerveseg.errors import OptionError, ShapeError
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels.base import Features, Networks, Scores, Words
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.words.prompts import PLACE
 
@@ -41,10 +41,10 @@ __all__ = [
 _FLAT = 1e-6  # share of a map's largest value below which its range is rounding, not a shape
 
 
-def look(picture: Picture, networks: Networks, options: Any) -> Iterator[Latents]:
-    """The one pass of the VAE's encoder over a picture; shared with a graph that sees the same pixels."""
+def look(image: LoadedImage, networks: Networks, options: Any) -> Iterator[Latents]:
+    """The one pass of the VAE's encoder over an image; shared with a graph that sees the same pixels."""
     backbone: StableDiffusion = networks["diffusion"]
-    yield backbone.latents(backbone.pixels(picture, size=options.size, fit=options.fit, resize=options.resize))
+    yield backbone.latents(backbone.pixels(image, size=options.size, fit=options.fit, resize=options.resize))
 
 
 def encode(
@@ -86,7 +86,7 @@ def noised(features: Features) -> Float[Tensor, "1 c h w"]:
     """The latent at step t that `encode` kept; ShapeError where another source made the features."""
     kept = (features.extra or {}).get("noised")
     if not isinstance(kept, Tensor):
-        raise ShapeError("Got features without a latent. Accepted are this source's own. Encode the picture with it.")
+        raise ShapeError("Got features without a latent. Accepted are this source's own. Encode the image with it.")
     return kept
 
 
@@ -156,7 +156,7 @@ def brought(maps: Float[Tensor, "n L"], source: tuple[int, int], target: tuple[i
 
 
 def stretched(maps: Float[Tensor, "n s"]) -> Float[Tensor, "n s"]:
-    """Every column from 0 to 1 over the picture; a column that is the same everywhere, but for rounding, is 0."""
+    """Every column from 0 to 1 over the image; a column that is the same everywhere, but for rounding, is 0."""
     low, high = maps.amin(0), maps.amax(0)
     flat = high - low <= _FLAT * torch.maximum(high.abs(), low.abs())
     return ((maps - low) / (high - low).masked_fill(flat, 1)).masked_fill(flat, 0)
@@ -178,13 +178,13 @@ def size_knob() -> Any:
 
 def fit_knob() -> Any:
     """The knob ``fit``."""
-    doc = "square: squash, as the originals; aspect: keep the picture's proportions."
+    doc = "square: squash, as the originals; aspect: keep the image's proportions."
     return knob("square", doc, choices=("square", "aspect"), source="DiffSegmenter, iSeg: square")
 
 
 def resize_knob() -> Any:
     """The knob ``resize``."""
-    doc = "bicubic: smoothed where the picture shrinks; bilinear, nearest: by the nearest pixels alone, so that fine things alias."
+    doc = "bicubic: smoothed where the image shrinks; bilinear, nearest: by the nearest pixels alone, so that fine things alias."
     return knob("bicubic", doc, choices=RESIZES, source="DiffSegmenter, iSeg: bilinear")
 
 
@@ -195,7 +195,7 @@ def t_knob() -> Any:
 
 def seed_knob(default: int = 0, source: str = "") -> Any:
     """The knob ``seed``."""
-    doc = "of the noise, drawn anew for every picture, so that pictures do not depend on their order."
+    doc = "of the noise, drawn anew for every image, so that images do not depend on their order."
     return knob(default, doc, low=0, high=2**63 - 1, source=source)
 
 

@@ -1,8 +1,8 @@
-"""A picture in tiles: networks go from tile to tile, and what they say is joined.
+"""An image in tiles: networks go from tile to tile, and what they say is joined.
 
 A label source that keeps one vector a token and nothing else is joined before words come: the mean of unit vectors, not normalised again,
 gives the mean of the cosines, as where windows overlap. Any other source (attention, windows joined by pixels, groups, words that go
-through the network) scores every tile as a picture of its own, and its scores are joined; what it takes from the whole picture, as a
+through the network) scores every tile as an image of its own, and its scores are joined; what it takes from the whole image, as a
 class's maximum, it then takes from the tile.
 """
 
@@ -18,32 +18,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg.backbones import shared
-from nerveseg.backbones.turns import InTurns
+from nerveseg.backbones.offload import OffloadedNetworks
 from nerveseg.errors import ShapeError
+from nerveseg.image import LoadedImage
+from nerveseg.image import tiles as cutting
+from nerveseg.image.tiles import Plan
 from nerveseg.labels.base import Features, Logits, Networks, Scores, Words
-from nerveseg.picture import Picture
-from nerveseg.picture import tiles as cutting
-from nerveseg.picture.tiles import Plan
 from nerveseg.transition import Heads, Places, TiledHeads
 
-__all__ = ["heads", "joined", "pasted", "places", "score", "seen"]
+__all__ = ["blend_tiles", "heads", "pasted", "places", "score", "seen"]
 
 
 def seen(
-    picture: Picture,
+    image: LoadedImage,
     tile: int,
     overlap: float,
-    looks: Mapping[str, Callable[[Picture, Networks], Any]],
+    looks: Mapping[str, Callable[[LoadedImage, Networks], Any]],
     networks: Networks,
     twice: Collection[str],
     watch: Callable[[str], AbstractContextManager[None]],
-) -> tuple[Picture, dict[str, Any]]:
-    """Pass a picture through the networks tile by tile, and join what they say.
+) -> tuple[LoadedImage, dict[str, Any]]:
+    """Pass an image through the networks tile by tile, and join what they say.
 
     The networks are asked once more, of the top left tile, for the grids that the plan is made for.
 
     Args:
-        picture: any size.
+        image: any size.
         tile: side of a tile in pixels.
         overlap: share of it that neighbours have both.
         looks: stages that look at tiles, by name: the label source's features, then the graph's heads, either of them or both.
@@ -52,20 +52,20 @@ def seen(
         watch: by a stage's name, what counts its seconds.
 
     Returns:
-        The picture with a note of its tiles, and what each stage says of all of it. Where one tile holds the picture, the picture and
+        The image with a note of its tiles, and what each stage says of all of it. Where one tile holds the image, the image and
         nothing: it is to be seen as a whole.
 
     Raises:
         OptionError: ``tile`` or ``overlap`` out of range.
     """
     cutting.check(tile, overlap)
-    if not looks or max(picture.size) <= tile:
-        return picture, {}
+    if not looks or max(image.size) <= tile:
+        return image, {}
 
-    def pass_through(parts: Callable[[], Iterable[Picture]]) -> dict[str, list[Any]]:
+    def pass_through(parts: Callable[[], Iterable[LoadedImage]]) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {name: [] for name in looks}
         # Networks that take turns on the device go through all tiles before they leave it.
-        for names in [[name] for name in looks] if isinstance(networks, InTurns) else [list(looks)]:
+        for names in [[name] for name in looks] if isinstance(networks, OffloadedNetworks) else [list(looks)]:
             for part in parts():
                 remembered = shared(networks, twice)
                 for name in names:
@@ -73,15 +73,15 @@ def seen(
                         found[name].append(looks[name](part, remembered))
         return found
 
-    grids = [tried[0].grid for tried in pass_through(lambda: [cutting.first(picture, tile)]).values()]
-    plan = cutting.plan(picture.size, tile, overlap, grids[-1], grids[0])
+    grids = [tried[0].grid for tried in pass_through(lambda: [cutting.first(image, tile)]).values()]
+    plan = cutting.plan(image.size, tile, overlap, grids[-1], grids[0])
     if plan.count == 1:
-        return picture, {}
+        return image, {}
     found = {
-        name: joined(parts, plan) if isinstance(parts[0], Features) else heads(parts, plan)
-        for name, parts in pass_through(lambda: plan.cut(picture)).items()
+        name: blend_tiles(parts, plan) if isinstance(parts[0], Features) else heads(parts, plan)
+        for name, parts in pass_through(lambda: plan.cut(image)).items()
     }
-    return dataclasses.replace(picture, notes=(*picture.notes, plan.note)), found
+    return dataclasses.replace(image, notes=(*image.notes, plan.note)), found
 
 
 def places(plan: Plan, grid: tuple[int, int]) -> Places:
@@ -100,12 +100,12 @@ def places(plan: Plan, grid: tuple[int, int]) -> Places:
 
 
 def heads(tiles: Sequence[Heads], plan: Plan) -> Heads | TiledHeads:
-    """The heads of all tiles; one tile alone is a picture."""
+    """The heads of all tiles; one tile alone is an image."""
     return tiles[0] if len(tiles) == 1 else TiledHeads(tuple(tiles), places(plan, tiles[0].grid))
 
 
-def joined(tiles: Sequence[Features], plan: Plan) -> Features:
-    """Join the features of all tiles, or keep them apart where they are more than vectors of tokens; one tile alone is a picture.
+def blend_tiles(tiles: Sequence[Features], plan: Plan) -> Features:
+    """Join the features of all tiles, or keep them apart where they are more than vectors of tokens; one tile alone is an image.
 
     Cost O(L·n·E), and as much memory again while it lasts.
     """
@@ -137,7 +137,7 @@ def score(module: Any, features: Features, words: Words, networks: Networks, opt
 
     Args:
         module: the label source.
-        features: from its ``encode``, or from `joined`.
+        features: from its ``encode``, or from `blend_tiles`.
         words: as for the source.
         networks: likewise.
         options: likewise.

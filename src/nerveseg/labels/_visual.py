@@ -1,4 +1,4 @@
-"""Token vectors that can be compared with words: what a picture's own parts say when they are taken for a word."""
+"""Token vectors that can be compared with words: what an image's own parts say when they are taken for a word."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def token_vectors(source: ModuleType, features: Features, width: int) -> Float[T
 
     Args:
         source: the label source's module.
-        features: what it keeps of the picture.
+        features: what it keeps of the image.
         width: E, of the words' vectors.
 
     Cost O(windows·n·E).
     """
     n = features.grid[0] * features.grid[1]
-    if source.embeds != "clip" or source.words_in_network:
+    if source.embeds != "clip" or source.text_conditioned:
         return None
     if features.tiles and features.plan is not None:
         own = [token_vectors(source, tile, width) for tile in features.tiles]

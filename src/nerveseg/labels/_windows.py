@@ -1,4 +1,4 @@
-"""Windows as the SCLIP family has them: on a picture whose sides are no multiples of the patch, joined pixel by pixel.
+"""Windows as the SCLIP family has them: on an image whose sides are no multiples of the patch, joined pixel by pixel.
 
     f = min(long/max(H, W), S/min(H, W)),  sides int(side·f + 0.5), bilinear without smoothing, in whole grey levels
     cosines of a window → bilinearly to its pixels → summed where windows lie → divided by how many lay there
@@ -17,19 +17,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
-from nerveseg.picture.load import Picture
-from nerveseg.showing import brief
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD
+from nerveseg.image.load import LoadedImage
+from nerveseg.reprs import brief
 
-__all__ = ["LONGEST", "Box", "Part", "bilinear", "boxes", "crop", "joined", "kept_ratio", "resized", "starts"]
+__all__ = ["LONGEST", "Box", "Part", "bilinear", "blend_windows", "boxes", "crop", "kept_ratio", "resized", "starts"]
 
 LONGEST = 2048  # the family's limit on the longer side
-_BITS = 11  # of a weight in OpenCV's bilinear resizing of 8-bit pictures
+_BITS = 11  # of a weight in OpenCV's bilinear resizing of 8-bit images
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a window lies, in pixels of the picture that CLIP sees, and how it is brought to whole patches.
+    """Where a window lies, in pixels of the image that CLIP sees, and how it is brought to whole patches.
 
     Attributes:
         top, left, height, width: the window.
@@ -79,18 +79,18 @@ def kept_ratio(size: tuple[int, int], short: int, longest: int = LONGEST) -> tup
 
 
 def resized(
-    picture: Picture, size: tuple[int, int], colours: tuple[tuple[float, ...], tuple[float, ...]] = (CLIP_MEAN, CLIP_STD)
+    image: LoadedImage, size: tuple[int, int], colours: tuple[tuple[float, ...], tuple[float, ...]] = (CLIP_MEAN, CLIP_STD)
 ) -> Float[Tensor, "1 3 h w"]:
-    """Bring a picture to a size bilinearly, without smoothing, in whole grey levels; normalised by a mean and a deviation, CLIP's."""
-    pixels = bilinear(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1), size)[None].float()
+    """Bring an image to a size bilinearly, without smoothing, in whole grey levels; normalised by a mean and a deviation, CLIP's."""
+    pixels = bilinear(torch.from_numpy(image.pixels.copy()).permute(2, 0, 1), size)[None].float()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in colours)
     return (pixels / 255 - mean) / std
 
 
 def bilinear(pixels: UInt8[Tensor, "c h w"], size: tuple[int, int]) -> UInt8[Tensor, "c h2 w2"]:
-    """Bilinear resizing as OpenCV does it on 8-bit pictures, to the last grey level: with weights of 11 bits, columns first.
+    """Bilinear resizing as OpenCV does it on 8-bit images, to the last grey level: with weights of 11 bits, columns first.
 
-    The family reads its pictures through OpenCV; rounding elsewhere moves cosines in their third decimal.
+    The family reads its images through OpenCV; rounding elsewhere moves cosines in their third decimal.
     """
     if tuple(pixels.shape[1:]) == tuple(size):
         return pixels
@@ -113,10 +113,10 @@ def _between(own: int, wanted: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def boxes(size: tuple[int, int], patch: int, options: Any) -> Iterator[Box]:
-    """The windows over a picture, row by row; one over all of it where ``options.window`` is 0.
+    """The windows over an image, row by row; one over all of it where ``options.window`` is 0.
 
     Args:
-        size: (height, width) of the picture that CLIP sees.
+        size: (height, width) of the image that CLIP sees.
         patch: side of a patch.
         options: ``window`` and ``stride`` in pixels, ``pad_to``: zeros fill the sides to multiples of it, at least of the
             patch; 0 cuts the rest of a patch. ``pad_at``, where there is one: "middle" has them all around, "corner" at the bottom and
@@ -151,17 +151,17 @@ def crop(pixels: Float[Tensor, "1 3 h w"], box: Box) -> Float[Tensor, "1 3 a b"]
     return window[..., : box.seen[0], : box.seen[1]]
 
 
-def joined(
+def blend_windows(
     parts: tuple[Part, ...],
     size: tuple[int, int],
     vectors: Float[Tensor, "s E"],
     refine: Callable[[Float[Tensor, "m s"], int], Float[Tensor, "m s"]],
 ) -> Float[Tensor, "s h w"]:
-    """Cosines with every word on the pixels of the picture that CLIP saw: the mean over the windows on each. Cost O(s·h·w) a window.
+    """Cosines with every word on the pixels of the image that CLIP saw: the mean over the windows on each. Cost O(s·h·w) a window.
 
     Args:
         parts: the windows.
-        size: (h, w) of that picture.
+        size: (h, w) of that image.
         vectors: unit rows, one a word.
         refine: what is done to the cosines of a window, by its number, while they lie on its patches.
     """

@@ -1,4 +1,4 @@
-"""What ProxyCLIP and LPOSS share: the windows of a picture, each passed through CLIP and through DINO."""
+"""What ProxyCLIP and LPOSS share: the windows of an image, each passed through CLIP and through DINO."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from nerveseg.backbones.dino import MEAN, POSITIONS, STD, Dino
 from nerveseg.errors import ShapeError
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels import _windows, base
 from nerveseg.labels._windows import Box
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Seen", "dino_positions_knob", "listed", "look"]
 
@@ -49,18 +49,18 @@ def dino_positions_knob() -> Any:
 
 
 @torch.no_grad()
-def look(picture: Picture, networks: base.Networks, options: Any) -> Iterator[Seen]:
-    """Pass the windows of a picture through both networks, one at a time.
+def look(image: LoadedImage, networks: base.Networks, options: Any) -> Iterator[Seen]:
+    """Pass the windows of an image through both networks, one at a time.
 
     Args:
-        picture: any size; both see its short side at ``options.short_side``, the long one at most 2048.
+        image: any size; both see its short side at ``options.short_side``, the long one at most 2048.
         networks: their ``clip`` and ``dino``.
         options: a source's own, with those of `base.look`, joined by pixels, and ``what``, ``layer`` and ``dino_positions``.
     """
     clip, dino = networks["clip"], networks["dino"]
-    size = _windows.kept_ratio(picture.size, options.short_side or clip.side)
-    pixels = _windows.resized(picture, size)
-    # Zeros around a window are zeros of the picture in CLIP's colours, which DINO sees in its own; one window at a time, as the mean over
+    size = _windows.kept_ratio(image.size, options.short_side or clip.side)
+    pixels = _windows.resized(image, size)
+    # Zeros around a window are zeros of the image in CLIP's colours, which DINO sees in its own; one window at a time, as the mean over
     # pairs has it.
     for box in _windows.boxes(size, clip.patch, options):
         activations = clip.vision(_windows.crop(pixels, box), positions=options.positions)

@@ -1,4 +1,4 @@
-"""What label sources share: views of a picture, features, class scores, and G with its ``rest`` column (the paper's (11))."""
+"""What label sources share: views of an image, features, class scores, and G with its ``rest`` column (the paper's (11))."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from nerveseg.backbones.clip import AS_TRAINED, POSITIONS, Blocks, Clip, ClipActivations
 from nerveseg.backbones.dino import MEAN, STD
 from nerveseg.errors import ShapeError
+from nerveseg.image.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
+from nerveseg.image.load import LoadedImage
+from nerveseg.image.tiles import Plan
 from nerveseg.labels import _windows
 from nerveseg.labels._windows import Box, Part, starts
-from nerveseg.picture.geometry import CLIP_MEAN, CLIP_STD, fit, to_tensor
-from nerveseg.picture.load import Picture
-from nerveseg.picture.tiles import Plan
 from nerveseg.registry import knob
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition import Heads, TiledHeads
 
 __all__ = [
@@ -57,18 +57,18 @@ __all__ = [
 Networks = Mapping[str, Any]
 """Backbone → the network, those that a source names in ``needs``."""
 
-_BATCH = 16  # windows a pass: enough to fill two cores, little beside one whole-picture pass
+_BATCH = 16  # windows a pass: enough to fill two cores, little beside one whole-image pass
 
 
 @dataclass(frozen=True)
 class View:
-    """One pass of CLIP over the whole picture or a window of it.
+    """One pass of CLIP over the whole image or a window of it.
 
     Attributes:
         activations: what it left.
-        top, left: where it lies, in tokens on the picture's ``grid`` (h, w).
-        whole: whether it is the whole picture.
-        box: where it lies in pixels, for windows that are joined pixel by pixel; ``grid`` is then the picture's size in pixels.
+        top, left: where it lies, in tokens on the image's ``grid`` (h, w).
+        whole: whether it is the whole image.
+        box: where it lies in pixels, for windows that are joined pixel by pixel; ``grid`` is then the image's size in pixels.
     """
 
     activations: ClipActivations
@@ -81,7 +81,7 @@ class View:
 
 @dataclass(frozen=True)
 class Features:
-    """All of a picture that a label source keeps: it holds for any words.
+    """All of an image that a label source keeps: it holds for any words.
 
     Attributes:
         embeddings: patch embeddings a layer, unit length (means of unit vectors where windows overlap), float32.
@@ -89,9 +89,9 @@ class Features:
         attention: head-mean attention between patches, where the source uses it.
         windows: a second stack from windows, where the source mixes both.
         parts: windows kept apart, for sources that join them pixel by pixel; ``embeddings`` then has no rows.
-        pixels: (h, w) of the picture that CLIP saw, for those.
+        pixels: (h, w) of the image that CLIP saw, for those.
         extra: what else a source keeps, by name; its own file says what.
-        tiles: of a picture in tiles, each tile's own, where they cannot be joined before words come; ``embeddings`` then has no rows.
+        tiles: of an image in tiles, each tile's own, where they cannot be joined before words come; ``embeddings`` then has no rows.
         plan: where the tiles lie, for those.
     """
 
@@ -146,7 +146,7 @@ class Logits:
     """What a method upsamples *before* its softmax, string by string (`masks.upsample = "logits"`).
 
     Attributes:
-        maps: cosines or other logits, strings of the classes, then of the background, on the token grid or the network's picture.
+        maps: cosines or other logits, strings of the classes, then of the background, on the token grid or the network's image.
         groups: class of each of the first strings.
         scale: factor before the softmax over all strings.
         join: how strings of one class make one share: max or sum.
@@ -195,7 +195,7 @@ class Scores:
 def to_G(s: Float[Tensor, "n C"], source: tuple[int, int], target: tuple[int, int]) -> Float[Tensor, "n2 k"]:
     """Bring class scores to the graph's grid and complete every row to 1 with a last column, ``rest``.
 
-    G = [s/m, 1 − Σ_c s_c/m] with m = max(1, max_i Σ_c s_ic): one number for the whole picture, so that classes keep their proportions.
+    G = [s/m, 1 − Σ_c s_c/m] with m = max(1, max_i Σ_c s_ic): one number for the whole image, so that classes keep their proportions.
 
     Args:
         s: scores ≥ 0 on the source grid.
@@ -252,23 +252,23 @@ def unit(x: Float[Tensor, "*n E"]) -> Float[Tensor, "*n E"]:
     return F.normalize(x.float(), dim=-1)
 
 
-def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, attention: bool = False) -> Iterator[View]:
-    """Pass a picture through CLIP: whole, or window by window, one view at a time.
+def look(image: LoadedImage, clip: Clip, options: Any, *, whole: bool = False, attention: bool = False) -> Iterator[View]:
+    """Pass an image through CLIP: whole, or window by window, one view at a time.
 
     Args:
-        picture: any size; CLIP sees its short side at ``options.short_side``, sides rounded to the patch, aspect kept unless
+        image: any size; CLIP sees its short side at ``options.short_side``, sides rounded to the patch, aspect kept unless
             the source has a knob ``fit`` that says "square".
         clip: the backbone.
         options: a source's own, with the fields ``short_side``, ``positions``, ``window`` and ``stride``; ``colours`` and `blocks_of`
             where it has the knobs.
-        whole: also pass the whole picture where there are windows; it comes first.
+        whole: also pass the whole image where there are windows; it comes first.
         attention: keep summed attention in every view.
     """
     if getattr(options, "join_windows", "tokens") == "pixels":
-        yield from _look_at_pixels(picture, clip, options)
+        yield from _look_at_pixels(image, clip, options)
         return
-    frame = fit(picture.size, getattr(options, "fit", "aspect"), options.short_side or clip.side, clip.patch)
-    pixels = to_tensor(picture, frame.fitted, *_colours(options))[None]
+    frame = fit(image.size, getattr(options, "fit", "aspect"), options.short_side or clip.side, clip.patch)
+    pixels = to_tensor(image, frame.fitted, *_colours(options))[None]
     h, w = frame.grid
     how = {"positions": options.positions, "attention": attention, **_blocks(options)}
     window, stride = (max(1, round(length / clip.patch)) for length in (options.window, options.stride))
@@ -288,9 +288,9 @@ def look(picture: Picture, clip: Clip, options: Any, *, whole: bool = False, att
             yield View(activations, top, left, (h, w), whole=False)
 
 
-def _look_at_pixels(picture: Picture, clip: Clip, options: Any) -> Iterator[View]:
-    size = _windows.kept_ratio(picture.size, options.short_side or clip.side, getattr(options, "longest", _windows.LONGEST))
-    pixels = _windows.resized(picture, size, _colours(options))
+def _look_at_pixels(image: LoadedImage, clip: Clip, options: Any) -> Iterator[View]:
+    size = _windows.kept_ratio(image.size, options.short_side or clip.side, getattr(options, "longest", _windows.LONGEST))
+    pixels = _windows.resized(image, size, _colours(options))
     places = list(_windows.boxes(size, clip.patch, options))
     how = {"positions": options.positions, **_blocks(options)}
     for at in range(0, len(places), _BATCH):
@@ -315,9 +315,9 @@ def _colours(options: Any) -> tuple[tuple[float, float, float], tuple[float, flo
     return (MEAN, STD) if getattr(options, "colours", "clip") == "imagenet" else (CLIP_MEAN, CLIP_STD)
 
 
-def look_clip(picture: Picture, networks: Networks, options: Any) -> Iterator[View]:
-    """The passes of CLIP over a picture, one or one a window: the ``look`` of every source that changes the last block alone."""
-    return look(picture, networks["clip"], options)
+def look_clip(image: LoadedImage, networks: Networks, options: Any) -> Iterator[View]:
+    """The passes of CLIP over an image, one or one a window: the ``look`` of every source that changes the last block alone."""
+    return look(image, networks["clip"], options)
 
 
 def dense(views: Iterable[View], embed: Callable[[View], Float[Tensor, "m E"]]) -> Features:
@@ -362,7 +362,7 @@ def mixed(views: Iterable[View], clip: Clip, options: Any, mixing: Callable[[Vie
 def score_cosines(features: Features, words: Words, networks: Networks, options: Any) -> Scores:
     """Softmax of scaled cosines over all strings; background strings are in the denominator only: the ``score`` of most sources.
 
-    Where windows are joined pixel by pixel the logits lie on the pixels of the picture that CLIP saw, and tokens get their mean.
+    Where windows are joined pixel by pixel the logits lie on the pixels of the image that CLIP saw, and tokens get their mean.
 
     Args:
         features: from `dense`.
@@ -383,14 +383,14 @@ def score_refined(
     if features.pixels is None:
         cosines = refine(features.embeddings[0] @ vectors.T, 0)
         return from_cosines(cosines, words, features.grid, scale=options.scale, join=options.join)
-    maps = _windows.joined(features.parts, features.pixels, vectors, refine)
+    maps = _windows.blend_windows(features.parts, features.pixels, vectors, refine)
     cosines = F.adaptive_avg_pool2d(maps, features.grid).flatten(1).T
     logits = Logits(maps, words.groups, options.scale, options.join)
     return Scores(probabilities(cosines, words.groups, scale=options.scale, join=options.join), features.grid, logits)
 
 
 def average(views: Iterable[View], embed: Callable[[View], Float[Tensor, "L m E"]]) -> tuple[Float[Tensor, "L n E"], tuple[int, int]]:
-    """Mean over views of what ``embed`` says of each token, on the picture's grid; also returns that grid.
+    """Mean over views of what ``embed`` says of each token, on the image's grid; also returns that grid.
 
     Cosines are linear in the patch embeddings, so the mean of unit embeddings, not normalised again, gives exactly the mean of the cosines.
     """
@@ -414,7 +414,7 @@ def average(views: Iterable[View], embed: Callable[[View], Float[Tensor, "L m E"
 
 def short_side_knob(default: int = 336) -> Any:
     """The knob ``short_side``."""
-    doc = "pixels of CLIP's picture along the shorter side, 0: as trained. Larger: finer, slower; far from training it blurs meaning."
+    doc = "pixels of CLIP's image along the shorter side, 0: as trained. Larger: finer, slower; far from training it blurs meaning."
     return knob(default, doc, low=0, high=4096, source="CLIPer and the paper's tables: 336")
 
 
@@ -437,7 +437,7 @@ def stride_knob(default: int = 112) -> Any:
 
 def join_windows_knob(default: str = "tokens") -> Any:
     """The knob ``join_windows``."""
-    doc = "tokens: sides are whole patches and windows meet as means of embeddings; pixels: the sides follow the picture and cosines meet."
+    doc = "tokens: sides are whole patches and windows meet as means of embeddings; pixels: the sides follow the image and cosines meet."
     return knob(default, doc, choices=("tokens", "pixels"), source="tokens: CLIPer; pixels: SCLIP and those that build on it")
 
 

@@ -23,16 +23,16 @@ from torch import Tensor
 
 from nerveseg.backbones.clip import Clip, ClipActivations
 from nerveseg.errors import OptionError, ShapeError
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels import base
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 
-__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "regularised", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "embeds", "encode", "look", "needs", "regularised", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join", "select_layer", "attention_thr", "fuse")
+decode_options = ("scale", "join", "select_layer", "attention_thr", "fuse")
 _TINY = 1e-12
 _PAIR = 1e-5  # CLIPer's guard in the mean of pasted attention
 
@@ -68,9 +68,9 @@ class Options:
     )
 
 
-def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[base.View]:
-    """The passes of CLIP over a picture: the whole, then one a window."""
-    return base.look(picture, networks["clip"], options, whole=True, attention=True)
+def look(image: LoadedImage, networks: base.Networks, options: Options) -> Iterator[base.View]:
+    """The passes of CLIP over an image: the whole, then one a window."""
+    return base.look(image, networks["clip"], options, whole=True, attention=True)
 
 
 @torch.no_grad()
@@ -78,18 +78,18 @@ def encode(views: Iterable[base.View], networks: base.Networks, options: Options
     """Steps 1 to 4: unit patch embeddings of every layer and the head-mean attention; L·n·E + n² floats.
 
     Args:
-        views: from `look`; the first is the whole picture.
+        views: from `look`; the first is the whole image.
         networks: their ``clip``; computed in its dtype, attention in float32 (CLIPer: float16).
         options: ``faithful`` acts here, and ``window``: CLIPer mixes a window's embeddings by its attention, a single one's, too.
 
     Raises:
-        ShapeError: the first view is not the whole picture.
+        ShapeError: the first view is not the whole image.
     """
     clip = networks["clip"]
     stream = iter(views)
     first = next(stream, None)
     if first is None or not first.whole:
-        raise ShapeError("Got no view of the whole picture first. Accepted is what look() yields. Pass it unchanged.")
+        raise ShapeError("Got no view of the whole image first. Accepted is what look() yields. Pass it unchanged.")
     embeddings, attention = _layers(first.activations, clip, options)
     second = next(stream, None)
     windows: Tensor | None = None
@@ -110,7 +110,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
         features: from `encode`.
         words: with their vectors.
         networks: not read.
-        options: those of ``at_decode`` and ``faithful`` act here.
+        options: those of ``decode_options`` and ``faithful`` act here.
 
     Raises:
         OptionError: ``select_layer`` past the first layer.
@@ -136,7 +136,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     mean = total / L
     attention = features.attention
     if attention is None:
-        raise ShapeError("Got features without attention. Accepted are this source's own. Encode the picture with it.")
+        raise ShapeError("Got features without attention. Accepted are this source's own. Encode the image with it.")
     spread = attention.T @ s if options.faithful else attention / attention.sum(1, keepdim=True).clamp_min(_TINY) @ s
     return base.Scores(spread + mean if options.fuse else spread, features.grid)
 
@@ -185,7 +185,7 @@ def _layers(x: ClipActivations, clip: Clip, options: Options) -> tuple[Float[Ten
             if k and options.faithful:
                 mixing = _regularise(A, M, rounded if k < L - 1 else None)
             torch.bmm(mixing.to(v.dtype), v[k - some.start], out=mixed[k - some.start])
-        rows.append(base.unit(clip.project(clip.joined(mixed)))[:, 1:])
+        rows.append(base.unit(clip.project(clip.merge_heads(mixed)))[:, 1:])
     return torch.cat(rows), M.mean(0)[1:, 1:].contiguous()
 
 

@@ -6,8 +6,8 @@
 
 Text vectors of the class's last word are e_∅ + emphasis·(e − e_∅), e_∅ the empty prompt's at the same places.
 
-The original's prompt goes on with a caption of the picture by BLIP. It is left out, since it takes another network: a caption may be
-written into ``template``. Its labels come from a tagger, so tell this source the labels that are in the picture; its background is a
+The original's prompt goes on with a caption of the image by BLIP. It is left out, since it takes another network: a caption may be
+written into ``template``. Its labels come from a tagger, so tell this source the labels that are in the image; its background is a
 threshold, so background words are not read.
 """
 
@@ -28,12 +28,13 @@ from nerveseg.labels._cross import look
 from nerveseg.registry import knob
 from nerveseg.words.prompts import clean
 
-__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "draws_noise", "embeds", "encode", "look", "needs", "score", "text_conditioned"]
 
-words_in_network = True
+text_conditioned = True
+draws_noise = True
 needs = ("diffusion",)
 embeds = None
-at_decode = ("template", "tokens", "emphasis", "weights", "join", "batch")
+decode_options = ("template", "tokens", "emphasis", "weights", "join", "batch")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def encode(
 
 @torch.no_grad()
 def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
-    """One U-Net pass a string; scores from 0 to 1 over the picture, whatever the other strings are.
+    """One U-Net pass a string; scores from 0 to 1 over the image, whatever the other strings are.
 
     Cost: s passes and s·H·n² for Ā, of which no matrix is formed.
 
@@ -100,7 +101,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
         features: from `encode`.
         words: their strings; each goes through the network by itself. Background strings are not read.
         networks: their ``diffusion``.
-        options: those of ``at_decode``, and ``t``, act here.
+        options: those of ``decode_options``, and ``t``, act here.
 
     Raises:
         WeightsError: words cannot go through this checkpoint. OptionError: a template or weights that do not fit.

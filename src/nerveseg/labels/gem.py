@@ -23,12 +23,12 @@ from nerveseg.labels.base import look_clip as look
 from nerveseg.labels.base import score_cosines as score
 from nerveseg.registry import knob
 
-__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "embeds", "encode", "look", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join")
+decode_options = ("scale", "join")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Options:
     join: str = base.join_knob()
     fit: str = knob(
         "square",
-        "square: both sides become short_side; aspect: the other follows the picture. With join_windows = pixels always aspect.",
+        "square: both sides become short_side; aspect: the other follows the image. With join_windows = pixels always aspect.",
         choices=("square", "aspect"),
         source="GEM: square",
     )

@@ -2,7 +2,7 @@
 
 M = A₁ᵀA₂ᵀ…            how much of a patch each group takes; brought to pixels, then the largest share takes all (`hard`)
 a = softmax(scale · cos(groups, words))                           over all strings
-b = the same over the strings of the `top` classes nearest to the whole picture alone
+b = the same over the strings of the `top` classes nearest to the whole image alone
 scores = M (a ⊙ b)     (b alone where `prior` is off), averaged where windows overlap
 background = 1 where no class of a window's pixel reaches min(bg_thresh, the window's largest a ⊙ b), else 0; averaged likewise
 """
@@ -21,19 +21,19 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.groupvit import Groups, GroupVit
 from nerveseg.errors import ShapeError
+from nerveseg.image.geometry import fit, to_tensor
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels import _windows, base
 from nerveseg.labels._windows import Box
-from nerveseg.picture.geometry import fit, to_tensor
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 
-__all__ = ["Options", "View", "at_decode", "embeds", "encode", "look", "members", "needs", "score", "words_in_network"]
+__all__ = ["Options", "View", "decode_options", "embeds", "encode", "look", "members", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("groupvit",)
 embeds = "groupvit"
-at_decode = ("top", "prior", "hard", "resolution", "scale", "join", "bg_thresh")
-_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pictures, RGB in 0…1: GroupViT was trained with them
+decode_options = ("top", "prior", "hard", "resolution", "scale", "join", "bg_thresh")
+_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's images, RGB in 0…1: GroupViT was trained with them
 _STD = (0.229, 0.224, 0.225)
 _BATCH = 16
 
@@ -43,7 +43,7 @@ class Options:
     """Knobs of GroupViT."""
 
     short_side: int = knob(
-        448, "pixels of the picture along the shorter side, 0: as trained. Larger: finer, slower.", low=0, high=4096, source="GroupViT: 448"
+        448, "pixels of the image along the shorter side, 0: as trained. Larger: finer, slower.", low=0, high=4096, source="GroupViT: 448"
     )
     window: int = knob(
         448,
@@ -57,12 +57,12 @@ class Options:
     )
     join_windows: str = knob(
         "tokens",
-        "tokens: sides are whole patches, windows lie on them; pixels: both follow the picture, groups are told apart at pixels.",
+        "tokens: sides are whole patches, windows lie on them; pixels: both follow the image, groups are told apart at pixels.",
         choices=("tokens", "pixels"),
         source="GroupViT: pixels",
     )
     top: int = knob(
-        5, "classes, nearest to the whole picture, that a group may be; 0: any. Larger: more classes compete.", low=0, source="GroupViT: 5"
+        5, "classes, nearest to the whole image, that a group may be; 0: any. Larger: more classes compete.", low=0, source="GroupViT: 5"
     )
     prior: bool = knob(
         default=True, doc="multiply by the shares among all words, too. On: groups near no word count less.", source="GroupViT: on"
@@ -91,12 +91,12 @@ class Options:
 
 @dataclass(frozen=True)
 class View:
-    """One pass of GroupViT over the whole picture or a window of it.
+    """One pass of GroupViT over the whole image or a window of it.
 
     Attributes:
         groups: what it left.
-        top, left: where it lies, in tokens on the picture's ``grid`` (h, w).
-        grid: of the picture: tokens, or pixels where there is a box.
+        top, left: where it lies, in tokens on the image's ``grid`` (h, w).
+        grid: of the image: tokens, or pixels where there is a box.
         box: where it lies in pixels, for windows that are joined pixel by pixel.
     """
 
@@ -107,15 +107,15 @@ class View:
     box: Box | None = None
 
 
-def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[View]:
-    """The passes over a picture: one, or one a window, the last of a side shifted back inside."""
+def look(image: LoadedImage, networks: base.Networks, options: Options) -> Iterator[View]:
+    """The passes over an image: one, or one a window, the last of a side shifted back inside."""
     network: GroupVit = networks["groupvit"]
     p = network.patch
     if options.join_windows == "pixels":
-        yield from _look_at_pixels(picture, network, options)
+        yield from _look_at_pixels(image, network, options)
         return
-    frame = fit(picture.size, "aspect", options.short_side or network.side, p)
-    pixels = to_tensor(picture, frame.fitted, _MEAN, _STD)[None]
+    frame = fit(image.size, "aspect", options.short_side or network.side, p)
+    pixels = to_tensor(image, frame.fitted, _MEAN, _STD)[None]
     h, w = frame.grid
     window, stride = (max(1, round(length / p)) for length in (options.window, options.stride))
     rows, columns = (min(window, h), min(window, w)) if options.window else (h, w)
@@ -128,9 +128,9 @@ def look(picture: Picture, networks: base.Networks, options: Options) -> Iterato
             yield View(groups, top, left, (h, w))
 
 
-def _look_at_pixels(picture: Picture, network: GroupVit, options: Options) -> Iterator[View]:
-    size = _windows.kept_ratio(picture.size, options.short_side or network.side)
-    colours = _windows.bilinear(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1), size)[None].float() / 255
+def _look_at_pixels(image: LoadedImage, network: GroupVit, options: Options) -> Iterator[View]:
+    size = _windows.kept_ratio(image.size, options.short_side or network.side)
+    colours = _windows.bilinear(torch.from_numpy(image.pixels.copy()).permute(2, 0, 1), size)[None].float() / 255
     pixels = (colours - torch.tensor(_MEAN).view(1, 3, 1, 1)) / torch.tensor(_STD).view(1, 3, 1, 1)
     places = list(_windows.boxes(size, network.patch, options))
     for at in range(0, len(places), _BATCH):
@@ -170,7 +170,7 @@ def encode(views: Iterable[View], networks: base.Networks, options: Options) -> 
 
 @torch.no_grad()
 def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
-    """What each place's group says of the classes; 0 for classes outside the picture's `top`. Cost O(V·(g·s·E + n·g·C)).
+    """What each place's group says of the classes; 0 for classes outside the image's `top`. Cost O(V·(g·s·E + n·g·C)).
 
     Args:
         features: from `encode`.
@@ -182,7 +182,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     takes the largest, after a softmax that moves no maximum.
     """
     if features.extra is None:
-        raise ShapeError("Got features of another label source. Accepted are this source's own. Encode the picture with it.")
+        raise ShapeError("Got features of another label source. Accepted are this source's own. Encode the image with it.")
     if features.pixels is not None:
         return _score_pixels(features, features.pixels, words, options.scale or networks["groupvit"].scale, options)
     zoom = features.extra["patch"] if options.resolution == "pixels" else 1

@@ -8,7 +8,7 @@
 
 Rows of X are clustered as they are: KL(a‖b) = Σ_j a_j log(a_j/b_j), symmetric: Σ_j (a_j − b_j)(log a_j − log b_j), both + 1e-5.
 iSeg's walk begins by taking each map's minimum off and dividing by its sum, so that the last line here changes nothing in it; it gives
-other walks scores from 0 to 1. The labels are those in the picture (from ground truth, or from a tagger).
+other walks scores from 0 to 1. The labels are those in the image (from ground truth, or from a tagger).
 
 Where we leave the original: classes stand in the prompt sorted by name (``sort``), since a causal text tower lets every class hear those
 before it, and scores would depend on the order in which labels are told. Classes that do not fit into one prompt go into several.
@@ -30,16 +30,30 @@ from nerveseg.errors import OptionError
 from nerveseg.labels import _cross, base
 from nerveseg.labels._cross import look
 from nerveseg.registry import knob
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition import Heads
 from nerveseg.words.prompts import clean
 
-__all__ = ["Options", "Prompt", "at_decode", "clustered", "embeds", "encode", "look", "needs", "prompts", "score", "words_in_network"]
+__all__ = [
+    "Options",
+    "Prompt",
+    "clustered",
+    "decode_options",
+    "draws_noise",
+    "embeds",
+    "encode",
+    "look",
+    "needs",
+    "prompts",
+    "score",
+    "text_conditioned",
+]
 
-words_in_network = True
+text_conditioned = True
+draws_noise = True
 needs = ("diffusion",)
 embeds = None
-at_decode = (
+decode_options = (
     "template",
     "background",
     "sort",
@@ -145,14 +159,14 @@ def encode(
 def score(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> base.Scores:
     """One U-Net pass for all classes (more where they do not fit into one prompt), up to the last layer that counts.
 
-    Scores run from 0 to 1 over the picture, string by string; with ``own``, the heads of the first prompt's pass come with them.
+    Scores run from 0 to 1 over the image, string by string; with ``own``, the heads of the first prompt's pass come with them.
     Cost beside the pass: O(n·L·c²) a round of clustering.
 
     Args:
         features: from `encode`.
         words: their strings; background strings end the prompt.
         networks: their ``diffusion``.
-        options: those of ``at_decode``, and ``t``, act here.
+        options: those of ``decode_options``, and ``t``, act here.
 
     Raises:
         WeightsError: words cannot go through this checkpoint. OptionError: a template, weights, layers or heads that do not fit.

@@ -26,12 +26,12 @@ from nerveseg.labels._with_dino import Seen, look
 from nerveseg.registry import knob
 from nerveseg.walk.lposs import Affinity, affinity, alpha_knob, centres, propagate, steps_knob, tolerance_knob
 
-__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "embeds", "encode", "look", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("clip", "dino")
 embeds = "clip"
-at_decode = ("scale", "join", "alpha", "steps", "tolerance")
+decode_options = ("scale", "join", "alpha", "steps", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Options:
     alpha: float = alpha_knob()
     neighbours: int = knob(400, "k: nearest patches that each is joined with, itself counted. Larger: farther.", low=1, source="LPOSS: 400")
     power: float = knob(3.0, "γ: exponent on cosines. Larger: sharper.", above=0, high=100, source="LPOSS: 3")
-    sigma: float = knob(0.01, "σ: decay a pixel of the resized picture. Larger: more local.", low=0, source="LPOSS: 0.01")
+    sigma: float = knob(0.01, "σ: decay a pixel of the resized image. Larger: more local.", low=0, source="LPOSS: 0.01")
     steps: int = steps_knob()
     tolerance: float = tolerance_knob()
 
@@ -61,7 +61,7 @@ def encode(views: Iterable[Seen], networks: base.Networks, options: Options) -> 
     """Keep MaskCLIP's unit embeddings of every window on DINO's grid, and Ŵ over all of them.
 
     ``extra`` holds its ``indices`` and ``values``: up to 2·n·k entries of 20 bytes, n the patches of all windows together (20 windows of
-    196 for a picture of 4:3, at most 63 MB).
+    196 for an image of 4:3, at most 63 MB).
 
     Args:
         views: from `look`.
@@ -104,14 +104,14 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
         ShapeError: features of another source.
     """
     if features.extra is None or features.pixels is None:
-        raise ShapeError("Got features without a graph of patches. Accepted are this source's own. Encode the picture with it.")
+        raise ShapeError("Got features without a graph of patches. Accepted are this source's own. Encode the image with it.")
     vectors = torch.cat([words.vectors, words.other_vectors])
     Y = torch.cat([part.embeddings for part in features.parts]) @ vectors.T
     graph = Affinity(features.extra["indices"], features.extra["values"], len(Y))
     X, _ = propagate(graph, Y, alpha=options.alpha, steps=options.steps, tolerance=options.tolerance)
     rows = X.mul_(1 - options.alpha).split([len(part.embeddings) for part in features.parts])
     scores = base.score_refined(features, words, options, lambda _, number: rows[number])
-    # LPOSS joins the background's strings on the network's picture, before maps reach the picture's size.
+    # LPOSS joins the background's strings on the network's image, before maps reach the image's size.
     early = None if scores.logits is None else dataclasses.replace(scores.logits, early=options.join == "max")
     return dataclasses.replace(scores, logits=early)
 
@@ -124,5 +124,5 @@ def _on_grid(rows: Float[Tensor, "n d"], grid: tuple[int, int], wanted: tuple[in
 
 
 def _places(box: Box, grid: tuple[int, int], patch: int, device: torch.device) -> Float[Tensor, "n 2"]:
-    """Middles of a window's patches in pixels of the resized picture."""
+    """Middles of a window's patches in pixels of the resized image."""
     return centres(grid, patch, device) + torch.tensor([box.top - box.before[0], box.left - box.before[1]], device=device)

@@ -25,12 +25,12 @@ from nerveseg.labels import base
 from nerveseg.labels.base import look_clip as look
 from nerveseg.registry import knob
 
-__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "embeds", "encode", "look", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join", "pd_thresh")
+decode_options = ("scale", "join", "pd_thresh")
 _GAIN = 100.0  # both refinements take the softmax with the scale that CLIP learnt
 _DROPPED = -100.0  # a cosine that no softmax sees
 
@@ -42,7 +42,7 @@ class Options:
     short_side: int = base.short_side_knob()
     longest: int = knob(
         2048,
-        "with join_windows = pixels: most pixels along the longer side. Smaller: long pictures are coarser.",
+        "with join_windows = pixels: most pixels along the longer side. Smaller: long images are coarser.",
         low=1,
         high=4096,
         source="MaskCLIP: 2048; 520 on Pascal Context, 1024 on Cityscapes",
@@ -73,7 +73,7 @@ class Options:
     )
     colours: str = knob(
         "clip",
-        "whose mean and deviation the picture is normalised by: those that CLIP was trained with, or those of ImageNet.",
+        "whose mean and deviation the image is normalised by: those that CLIP was trained with, or those of ImageNet.",
         choices=("clip", "imagenet"),
         source="MaskCLIP: imagenet",
     )
@@ -141,9 +141,7 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
     """
     keys = None if features.extra is None else features.extra["keys"]
     if options.ks_thresh and keys is None:
-        raise ShapeError(
-            "Got features without keys and a ks_thresh. Accepted are this source's own. Encode the picture with that ks_thresh."
-        )
+        raise ShapeError("Got features without keys and a ks_thresh. Accepted are this source's own. Encode the image with that ks_thresh.")
 
     def refine(cosines: Tensor, number: int) -> Tensor:
         if options.pd_thresh:

@@ -25,12 +25,12 @@ from nerveseg.labels._with_dino import Seen, look
 from nerveseg.labels.base import score_cosines as score
 from nerveseg.registry import knob
 
-__all__ = ["Options", "at_decode", "embed", "embeds", "encode", "look", "mixed", "needs", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "embed", "embeds", "encode", "look", "mixed", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("clip", "dino")
 embeds = "clip"
-at_decode = ("scale", "join")
+decode_options = ("scale", "join")
 _BLOCK = 1 << 24  # entries of A held at once: 64 MiB
 
 

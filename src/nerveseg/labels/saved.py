@@ -1,7 +1,7 @@
-"""Scores that another program computed, from a file a picture: the logits or probabilities of any model enter here.
+"""Scores that another program computed, from a file an image: the logits or probabilities of any model enter here.
 
 A file is .npz or .safetensors and holds one array ``scores`` of shape (K, h, w), K classes on any grid that covers the whole
-picture, and, where it can, the names of its classes (``labels``: an array of strings, or a JSON list in the metadata). With names,
+image, and, where it can, the names of its classes (``labels``: an array of strings, or a JSON list in the metadata). With names,
 classes are looked up by the words of a decode, whatever the order; without, class i of the file is label i.
 
     probabilities   s = the file's values                                   (≥ 0; what a row lacks to 1 becomes ``rest``)
@@ -18,19 +18,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import LabelError, ShapeError
+from nerveseg.image import arrays, names
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels import base
-from nerveseg.picture import arrays, names
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.words.prompts import clean
 
-__all__ = ["KINDS", "Options", "View", "at_decode", "embeds", "encode", "held", "look", "needs", "score", "words_in_network"]
+__all__ = ["KINDS", "Options", "View", "decode_options", "embeds", "encode", "held", "look", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ()
 embeds = None
-at_decode = ("kind", "scale", "join")
+decode_options = ("kind", "scale", "join")
 KINDS = ("probabilities", "logits")
 
 
@@ -38,7 +38,7 @@ KINDS = ("probabilities", "logits")
 class Options:
     """Knobs of saved scores."""
 
-    path: str = knob(".", "a folder with one file a picture, named by the picture's stem (a.jpg → a.npz), or one file.")
+    path: str = knob(".", "a folder with one file an image, named by the image's stem (a.jpg → a.npz), or one file.")
     array: str = knob("scores", "name of the array (K, h, w); where a file holds one array only, its name does not matter.")
     kind: str = knob(
         "probabilities", "what the values are. logits: softmax over the file's classes makes them probabilities.", choices=KINDS
@@ -64,15 +64,15 @@ class View:
     __repr__ = brief
 
 
-def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[View]:
-    """Read the picture's file; no network.
+def look(image: LoadedImage, networks: base.Networks, options: Options) -> Iterator[View]:
+    """Read the image's file; no network.
 
     Raises:
         SavedError: no such file, or one that cannot be read. ShapeError: another layout; the message has path and shape.
     """
-    saved = arrays.read(arrays.beside(options.path, names.stem(picture.name)), options.array)
+    saved = arrays.read(arrays.beside(options.path, names.stem(image.name)), options.array)
     scores = saved.floats(options.array, "K, h, w")
-    scores = arrays.classes_first(scores, picture.size, len(saved.labels) or None, f"Got {saved.path} of shape {tuple(scores.shape)}")
+    scores = arrays.classes_first(scores, image.size, len(saved.labels) or None, f"Got {saved.path} of shape {tuple(scores.shape)}")
     yield View(scores.contiguous(), saved.labels, str(saved.path))
 
 

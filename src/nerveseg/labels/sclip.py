@@ -20,12 +20,12 @@ from nerveseg.labels.base import look_clip as look
 from nerveseg.labels.base import score_cosines as score
 from nerveseg.registry import knob
 
-__all__ = ["Options", "at_decode", "embeds", "encode", "look", "needs", "score", "words_in_network"]
+__all__ = ["Options", "decode_options", "embeds", "encode", "look", "needs", "score", "text_conditioned"]
 
-words_in_network = False
+text_conditioned = False
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join")
+decode_options = ("scale", "join")
 
 
 @dataclass(frozen=True)

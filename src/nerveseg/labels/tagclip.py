@@ -1,4 +1,4 @@
-"""TagCLIP (AAAI 2024): what is in the picture at all? A tagger for whole pictures, and its refined patch scores as a label source.
+"""TagCLIP (AAAI 2024): what is in the image at all? A tagger for whole images, and its refined patch scores as a label source.
 
 p     = softmax(scale · cos) per patch, the last block's attention off the diagonal switched off (residual and FFN kept)
 A     = mean of some layers' attention between patches, kept where at least `votes` layers attend more than they do on average
@@ -22,30 +22,30 @@ from torch.nn import functional as F
 
 from nerveseg.backbones.clip import Clip, ClipActivations
 from nerveseg.errors import OptionError, ShapeError
+from nerveseg.image.geometry import MAX_TOKENS, fit, to_tensor
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels import base
-from nerveseg.picture.geometry import MAX_TOKENS, fit, to_tensor
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = [
     "Options",
     "View",
-    "at_decode",
     "class_scores",
+    "decode_options",
     "embeds",
     "encode",
     "look",
     "needs",
     "score",
     "tags",
-    "words_in_network",
+    "text_conditioned",
 ]
 
-words_in_network = True  # where `restrict` and `reidentify` are on, each likely class costs a pass
+text_conditioned = True  # where `restrict` and `reidentify` are on, each likely class costs a pass
 needs = ("clip",)
 embeds = "clip"
-at_decode = ("scale", "join", "relative", "reidentify", "restrict", "faithful")
+decode_options = ("scale", "join", "relative", "reidentify", "restrict", "faithful")
 _HALF = 0.5  # share of a class's maximum that its crop covers; weight of what is said of the crop
 _BATCH = 16
 
@@ -56,7 +56,7 @@ class Options:
 
     short_side: int = knob(
         0,
-        "pixels along the shorter side, 0: the picture's own size, rounded up to the patch.",
+        "pixels along the shorter side, 0: the image's own size, rounded up to the patch.",
         low=0,
         high=4096,
         source="TagCLIP: own size",
@@ -91,7 +91,7 @@ class Options:
 
 @dataclass(frozen=True)
 class View:
-    """One pass of CLIP over the whole picture, and the pixels that went in: crops of them are looked at again."""
+    """One pass of CLIP over the whole image, and the pixels that went in: crops of them are looked at again."""
 
     activations: ClipActivations
     pixels: Float[Tensor, "1 3 height width"]
@@ -99,14 +99,14 @@ class View:
     __repr__ = brief
 
 
-def look(picture: Picture, networks: base.Networks, options: Options) -> Iterator[View]:
-    """The one pass of CLIP over a picture."""
+def look(image: LoadedImage, networks: base.Networks, options: Options) -> Iterator[View]:
+    """The one pass of CLIP over an image."""
     clip: Clip = networks["clip"]
-    grid = tuple(math.ceil(side / clip.patch) for side in picture.size)
+    grid = tuple(math.ceil(side / clip.patch) for side in image.size)
     size = (grid[0] * clip.patch, grid[1] * clip.patch)
     if options.short_side or grid[0] * grid[1] > MAX_TOKENS:
-        size = fit(picture.size, "aspect", options.short_side or min(size), clip.patch).fitted
-    pixels = to_tensor(picture, size)[None]
+        size = fit(image.size, "aspect", options.short_side or min(size), clip.patch).fitted
+    pixels = to_tensor(image, size)[None]
     yield View(clip.vision(pixels, positions=options.positions), pixels)
 
 
@@ -157,12 +157,12 @@ def score(features: base.Features, words: base.Words, networks: base.Networks, o
 
 @torch.no_grad()
 def class_scores(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> Float[Tensor, " C"]:
-    """How sure each class is to be somewhere in the picture, 0 … 1. With ``reidentify`` one pass of CLIP a likely class."""
+    """How sure each class is to be somewhere in the image, 0 … 1. With ``reidentify`` one pass of CLIP a likely class."""
     return _looked_again(_refined(features, words, options), features, words, networks, options)
 
 
 def tags(features: base.Features, words: base.Words, networks: base.Networks, options: Options) -> list[tuple[str, float]]:
-    """The classes that are in the picture: (first string, score), the surest first; never empty.
+    """The classes that are in the image: (first string, score), the surest first; never empty.
 
     Args:
         features: from `encode`.
@@ -180,7 +180,7 @@ def _refined(features: base.Features, words: base.Words, options: Options) -> Fl
     """P, background strings included, each as a class of its own."""
     A = features.attention
     if A is None:
-        raise ShapeError("Got features without attention. Accepted are this source's own. Encode the picture with it.")
+        raise ShapeError("Got features without attention. Accepted are this source's own. Encode the image with it.")
     strings = torch.cat([words.vectors, words.other_vectors])
     p = _shares(features.embeddings[0] @ strings.T, words, options)
     rough = A @ p

@@ -11,18 +11,18 @@ from torch import Tensor
 
 from nerveseg import registry
 from nerveseg.errors import ShapeError
-from nerveseg.masks.odds import Odds
+from nerveseg.masks.color_likelihood import ColorLikelihoodRatio
 from nerveseg.masks.patches import Patches
 from nerveseg.masks.rules.base import ClassStats, Line, class_stats, divides, least_of, line_of, threshold_of
-from nerveseg.masks.strings import StringMaps
 from nerveseg.masks.upsample import BUDGET, NOTHING, Blocks, check_maps, resample, shares, totals
+from nerveseg.masks.upsampled_logits import UpsampledLogits
 
 __all__ = ["decide", "shown"]
 
 Refine = Callable[[Float[Tensor, "k H W"]], Float[Tensor, "k H W"]]
 Winners = Callable[[Bool[Tensor, " c"] | None], tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]]
 
-# Maps times pixels from which patches cost less than whole maps, measured on a CPU: 45 labels on a picture of Pascal VOC.
+# Maps times pixels from which patches cost less than whole maps, measured on a CPU: 45 labels on an image of Pascal VOC.
 _MANY = 1 << 23
 
 
@@ -40,12 +40,12 @@ def decide(
     rule: str = "argmax",
     options: Any = None,
     refine: Refine | None = None,
-    strings: StringMaps | None = None,
+    strings: UpsampledLogits | None = None,
     scale: float = 1.0,
-    odds: Odds | None = None,
+    odds: ColorLikelihoodRatio | None = None,
     budget: int = BUDGET,
 ) -> Int64[Tensor, "H W"]:
-    """Choose a label for every pixel of the picture.
+    """Choose a label for every pixel of the image.
 
     The maps are upsampled first (bilinear), divided by their sum at each pixel, refined, then compared by the rule. A rule may ask for
     maps that are not divided; refined ones always are.
@@ -53,11 +53,11 @@ def decide(
     Args:
         P: probabilities after the walk; K labels in the caller's order, then `rest`.
         G: the same columns before the walk; its grid may be another. Only its spatial maxima count, in the class score.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         background: False – `rest` is dropped, every pixel gets one of the K labels; True – `rest` competes under the rule, id K.
         rule: a name in the registry kind ``rules``.
         options: the rule's Options; None takes its defaults.
-        refine: sharpens all maps at picture size before the rule; then all K maps are in memory at once.
+        refine: sharpens all maps at image size before the rule; then all K maps are in memory at once.
         strings: logits to upsample in place of P, before their softmax; P and G then only give the class scores.
         scale: m, what the label source's scores were divided by to become G; class scores are on their scale.
         odds: by which the upsampled maps of some labels are multiplied, before they are divided by their sum; not with ``strings``.
@@ -103,7 +103,7 @@ def _by_patches(
     stats: ClassStats,
     labels: Float[Tensor, "c h w"],
     size: tuple[int, int],
-    odds: Odds | None,
+    odds: ColorLikelihoodRatio | None,
     budget: int,
     *,
     divide: bool,
@@ -125,7 +125,7 @@ def _by_patches(
 def _everywhere(
     stage: Any, chosen: Any, stats: ClassStats, size: tuple[int, int], device: torch.device, blocks: Callable[[], Blocks]
 ) -> Winners:
-    """The largest value at each pixel, over all maps of the whole picture, block by block."""
+    """The largest value at each pixel, over all maps of the whole image, block by block."""
 
     def winners(dropped: Bool[Tensor, " c"] | None) -> tuple[Int64[Tensor, "H W"], Float[Tensor, "H W"]]:
         best = torch.full(size, -torch.inf, device=device)
@@ -134,7 +134,7 @@ def _everywhere(
             values = stage.transform(maps, stats.part(first, maps.shape[0]), chosen)
             if dropped is not None:
                 values = values.masked_fill(dropped[first : first + len(maps), None, None], -torch.inf)
-            if len(values) == 1:  # one class a block: a big picture, where fresh maps cost more than what is written into them
+            if len(values) == 1:  # one class a block: a big image, where fresh maps cost more than what is written into them
                 ids.masked_fill_(values[0] > best, first)
                 torch.maximum(best, values[0], out=best)
                 continue
@@ -148,7 +148,14 @@ def _everywhere(
 
 
 def _raised(
-    patches: Patches, line: Line, labels: Float[Tensor, "c h w"], size: tuple[int, int], odds: Odds, budget: int, *, divide: bool
+    patches: Patches,
+    line: Line,
+    labels: Float[Tensor, "c h w"],
+    size: tuple[int, int],
+    odds: ColorLikelihoodRatio,
+    budget: int,
+    *,
+    divide: bool,
 ) -> Winners:
     """Labels that have odds against the best of the others, which the same factor brings to the new sum: patches find it as ever."""
     raised = torch.zeros(labels.shape[0], dtype=torch.bool)
@@ -184,8 +191,8 @@ def _blocks(
     P: Float[Tensor, "k h w"],
     size: tuple[int, int],
     refine: Refine | None,
-    strings: StringMaps | None,
-    odds: Odds | None,
+    strings: UpsampledLogits | None,
+    odds: ColorLikelihoodRatio | None,
     budget: int,
     *,
     divide: bool,
@@ -211,4 +218,4 @@ def _check(P: Tensor, G: Tensor, size: tuple[int, int], *, background: bool) -> 
             f"Got P with 1 column, background={background}. Accepted are one label or more, then `rest`. Append a column of rest."
         )
     if min(size) < 1:
-        raise ShapeError(f"Got the size {size}. Accepted are (height, width) of 1 or more. Give the picture's size.")
+        raise ShapeError(f"Got the size {size}. Accepted are (height, width) of 1 or more. Give the image's size.")

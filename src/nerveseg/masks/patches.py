@@ -1,8 +1,8 @@
-"""Labels that cannot win a part of the picture are not upsampled there.
+"""Decide large images patch by patch, and skip labels that cannot win a patch.
 
-A pixel's share of a class is a weighted mean of the shares at four tokens, so the tokens of a patch bound it from both sides. Where a rule
-is a rising line of each map by itself, so are its values bounded: a label takes part only where its upper bound reaches the best lower
-bound. Of hundreds of labels a handful is left on each patch, and the answer is that of all of them.
+Bilinear upsampling makes a pixel's share a weighted mean of four tokens, so the smallest and the largest token of a patch bound it. If the
+rule is an increasing affine function of each map, its values are bounded too: a label is upsampled only where its upper bound reaches the
+best lower bound. Of hundreds of labels a few remain on each patch, and the result is exactly that of upsampling all.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class _Run:
 
 
 class Patches:
-    """Maps on the token grid, seen at the picture's size patch by patch.
+    """Maps on the token grid, seen at the image's size patch by patch.
 
     Args:
         maps: (k, h, w) ≥ 0, float32.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         divide: whether pixels are divided by their sum over the maps, as in `nerveseg.masks.upsample.shares`.
     """
 
@@ -60,11 +60,11 @@ class Patches:
         return not divide or float(maps.sum(0).min()) > NOTHING
 
     def top(self) -> Float[Tensor, " k"]:
-        """The largest value of each map over the picture's pixels."""
+        """The largest value of each map over the image's pixels."""
         return self._extreme(self._high, most=True)
 
     def low(self) -> Float[Tensor, " k"]:
-        """The smallest value of each map over the picture's pixels."""
+        """The smallest value of each map over the image's pixels."""
         return -self._extreme(-self._low, most=False)
 
     def pay(self, line: Line) -> bool:
@@ -107,7 +107,7 @@ class Patches:
         return [(rows, columns) for rows in self._rows for columns in self._columns]
 
     def _seen(self, classes: Int64[Tensor, " c"], rows: _Run, columns: _Run) -> Float[Tensor, "c p q"]:
-        """Some maps on one patch of the picture."""
+        """Some maps on one patch of the image."""
         part = self._maps[:, rows.tokens, columns.tokens][classes]
         part = torch.lerp(part[:, rows.before], part[:, rows.after], rows.share[:, None])
         part = torch.lerp(part[..., columns.before], part[..., columns.after], columns.share)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as _ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from nerveseg.errors import OptionError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Region", "merge_small", "regions"]
 
@@ -27,7 +27,7 @@ class Region:
     Attributes:
         label: its id.
         area: pixels.
-        box: (left, top, right, bottom) in picture pixels, right and bottom excluded.
+        box: (left, top, right, bottom) in image pixels, right and bottom excluded.
         mask: the part inside its box.
     """
 
@@ -43,12 +43,12 @@ def regions(ids: Int64[np.ndarray, "H W"], *, corners: bool = True, ignore: int 
     """List the connected parts, by label, then by area (largest first), then from the top left.
 
     Args:
-        ids: label ids at picture size.
+        ids: label ids at image size.
         corners: whether pixels that touch by a corner only are connected (8 neighbours, else 4).
         ignore: an id that makes no parts.
 
     Returns:
-        The parts; their masks are disjoint and together cover the picture. Cost O(labels · H · W) at worst.
+        The parts; their masks are disjoint and together cover the image. Cost O(labels · H · W) at worst.
     """
     found = [
         Region(label, area, (columns.start, rows.start, columns.stop, rows.stop), mask)
@@ -64,7 +64,7 @@ def merge_small(
     """Give each part smaller than ``min_area`` the label that touches it most; the smallest parts go first.
 
     Args:
-        ids: label ids at picture size; not changed.
+        ids: label ids at image size; not changed.
         min_area: pixels. Larger: calmer maps, small things are lost. 0 and 1 change nothing.
         corners: as in `regions`.
         ignore: an id whose parts stay and to which nothing is merged.

@@ -43,7 +43,7 @@ def sums(blocks: Blocks, size: tuple[int, int], temperature: float) -> tuple[Flo
 
     Args:
         blocks: the shares.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         temperature: T.
 
     Returns:
@@ -78,7 +78,7 @@ def tempered(
 
     Args:
         blocks: gives the shares without a temperature, each time anew: they are gone through twice.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         temperature: T. Larger: less sure. The order of the classes at a pixel stays.
         budget: bytes per block at most, whatever the blocks that are given. Smaller: more blocks, same numbers.
 

@@ -1,4 +1,4 @@
-"""Token grid → picture size, a few classes at a time so that memory stays bounded."""
+"""Token grid → image size, a few classes at a time so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nerveseg.errors import ShapeError, StochasticError
-from nerveseg.masks.odds import Odds
+from nerveseg.masks.color_likelihood import ColorLikelihoodRatio
 
 __all__ = ["BUDGET", "NOTHING", "Blocks", "between", "check_maps", "picked", "resample", "shares", "to_maps", "totals"]
 
@@ -45,7 +45,7 @@ def resample(P: Float[Tensor, "k h w"], size: tuple[int, int]) -> Float[Tensor, 
 
 
 def shares(
-    P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET, divide: bool = True, odds: Odds | None = None
+    P: Float[Tensor, "k h w"], size: tuple[int, int], *, budget: int = BUDGET, divide: bool = True, odds: ColorLikelihoodRatio | None = None
 ) -> Iterator[tuple[int, Float[Tensor, "c H W"]]]:
     """Walk through the classes' shares of each pixel, o_c·Ũ_c / Σ_c o_c·Ũ_c with Ũ the upsampled maps; the shares of a pixel sum to 1.
 
@@ -53,7 +53,7 @@ def shares(
 
     Args:
         P: probabilities ≥ 0 of the labels that are shown, on the token grid. They need not sum to 1.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         budget: bytes per block. Smaller: more blocks, same numbers.
         divide: False for the upsampled maps as they are; with odds, they keep their sum.
         odds: of classes whose o_c is not 1.
@@ -92,7 +92,7 @@ def totals(
     return plain, total
 
 
-def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"], odds: Odds | None = None) -> Float[Tensor, "H W"]:
+def picked(P: Float[Tensor, "k h w"], ids: Int64[Tensor, "H W"], odds: ColorLikelihoodRatio | None = None) -> Float[Tensor, "H W"]:
     """The share of one class at each pixel: what `shares` says of the class ``ids`` there, without upsampling the others.
 
     Args:

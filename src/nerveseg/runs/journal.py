@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from nerveseg import outputs, parse
 from nerveseg.errors import RunError
 from nerveseg.parse import from_json
-from nerveseg.runs.whole import writing
+from nerveseg.runs.atomic_write import writing
 from nerveseg.runs.worker import Outcome
 
 __all__ = ["NAME", "Journal", "Place", "entry", "index", "lines", "read", "restore"]

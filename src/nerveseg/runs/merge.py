@@ -8,10 +8,10 @@ from pathlib import Path
 
 from nerveseg.errors import RunError
 from nerveseg.runs import journal, results
+from nerveseg.runs.atomic_write import writing
 from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import Plan, differs, prepare, read
 from nerveseg.runs.run import Bad, Summary, make_folder
-from nerveseg.runs.whole import writing
 
 __all__ = ["merge"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from nerveseg import parse
 from nerveseg.errors import OptionError, RunError
+from nerveseg.reprs import brief
+from nerveseg.runs.atomic_write import writing
 from nerveseg.runs.lock import NAME as LOCK
-from nerveseg.runs.whole import writing
-from nerveseg.showing import brief
 
 __all__ = ["ITEMS", "RECORD", "Plan", "canonical", "differs", "prepare", "read"]
 

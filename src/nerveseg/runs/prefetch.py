@@ -1,6 +1,6 @@
-"""One worker's side of every engine: items wait in a row, threads read ahead, one after the other is worked on.
+"""The loop of one worker, the same in every engine: threads read items ahead, and the worker processes them in order.
 
-What a worker still writes of an item does not keep the next one waiting.
+A worker may finish an item in the background (writing files, say): the next item starts without waiting for it.
 """
 
 from __future__ import annotations

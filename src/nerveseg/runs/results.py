@@ -12,7 +12,7 @@ from nerveseg import parse
 from nerveseg.errors import NerveSegError, RunError
 from nerveseg.parse import from_json
 from nerveseg.runs import journal
-from nerveseg.runs.whole import writing
+from nerveseg.runs.atomic_write import writing
 
 __all__ = ["NAME", "read", "understood", "write"]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from nerveseg import registry
 from nerveseg.errors import NerveSegError, OptionError, OutputError
+from nerveseg.reprs import brief
 from nerveseg.runs import journal, results
+from nerveseg.runs.atomic_write import clear
 from nerveseg.runs.lock import locked
 from nerveseg.runs.plan import Plan, prepare
-from nerveseg.runs.whole import clear
 from nerveseg.runs.worker import Make, Outcome
-from nerveseg.showing import brief
 
 __all__ = ["Bad", "Summary", "make_folder", "run"]
 

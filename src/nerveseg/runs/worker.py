@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from nerveseg.errors import NerveSegError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Make", "Outcome", "Record", "Worker", "WorkerDied"]
 

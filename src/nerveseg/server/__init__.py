@@ -1,4 +1,4 @@
-"""The service: pictures and words in over HTTP, label maps out. One request goes one way through these files.
+"""The service: images and words in over HTTP, label maps out. One request goes one way through these files.
 
     run → guard (token, size, time) → routes → asks (form or JSON → words) → pool (one worker a device) → answers (PNG, JSON, zip)
 

@@ -73,7 +73,7 @@ def render(result: Segmentation, kind: str, notes: tuple[str, ...], check: Calla
     Args:
         result: what to show.
         kind: one of `KINDS`.
-        notes: remarks on the words; those on the picture are added.
+        notes: remarks on the words; those on the image are added.
         check: called between steps; may raise to end the work.
     """
     if kind == PNG:
@@ -111,8 +111,8 @@ def _content(result: Segmentation, notes: tuple[str, ...], check: Callable[[], N
         "ignore": result.ignore_index,
         "segments": segments,
         "recipe": result.recipe,
-        "picture": result.picture.sha256,
-        "notes": [*result.picture.notes, *notes],
+        "picture": result.image.sha256,
+        "notes": [*result.image.notes, *notes],
     }
 
 

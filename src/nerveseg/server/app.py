@@ -23,7 +23,7 @@ from nerveseg.server.service import Service
 
 __all__ = ["make_app"]
 
-_DESCRIPTION = "Label every pixel of a picture by words. Pictures come as files in the request; an address is never fetched."
+_DESCRIPTION = "Label every pixel of an image by words. Images come as files in the request; an address is never fetched."
 
 
 def make_app(service: Service) -> FastAPI:

@@ -1,4 +1,4 @@
-"""Bodies → a picture's bytes and fields, or a JSON object. Everything stays in memory: no temporary file is made."""
+"""Bodies → an image's bytes and fields, or a JSON object. Everything stays in memory: no temporary file is made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """A form with one picture.
+    """A form with one image.
 
     Attributes:
         data: the file's bytes.
@@ -47,11 +47,11 @@ async def multipart(request: Request, limits: Limits) -> Form:
         raise Problem(
             415,
             "media-type",
-            "Got another content type. Accepted is multipart/form-data with a boundary. Send the picture as the field 'file'.",
+            "Got another content type. Accepted is multipart/form-data with a boundary. Send the image as the field 'file'.",
         )
     data, name, fields = _sorted(await parts.read(request.stream(), options[b"boundary"], _PARTS))
     if not data:
-        raise parts.wrong("Got no picture. Accepted is the whole content of a picture file as the field 'file'. Add it.")
+        raise parts.wrong("Got no image. Accepted is the whole content of an image file as the field 'file'. Add it.")
     _check_uncut(fields.get("labels"), request.headers.get("user-agent", ""))
     return Form(data, plain_name(name), fields)
 

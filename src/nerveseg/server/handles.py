@@ -21,7 +21,7 @@ class Kept:
     """One encoding.
 
     Attributes:
-        encoding: what the networks said of a picture.
+        encoding: what the networks said of an image.
         worker: index of the worker whose device it lies on.
         until: when it goes if nobody uses it, on the store's clock.
     """
@@ -61,8 +61,8 @@ class Handles:
             raise Problem(
                 413,
                 "encoding-size",
-                f"Got a picture whose encoding takes {encoding.bytes:,} bytes. Accepted are {self.room:,}. "
-                "Shrink the picture, or send it to /v1/segment.",
+                f"Got an image whose encoding takes {encoding.bytes:,} bytes. Accepted are {self.room:,}. "
+                "Shrink the image, or send it to /v1/segment.",
             )
         self.sweep()
         while self.bytes + encoding.bytes > self.room:
@@ -111,6 +111,6 @@ class Handles:
                 410,
                 "handle-gone",
                 f"Got a handle that is gone. Accepted is one used in the last {self.seconds:g} seconds. "
-                "Send the picture to /v1/encode again.",
+                "Send the image to /v1/encode again.",
             )
-        return Problem(404, "handle", "Got a handle that is not known here. Accepted is one that /v1/encode gave. Send the picture there.")
+        return Problem(404, "handle", "Got a handle that is not known here. Accepted is one that /v1/encode gave. Send the image there.")

@@ -29,7 +29,7 @@ class Metrics:
         self.seconds = Histogram("nerveseg_request_seconds", "From head to answer.", ("path",), buckets=_SECONDS, registry=own)
         self.waited = Histogram("nerveseg_wait_seconds", "In the queue.", buckets=_SECONDS, registry=own)
         self.worked = Histogram("nerveseg_work_seconds", "On a device, one batch.", buckets=_SECONDS, registry=own)
-        self.batches = Histogram("nerveseg_batch_pictures", "Pictures encoded together.", buckets=(1, 2, 4, 8, 16, 32), registry=own)
+        self.batches = Histogram("nerveseg_batch_pictures", "Images encoded together.", buckets=(1, 2, 4, 8, 16, 32), registry=own)
         self.open = Gauge("nerveseg_requests_open", "Requests accepted and not answered.", registry=own)
         ProcessCollector(registry=own)
 

@@ -109,7 +109,7 @@ class _Reading:
 
     def _begin(self) -> None:
         if len(self.parts) >= self._most:
-            raise wrong(f"Got more than {self._most} parts. Accepted is one picture, and a field of each name. Take some out.")
+            raise wrong(f"Got more than {self._most} parts. Accepted is one image, and a field of each name. Take some out.")
         self._headers = {}
 
     def _header(self) -> None:
@@ -126,7 +126,7 @@ class _Reading:
         if part.filename is None and len(part.data) > _LONGEST:
             raise wrong(
                 f"Got more than {_LONGEST:,} bytes in the field {part.name[:_SHOWN]!r}. Accepted are as many. "
-                "Shorten it; a picture goes as a file."
+                "Shorten it; an image goes as a file."
             )
 
     def _end(self) -> None:

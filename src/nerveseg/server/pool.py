@@ -1,4 +1,4 @@
-"""One worker a device behind one bounded queue. A worker that is free takes the oldest request, and pictures that wait with it."""
+"""One worker a device behind one bounded queue. A worker that is free takes the oldest request, and images that wait with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from nerveseg.picture import Picture
+from nerveseg.image import LoadedImage
 from nerveseg.segmentation import Segmentation
-from nerveseg.segmenter import Encoding, Segmenter, UnfamiliarImageWarning, UntrainedWord
-from nerveseg.server.asks import Ask
+from nerveseg.segmenter import Encoding, Segmenter, UnfamiliarImageWarning, UntrainedWordWarning
 from nerveseg.server.deadline import Deadline, Overdue
 from nerveseg.server.metrics import Metrics
+from nerveseg.server.requests import Ask
 
 __all__ = ["Done", "Full", "Job", "Pool"]
 
@@ -36,7 +36,7 @@ class Done:
     """What came of a job.
 
     Attributes:
-        encoding: the picture's.
+        encoding: the image's.
         worker: index of the worker that has it.
         segmentation: None where nothing was asked.
         notes: words that the recipe's text tower does not know, or cuts.
@@ -50,11 +50,11 @@ class Done:
 
 @dataclass(eq=False)
 class Job:
-    """A picture to encode, or its encoding; and what is asked of it.
+    """An image to encode, or its encoding; and what is asked of it.
 
     Attributes:
         until: when its time is up, on `time.monotonic`'s clock.
-        picture: to be encoded; None where ``encoding`` is given.
+        image: to be encoded; None where ``encoding`` is given.
         encoding: made before.
         ask: None to encode alone.
         worker: index of the only one that may do it; None for any.
@@ -63,7 +63,7 @@ class Job:
     """
 
     until: float
-    picture: Picture | None = None
+    image: LoadedImage | None = None
     encoding: Encoding | None = None
     ask: Ask | None = None
     worker: int | None = None
@@ -83,7 +83,7 @@ class Pool:
     Args:
         segmenters: one a device.
         room: jobs that may wait.
-        batch: pictures that are encoded together.
+        batch: images that are encoded together.
         metrics: where times go.
     """
 
@@ -151,7 +151,7 @@ class Pool:
             self._mean += 0.2 * (taken / len(jobs) - self._mean)
 
     def _take(self, index: int) -> list[Job]:
-        """The oldest job that this worker may do; with it, where it is a picture, pictures that wait. None at the end."""
+        """The oldest job that this worker may do; with it, where it is an image, images that wait. None at the end."""
         with self._changed:
             while not (fitting := [job for job in self._jobs if job.worker in (None, index)]):
                 if self._ends:
@@ -167,7 +167,7 @@ class Pool:
     def _do(self, index: int, jobs: list[Job]) -> None:
         live = [job for job in jobs if job.future.set_running_or_notify_cancel() and not _dropped(job)]
         with warnings.catch_warnings():
-            for said in (UnfamiliarImageWarning, UntrainedWord):  # the answer says it
+            for said in (UnfamiliarImageWarning, UntrainedWordWarning):  # the answer says it
                 warnings.simplefilter("ignore", said)
             encodings = self._encoded(index, live) if live else []
             for job, encoding in zip(live, encodings, strict=True):
@@ -183,10 +183,10 @@ class Pool:
         if len(jobs) > 1:
             try:
                 with Deadline(max(job.until for job in jobs), lambda: all(job.gone.is_set() for job in jobs)):
-                    return list(segmenter.encode_many([job.picture for job in jobs]))
+                    return list(segmenter.encode_many([job.image for job in jobs]))
             except Exception as error:  # one of them, or too much for the memory: each alone tells
                 _LOG.info("A batch of %d is encoded one by one: %s", len(jobs), type(error).__name__)
-        return [_settle(job, lambda job=job: segmenter.encode(job.picture), last=False) for job in jobs]
+        return [_settle(job, lambda job=job: segmenter.encode(job.image), last=False) for job in jobs]
 
     def _answered(self, index: int, job: Job, encoding: Encoding) -> Done:
         if job.ask is None:

@@ -36,8 +36,8 @@ SCHEMA: Mapping[str, Any] = MappingProxyType(
 
 _LONGEST = 2000  # letters of a detail: it may quote what came
 _OURS: tuple[tuple[type[Exception], int, str], ...] = (
-    (errors.PictureTooLarge, 413, "pixels"),
-    (errors.PictureError, 422, "picture"),
+    (errors.ImageTooLarge, 413, "pixels"),
+    (errors.ImageError, 422, "picture"),
     (errors.LabelError, 422, "labels"),
     (errors.OptionError, 422, "settings"),
     (errors.RegistryError, 422, "settings"),
@@ -86,7 +86,7 @@ def of(error: Exception) -> Problem:
         return error
     if isinstance(error, Overdue):
         return Problem(
-            504, "overdue", "The work took longer than a request may. Accepted is what ends in time. Shrink the picture or the words."
+            504, "overdue", "The work took longer than a request may. Accepted is what ends in time. Shrink the image or the words."
         )
     for kind, status, name in _OURS:
         if isinstance(error, kind):

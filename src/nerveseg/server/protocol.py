@@ -13,10 +13,10 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["Crowd", "Timed", "most_connections", "seldom", "timed"]
+__all__ = ["ConnectionLimits", "Timed", "most_connections", "seldom", "timed"]
 
 _LOOK = 1.0  # seconds between two looks at what lies unread
-_SPARE = 48  # file descriptors that are left for pictures, models and caches
+_SPARE = 48  # file descriptors that are left for images, models and caches
 _FEWEST = 8
 _SHED = 4  # connections, or half of all, that are cut where the system gives no more
 _TELLS, _WITHIN = 5, 10.0  # log records of one kind, and the seconds in which so many pass
@@ -30,7 +30,7 @@ _TOLD_FULL = (
 )
 
 
-class Crowd:
+class ConnectionLimits:
     """The connections of one server: so many at most, and none for which nothing is done any more.
 
     Args:
@@ -90,7 +90,7 @@ class Timed(H11Protocol):
     """
 
     seconds: float = 20.0
-    crowd: Crowd
+    crowd: ConnectionLimits
     idle_since: float = 0.0
     _waiting: asyncio.TimerHandle | None = None
     _unread: tuple[float, int] | None = None  # since when, and how many bytes then
@@ -163,7 +163,7 @@ class Timed(H11Protocol):
             self._waiting = None
 
 
-def timed(seconds: float, crowd: Crowd) -> type[Timed]:
+def timed(seconds: float, crowd: ConnectionLimits) -> type[Timed]:
     """The protocol with another time, in a crowd."""
     return type("Timed", (Timed,), {"seconds": seconds, "crowd": crowd})
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from nerveseg import __version__
-from nerveseg.server import answers, asks, forms, metrics, schemas
+from nerveseg.server import answers, forms, metrics, requests, schemas
 from nerveseg.server.deadline import Deadline
 from nerveseg.server.guard import UNTIL
 from nerveseg.server.pool import Done, Job
@@ -39,18 +39,18 @@ def _segment(made: APIRouter, service: Service) -> None:
 
     @made.post(
         "/v1/segment",
-        summary="Label every pixel of a picture",
+        summary="Label every pixel of an image",
         response_class=Response,
         responses={200: schemas.described("result", "The label map, by Accept."), **known},
         openapi_extra={"requestBody": bodies["segment"]},
     )
     async def segment(request: Request) -> Response:
-        """Send a picture and words; get ids as a PNG (pixel = id), masks as JSON, or both and an overlay as a zip."""
+        """Send an image and words; get ids as a PNG (pixel = id), masks as JSON, or both and an overlay as a zip."""
         kind = answers.chosen(request.headers.get("accept"))
         form = await forms.multipart(request, service.limits)
-        ask = await service.beside(lambda: asks.of_form(form.fields, service.limits, service.settings))
-        picture = await service.read(form, request.scope[UNTIL], request)
-        done = await service.do(Job(request.scope[UNTIL], picture=picture, ask=ask), request)
+        ask = await service.beside(lambda: requests.of_form(form.fields, service.limits, service.settings))
+        image = await service.read(form, request.scope[UNTIL], request)
+        done = await service.do(Job(request.scope[UNTIL], image=image, ask=ask), request)
         return await _answer(service, done, kind, request)
 
 
@@ -60,27 +60,27 @@ def _encode(made: APIRouter, service: Service) -> None:
     @made.post(
         "/v1/encode",
         status_code=201,
-        summary="Pass a picture through the networks, for many questions",
+        summary="Pass an image through the networks, for many questions",
         response_class=JSONResponse,
         responses={201: schemas.described("handle", "A handle for /v1/decode."), **schemas.responses(408, 413, 415, 422, 429, 504)},
         openapi_extra={"requestBody": bodies["encode"]},
     )
     async def encode(request: Request) -> JSONResponse:
-        """Send a picture once; ask often. The handle is short-lived."""
+        """Send an image once; ask often. The handle is short-lived."""
         form = await forms.multipart(request, service.limits)
         if form.fields:
             raise Problem(
                 422, "form", f"Got the field {next(iter(form.fields))[:100]!r}. Accepted is 'file' alone. Send words to /v1/decode."
             )
-        picture = await service.read(form, request.scope[UNTIL], request)
-        done = await service.do(Job(request.scope[UNTIL], picture=picture), request)
+        image = await service.read(form, request.scope[UNTIL], request)
+        done = await service.do(Job(request.scope[UNTIL], image=image), request)
         handle = service.handles.add(done.encoding, done.worker)
         content = {
             "handle": handle,
-            "size": list(done.encoding.picture.size),
+            "size": list(done.encoding.image.size),
             "bytes": done.encoding.bytes,
             "seconds": service.limits.handle_seconds,
-            "notes": list(done.encoding.picture.notes),
+            "notes": list(done.encoding.image.notes),
         }
         return JSONResponse(content, 201, headers={"Location": f"/v1/encode/{handle}", "Server-Timing": _timing(done.encoding.seconds)})
 
@@ -102,7 +102,7 @@ def _decode(made: APIRouter, service: Service) -> None:
 
     @made.post(
         "/v1/decode",
-        summary="Ask an encoded picture for words",
+        summary="Ask an encoded image for words",
         response_class=Response,
         responses={200: schemas.described("result", "The label map, by Accept."), **schemas.responses(*_ASKED)},
         openapi_extra={"requestBody": bodies["decode"]},
@@ -113,8 +113,8 @@ def _decode(made: APIRouter, service: Service) -> None:
         content = await forms.json_object(request)
         handle = content.pop("handle", None)
         if not isinstance(handle, str):
-            raise Problem(422, "request", "Got no handle. Accepted is one that /v1/encode gave. Send the picture there.")
-        ask = await service.beside(lambda: asks.of_json(content, service.limits, service.settings))
+            raise Problem(422, "request", "Got no handle. Accepted is one that /v1/encode gave. Send the image there.")
+        ask = await service.beside(lambda: requests.of_json(content, service.limits, service.settings))
         kept = service.handles.get(handle)
         job = Job(request.scope[UNTIL], encoding=kept.encoding, ask=ask, worker=kept.worker)
         return await _answer(service, await service.do(job, request), kind, request)
@@ -150,7 +150,7 @@ def _about(made: APIRouter, service: Service) -> None:
         responses={200: schemas.described("health", "It does."), **schemas.responses()},
     )
     async def health() -> JSONResponse:
-        """200, or 503 while it ends or cannot decode pictures; "busy" where one would have to wait before it is decoded."""
+        """200, or 503 while it ends or cannot decode images; "busy" where one would have to wait before it is decoded."""
         readers = service.readers.readings
         status = "draining" if service.draining else "busy" if readers.waiting else "good"
         content = {"status": status, "waiting": service.pool.waiting, "open": service.open, "readers": dataclasses.asdict(readers)}
@@ -162,7 +162,7 @@ def _about(made: APIRouter, service: Service) -> None:
             raise Problem(
                 503,
                 "readers",
-                "The service cannot start a process to decode pictures. Accepted are requests once it can. Tell who runs it.",
+                "The service cannot start a process to decode images. Accepted are requests once it can. Tell who runs it.",
                 extra={"open": service.open},
             )
         return JSONResponse(content)

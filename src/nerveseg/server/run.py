@@ -15,7 +15,7 @@ import uvicorn
 from nerveseg.errors import OptionError
 from nerveseg.server.app import make_app
 from nerveseg.server.listening import BACKLOG, is_loopback
-from nerveseg.server.protocol import Crowd, most_connections, seldom, timed
+from nerveseg.server.protocol import ConnectionLimits, most_connections, seldom, timed
 from nerveseg.server.service import Service
 
 __all__ = ["check_door", "hosts_of", "serve"]
@@ -58,7 +58,7 @@ def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None]
         door: a listening socket.
         ready: told the address as soon as requests are taken.
     """
-    crowd = Crowd(most_connections(service.limits.connections), service.limits.read_seconds)
+    crowd = ConnectionLimits(most_connections(service.limits.connections), service.limits.read_seconds)
     service.metrics.watch("connections", "Connections that are open.", lambda: len(crowd))
     config = uvicorn.Config(
         make_app(service),
@@ -84,7 +84,9 @@ def serve(service: Service, door: socket.socket, *, ready: Callable[[str], None]
             logger.removeFilter(filter_)
 
 
-async def _serve(server: uvicorn.Server, service: Service, crowd: Crowd, door: socket.socket, ready: Callable[[str], None]) -> None:
+async def _serve(
+    server: uvicorn.Server, service: Service, crowd: ConnectionLimits, door: socket.socket, ready: Callable[[str], None]
+) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(crowd.out_of_resources)
     told = asyncio.Event()

@@ -11,7 +11,7 @@ from nerveseg.server.limits import Limits
 __all__ = ["bodies", "described", "responses"]
 
 _POINT = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2, "description": "[x, y], origin top left."}
-_SEED = {
+_CLICK = {
     "type": "object",
     "required": ["label"],
     "additionalProperties": False,
@@ -112,7 +112,7 @@ _HEALTH = {
         "open": {"type": "integer"},
         "readers": {
             "type": "object",
-            "description": "Pictures that are decoded, that take long, and that wait; processes that had to be ended so far.",
+            "description": "Images that are decoded, that take long, and that wait; processes that had to be ended so far.",
             "properties": {
                 **{name: {"type": "integer"} for name in ("busy", "slow", "waiting", "ended")},
                 "failed": {"type": "boolean"},
@@ -132,7 +132,7 @@ _MEANING = {
     413: "Too large: body, pixels, labels, letters, points.",
     415: "Another content type.",
     421: "Another host's name.",
-    422: "No picture, no labels, a wrong knob: the detail says what to do.",
+    422: "No image, no labels, a wrong knob: the detail says what to do.",
     429: "No room: try again after Retry-After.",
     500: "The service failed.",
     501: "A part of the service is not installed.",
@@ -169,13 +169,13 @@ def bodies(limits: Limits) -> Mapping[str, Any]:
         "items": {"anyOf": [word, {"type": "array", "items": word, "minItems": 1}]},
     }
     line = {"type": "string", "minLength": 1, "description": "',' parts labels, ';' parts synonyms."}
-    picture = {"type": "string", "format": "binary", "description": "The whole of a PNG, JPEG, WebP, TIFF, GIF, … file."}
+    image = {"type": "string", "format": "binary", "description": "The whole of a PNG, JPEG, WebP, TIFF, GIF, … file."}
     segment = {
         "type": "object",
         "required": ["file", "labels"],
         "additionalProperties": False,
         "properties": {
-            "file": picture,
+            "file": image,
             "labels": {
                 **line,
                 "description": line["description"] + " Or a JSON list, as in /v1/decode.",
@@ -183,10 +183,11 @@ def bodies(limits: Limits) -> Mapping[str, Any]:
             },
             "background": {"type": "string", "description": "none, auto, or words parted by ','.", "examples": ["auto"]},
             "settings": {"type": "string", "description": "A JSON object, as in /v1/decode.", "examples": ['{"walk.alpha": 0.9}']},
-            "seeds": {"type": "string", "description": "A JSON list, as in /v1/decode."},
+            "clicks": {"type": "string", "description": "A JSON list, as in /v1/decode."},
+            "seeds": {"type": "string", "deprecated": True, "description": "What clicks was called."},
         },
     }
-    encode = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": {"file": picture}}
+    encode = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": {"file": image}}
     decode = {
         "type": "object",
         "required": ["handle", "labels"],
@@ -196,7 +197,8 @@ def bodies(limits: Limits) -> Mapping[str, Any]:
             "labels": {"anyOf": [line, listed]},
             "background": {"anyOf": [{"type": "null"}, line, listed], "description": "null or 'none', 'auto', or words."},
             "settings": {"anyOf": [{"type": "null"}, _SETTINGS]},
-            "seeds": {"type": "array", "items": _SEED, "description": "Clicks; later ones win."},
+            "clicks": {"type": "array", "items": _CLICK, "description": "Later ones win."},
+            "seeds": {"type": "array", "items": _CLICK, "deprecated": True, "description": "What clicks was called."},
         },
         "examples": [{"handle": "q3Jm0u2yU0kqv4mJ7bq9tWcQ3m1n5v8x", "labels": ["cat", "grass"], "settings": {"walk.alpha": 0.9}}],
     }

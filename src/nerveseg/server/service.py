@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from nerveseg import registry
 from nerveseg.errors import OptionError, RunError
-from nerveseg.picture import Picture
-from nerveseg.picture.readers import Readers
+from nerveseg.image import LoadedImage
+from nerveseg.image.readers import Readers
 from nerveseg.segmenter import Segmenter
 from nerveseg.server.deadline import Overdue
 from nerveseg.server.forms import Form
@@ -31,9 +31,9 @@ _LOG = logging.getLogger("nerveseg.server")
 
 T = TypeVar("T")
 
-_TOGETHER = 4  # pictures in a batch on an accelerator
+_TOGETHER = 4  # images in a batch on an accelerator
 _HELPERS = 2  # threads that read words and write answers beside the workers
-_SLOW = 4  # pictures that take long to decode, beside the others
+_SLOW = 4  # images that take long to decode, beside the others
 
 
 class Service:
@@ -78,9 +78,9 @@ class Service:
         self._helpers: ThreadPoolExecutor | None = None
         self._waiting: ThreadPoolExecutor | None = None
         self.metrics.watch("queue_jobs", "Jobs that wait.", lambda: self.pool.waiting)
-        self.metrics.watch("readers_busy", "Pictures that are decoded.", lambda: self.readers.readings.busy)
-        self.metrics.watch("readers_slow", "Pictures that take long to decode.", lambda: self.readers.readings.slow)
-        self.metrics.watch("readers_waiting", "Pictures that wait to be decoded.", lambda: self.readers.readings.waiting)
+        self.metrics.watch("readers_busy", "Images that are decoded.", lambda: self.readers.readings.busy)
+        self.metrics.watch("readers_slow", "Images that take long to decode.", lambda: self.readers.readings.slow)
+        self.metrics.watch("readers_waiting", "Images that wait to be decoded.", lambda: self.readers.readings.waiting)
         self.metrics.watch("readers_ended", "Reading processes that had to be ended, or died.", lambda: self.readers.readings.ended)
         self.metrics.watch("handles", "Encodings that are kept.", lambda: len(self.handles))
         self.metrics.watch("handles_bytes", "Bytes of them.", lambda: self.handles.bytes)
@@ -131,15 +131,15 @@ class Service:
         """Do work that is neither the device's nor the event loop's."""
         return await asyncio.get_running_loop().run_in_executor(self._helpers, work)
 
-    async def read(self, form: Form, until: float, request: Request) -> Picture:
-        """Decode a form's picture in a reading process, as long as the client waits for it and until its time is up.
+    async def read(self, form: Form, until: float, request: Request) -> LoadedImage:
+        """Decode a form's image in a reading process, as long as the client waits for it and until its time is up.
 
         Raises:
-            PictureError: no picture, or one that cannot be read. Overdue, ClientDisconnect, RunError.
+            ImageError: no image, or one that cannot be read. Overdue, ClientDisconnect, RunError.
         """
         gone = threading.Event()
 
-        def read() -> Picture:
+        def read() -> LoadedImage:
             return self.readers.read(form.data, max_pixels=self.limits.max_pixels, name=form.name, until=until, gone=gone.is_set)
 
         result = asyncio.get_running_loop().run_in_executor(self._waiting, read)

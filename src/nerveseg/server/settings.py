@@ -107,7 +107,7 @@ def _knob(recipe: Recipe, name: str) -> Knob | None:
         return Knob(low, high, recipe.min_area, whole=True, text="Parts smaller than this many pixels take the label around them.")
     stage = {"masks": recipe.rule, "labels": recipe.labels, "walk": recipe.walk}.get(part)
     options = recipe.transition if part == "transition" and recipe.walk is not None else stage.options if stage is not None else None
-    if part == "labels" and field not in recipe.labels.module.at_decode:
+    if part == "labels" and field not in recipe.labels.module.decode_options:
         return None
     found = {knob.name: knob for knob in registry.knobs(type(options))}.get(field) if options is not None else None
     if found is None:

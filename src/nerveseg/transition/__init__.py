@@ -11,8 +11,8 @@
 from nerveseg.transition.assemble import build
 from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
-from nerveseg.transition.joined import Places, TiledHeads
-from nerveseg.transition.operators import Folded, Gathered, Thin
+from nerveseg.transition.operators import DenseMatrix, LowRank, SparseRows
 from nerveseg.transition.options import Options
+from nerveseg.transition.tiled import Places, TiledHeads
 
-__all__ = ["Folded", "Gathered", "Heads", "Operator", "Options", "Places", "Thin", "TiledHeads", "Transition", "build"]
+__all__ = ["DenseMatrix", "Heads", "LowRank", "Operator", "Options", "Places", "SparseRows", "TiledHeads", "Transition", "build"]

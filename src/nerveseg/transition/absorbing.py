@@ -19,9 +19,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition.base import Transition
-from nerveseg.transition.operators import Gathered
+from nerveseg.transition.operators import SparseRows
 
 __all__ = ["Absorbing", "absorbing", "sown"]
 
@@ -134,4 +134,4 @@ def _kept_in(S: Any, seeds: Int64[Tensor, " b"]) -> Transition | None:
         return S
     values = S.stencil.values.clone()
     values[seeds] = 0
-    return dataclasses.replace(S, stencil=Gathered(S.stencil.indices, values))
+    return dataclasses.replace(S, stencil=SparseRows(S.stencil.indices, values))

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition.heads import Heads
-from nerveseg.transition.host import numbers, sent
 from nerveseg.transition.lengths import lengths
 from nerveseg.transition.sample import entropy, sampled
+from nerveseg.transition.transfer import numbers, sent
 
 __all__ = ["Affinity", "groups", "paired", "prepared", "solved"]
 
@@ -133,7 +133,7 @@ def solved(affinity: Affinity, grid: tuple[int, int], neighbours: float, guess: 
     """Find the sharpness of each head at which its mean row perplexity is ``neighbours`` · n.
 
     Bracketed secant steps on the log of both, O(H·128·n) a step for all heads and about six steps; where the target is out of reach (a
-    picture without any contrast) the nearer end of the knob's range is the answer.
+    image without any contrast) the nearer end of the knob's range is the answer.
 
     Args:
         affinity: the heads.

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from nerveseg import registry
 from nerveseg.errors import OptionError
-from nerveseg.transition import spread, weigh
+from nerveseg.transition import global_graph, head_weights
 from nerveseg.transition.affinity import Affinity, groups, prepared, solved
 from nerveseg.transition.base import Operator, Transition
 from nerveseg.transition.heads import Heads
-from nerveseg.transition.host import numbers
-from nerveseg.transition.joined import TiledHeads, joined
 from nerveseg.transition.options import Options
 from nerveseg.transition.rows import label_rows
 from nerveseg.transition.stencil import stencil
+from nerveseg.transition.tiled import TiledHeads, tiled_transition
+from nerveseg.transition.transfer import numbers
 
 __all__ = ["build"]
 
@@ -40,7 +40,7 @@ def build(
 
     Args:
         heads: queries and keys (H, n, d) over the token grid, any float dtype; computed in float32. Those of tiles give one S over the
-            joined grid, and ``memory`` is for all of them together (see `nerveseg.transition.joined.joined`).
+            joined grid, and ``memory`` is for all of them together (see `nerveseg.transition.tiled.tiled_transition`).
         G: (n, k) label probabilities on the same grid, rows ≥ 0 that sum to 1 (to 1/256); read only where the heads are weighed by entropy,
             and checked always.
         options: every knob at once; those named in ``knobs`` are changed in it.
@@ -77,7 +77,7 @@ def build(
         with torch.no_grad():
             return _assemble(part, scores.to(device=part.queries.device, dtype=torch.float32), its, kernel, kernel_chosen, own)
 
-    return joined(heads, G, chosen, one) if isinstance(heads, TiledHeads) else one(heads, G, chosen)
+    return tiled_transition(heads, G, chosen, one) if isinstance(heads, TiledHeads) else one(heads, G, chosen)
 
 
 def _assemble(
@@ -86,10 +86,10 @@ def _assemble(
     needs_entropy = given is None and options.weights != "mean" and heads.count > 1
     affinities: list[Affinity] = []
     sharpness: tuple[float, ...] = ()
-    room = spread.Room(heads.n, heads.count, heads.queries.device)
+    room = global_graph.HeadBuffers(heads.n, heads.count, heads.queries.device)
     if needs_entropy or options.beta > 0:
         affinities, sharpness = _affinities(heads, options, kernel, kernel_options, room)
-    entropies = weigh.head_entropies(affinities, G, heads.grid, options.entropy_share) if needs_entropy else None
+    entropies = head_weights.head_entropies(affinities, G, heads.grid, options.entropy_share) if needs_entropy else None
     w = _weights(heads, options, entropies, given)
     used = [head for head, weight in enumerate(numbers(w)) if weight > 0]
     spread_graph: Operator | None = None
@@ -106,7 +106,7 @@ def _assemble(
 
 
 def _affinities(
-    heads: Heads, options: Options, kernel: ModuleType, kernel_options: Any, room: spread.Room
+    heads: Heads, options: Options, kernel: ModuleType, kernel_options: Any, room: global_graph.HeadBuffers
 ) -> tuple[list[Affinity], tuple[float, ...]]:
     affinities: list[Affinity] = []
     sharpness: list[float] = []
@@ -139,22 +139,22 @@ def _used(affinities: Sequence[Affinity], used: Sequence[int], w: Float[Tensor, 
 
 def _weights(heads: Heads, options: Options, entropies: Tensor | None, given: Tensor | None) -> Float[Tensor, " H"]:
     if given is not None:
-        return weigh.given(given, heads.count).to(heads.queries.device)
+        return head_weights.given(given, heads.count).to(heads.queries.device)
     if entropies is None:
         return torch.full((heads.count,), 1.0 / heads.count, device=heads.queries.device)
-    return weigh.from_entropies(entropies, float("inf") if options.weights == "best" else options.peakedness)
+    return head_weights.from_entropies(entropies, float("inf") if options.weights == "best" else options.peakedness)
 
 
 def _spread(affinities: list[Affinity], weights: Sequence[Tensor], options: Options, pair: tuple[Tensor, Tensor]) -> tuple[Operator, int]:
     n = affinities[0].right.shape[1]
     if options.keep is not None:
-        return spread.keep(affinities, weights, options.keep)
+        return global_graph.keep(affinities, weights, options.keep)
     if affinities[0].kernel.low_rank:
-        return spread.thin(affinities, weights, pair)
+        return global_graph.thin(affinities, weights, pair)
     if n * n * 4 <= options.memory * 2**20:
-        return spread.fold(affinities, weights)
-    stuck = sum(stayed for _, _, stayed in spread.blocks(affinities, weights))
-    return spread.Streamed(tuple(affinities), tuple(weights)), stuck
+        return global_graph.fold(affinities, weights)
+    stuck = sum(stayed for _, _, stayed in global_graph.blocks(affinities, weights))
+    return global_graph.StreamedRows(tuple(affinities), tuple(weights)), stuck
 
 
 def _chosen(options: Options | None, knobs: Mapping[str, Any]) -> Options:

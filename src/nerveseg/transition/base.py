@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
-from nerveseg.showing import brief
-from nerveseg.transition.operators import Folded, Gathered, Thin
+from nerveseg.reprs import brief
+from nerveseg.transition.operators import DenseMatrix, LowRank, SparseRows
 
 __all__ = ["Operator", "Transition"]
 
@@ -59,8 +59,8 @@ class Transition:
         stochastic: True where rows are non-negative and sum to 1; False for kernels that keep negative entries.
     """
 
-    spread: Thin | Gathered | Folded | Operator | None
-    stencil: Gathered | None
+    spread: LowRank | SparseRows | DenseMatrix | Operator | None
+    stencil: SparseRows | None
     beta: float
     grid: tuple[int, int]
     weights: Float[Tensor, " H"]
@@ -140,7 +140,7 @@ class Transition:
 
         Cost: O(n³ + n²·k), n² · 8 bytes.
         """
-        if not isinstance(self.spread, Folded) or G.device.type != "cpu" or G.shape[1] * _FACTOR < self.n:
+        if not isinstance(self.spread, DenseMatrix) or G.device.type != "cpu" or G.shape[1] * _FACTOR < self.n:
             return None
         matrix = self.spread.matrix * (-alpha * self.beta)
         if self.stencil is not None:
@@ -153,7 +153,7 @@ class Transition:
         return linalg.lu_solve(factors, pivots, G * (1 - alpha), adjoint=True)
 
     @staticmethod
-    def _series(X: Float[Tensor, "n k"], stencil: Gathered, share: float) -> Float[Tensor, "n k"]:
+    def _series(X: Float[Tensor, "n k"], stencil: SparseRows, share: float) -> Float[Tensor, "n k"]:
         """Σ_{t≤6} (share · S_local)ᵗ X."""
         columns = X.contiguous()
         total = columns

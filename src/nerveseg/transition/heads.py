@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition.rows import is_plain
 
 __all__ = ["Heads"]

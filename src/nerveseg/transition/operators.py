@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nerveseg.showing import brief
-from nerveseg.transition.wide import by_blocks, wide
+from nerveseg.reprs import brief
+from nerveseg.transition.float64 import by_blocks, wide
 
-__all__ = ["Folded", "Gathered", "Thin"]
+__all__ = ["DenseMatrix", "LowRank", "SparseRows"]
 
 # Rows that one float32 sum runs over: more of them drift, fewer cost.
 _PART = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Thin:
+class LowRank:
     """U diag(scale) Vᵀ + diag(stay), all heads side by side in U and V (20, 21).
 
     Args:
@@ -62,7 +62,7 @@ class Thin:
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
+class SparseRows:
     """Few entries a row: row i holds values[i, j] in column indices[i, j].
 
     Args:
@@ -101,7 +101,7 @@ class Gathered:
 
 
 @dataclass(frozen=True, eq=False)
-class Folded:
+class DenseMatrix:
     """The whole n × n matrix, all heads folded into one.
 
     Args:

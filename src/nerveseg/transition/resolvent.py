@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition.base import Transition
-from nerveseg.transition.operators import Folded
+from nerveseg.transition.operators import DenseMatrix
 
 __all__ = ["Resolvent", "resolvent"]
 
@@ -54,7 +54,7 @@ def resolvent(S: Any, alpha: float, *, most: int = 6144) -> Resolvent | None:
 
     Cost: O(n³), a second and a half and 64 MiB at n = 4096 on two cores; 8·n² bytes while it is made.
     """
-    if not isinstance(S, Transition) or not isinstance(S.spread, Folded) or S.weights.device.type != "cpu" or S.n > most:
+    if not isinstance(S, Transition) or not isinstance(S.spread, DenseMatrix) or S.weights.device.type != "cpu" or S.n > most:
         return None
     with torch.no_grad():
         beta = S.beta if S.stencil is not None else 1.0

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import ShapeError, StochasticError
-from nerveseg.transition.host import numbers
+from nerveseg.transition.transfer import numbers
 
 __all__ = ["finite_rows", "is_plain", "label_rows"]
 

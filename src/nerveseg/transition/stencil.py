@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nerveseg.transition.affinity import groups, paired
+from nerveseg.transition.float64 import totals
 from nerveseg.transition.heads import Heads
-from nerveseg.transition.host import numbers
 from nerveseg.transition.lengths import unit
-from nerveseg.transition.operators import Gathered
-from nerveseg.transition.wide import totals
+from nerveseg.transition.operators import SparseRows
+from nerveseg.transition.transfer import numbers
 
 __all__ = ["columns", "stencil"]
 
@@ -23,7 +23,7 @@ _FORWARD = ((0, 1), (1, -1), (1, 0), (1, 1))
 
 def stencil(
     heads: Heads, weights: Float[Tensor, " H"], *, pairing: str, stay: float, power: float, used: Sequence[int] | None = None
-) -> Gathered:
+) -> SparseRows:
     """Sum the local graphs of all heads, each row-normalised first, into one n × 9 stencil.
 
     Neighbours beyond the grid's edge are absent from the row and from its sum.
@@ -45,7 +45,7 @@ def stencil(
     local[:, 4] = stay
     shares = (weights if len(which) == len(weights) else weights[which]).view(-1, 1, 1) / local.sum(dim=1)
     total = local.mul_(shares[:, None]).sum(dim=0).reshape(9, -1).mT.contiguous()
-    return Gathered(columns(heads.grid, weights.device), total.div_(totals(total)))
+    return SparseRows(columns(heads.grid, weights.device), total.div_(totals(total)))
 
 
 def _cosines(heads: Heads, used: Sequence[int], pairing: str) -> Float[Tensor, "H nine h w"]:

@@ -1,4 +1,4 @@
-"""The page: drop a picture, type words, see and correct masks, in a browser. One visit goes one way through these files.
+"""The page: drop an image, type words, see and correct masks, in a browser. One visit goes one way through these files.
 
     run → page (what is on it, what calls what) → work (what it does) → state (a desk a visitor) → view (a result → what the browser draws)
 

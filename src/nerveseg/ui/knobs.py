@@ -67,7 +67,7 @@ class Knobs:
         if own.steps is None:
             return changed
         if self.endless != own.endless:
-            changed["walk.solver"] = "infinite" if self.endless else "truncated"
+            changed["walk.name"] = "infinite" if self.endless else "truncated"
         if not self.endless and (own.endless or self.steps != own.steps):
             changed["walk.steps"] = self.steps
         return changed

@@ -1,4 +1,4 @@
-"""What is on the page, and what calls what. Everything that comes from a picture or a visitor goes out as data, not as markup."""
+"""What is on the page, and what calls what. Everything that comes from an image or a visitor goes out as data, not as markup."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from nerveseg import registry
-from nerveseg.clicks import Seed
-from nerveseg.errors import NerveSegError, OptionError, PictureError
+from nerveseg.clicks import Click
+from nerveseg.errors import ImageError, NerveSegError, OptionError
+from nerveseg.synthetic import bundled
 from nerveseg.ui import view
-from nerveseg.ui.door import MOST_BYTES
 from nerveseg.ui.knobs import Knobs
+from nerveseg.ui.request_limits import MOST_BYTES
 from nerveseg.ui.state import Desk
 from nerveseg.ui.work import Work
-from nerveseg.world import bundled
 
 __all__ = ["STAGES", "build", "looks"]
 
 STAGES: Mapping[str, tuple[float, str]] = {
-    "read": (0.02, "Reading the picture"),
+    "read": (0.02, "Reading the image"),
     "label network": (0.06, "Looking for words: the label network"),
     "graph network": (0.25, "Looking for edges: the diffusion network"),
     "words": (0.70, "Reading the words"),
-    "labels": (0.74, "Words against the picture"),
+    "labels": (0.74, "Words against the image"),
     "transition": (0.78, "Building the graph"),
     "walk": (0.86, "Walking"),
     "decide": (0.96, "Deciding every pixel"),
 }
 """Stage → how far the work is when it begins, and what a visitor reads."""
 
-_ASK = "Type what is in the picture, and press Enter."
-_POINT = "Point at the picture for label and confidence; choose a label below to correct by a click."
+_ASK = "Type what is in the image, and press Enter."
+_POINT = "Point at the image for label and confidence; choose a label below to correct by a click."
 _CACHED = ", without a network pass"
 _NOTHING: tuple[Any, ...] = (gr.skip(), gr.skip())
 _FIELDS = 7  # words, background, other words, α, β, to the end, steps
 _BACKGROUND, _OTHERS, _ENDLESS, _STEPS = 1, 2, 5, 6
 _LONGEST_VISIT = 64  # letters of a visit's name
 _LARGEST = 1e9  # of any number that the page sends
-_READING = 6  # visitors whose pictures are read at one time
+_READING = 6  # visitors whose images are read at one time
 _PROGRESS = gr.Progress()
 _LOG = logging.getLogger("nerveseg.ui")
 _BACKGROUNDS = [("Every pixel gets a label", "none"), ("The rest is background", "auto"), ("These words are background", "words")]
@@ -146,7 +146,7 @@ def build(work: Work, place: str = "") -> gr.Blocks:
                 )
             with gr.Column(scale=3, min_width=300, elem_id="right"):
                 words = gr.Textbox(
-                    label="What is in the picture?",
+                    label="What is in the image?",
                     info="Words parted by commas. A semicolon joins words for one thing.",
                     placeholder="cat; kitten, hat, sand, water",
                     max_lines=6,  # Enter is the button all the same
@@ -191,11 +191,12 @@ def build(work: Work, place: str = "") -> gr.Blocks:
         # What fields say is looked at by `_Calls`, in its own words: Gradio's look shows words of its own, and logs a traceback.
         shown = {"outputs": [viewer, notice], "show_progress_on": viewer, "preprocess": False, **once}
         still = {"outputs": [viewer, notice], "show_progress": "hidden", "preprocess": False, **once}
-        reading = {**shown, "concurrency_id": "pictures", "concurrency_limit": _READING}  # the networks take turns by themselves
-        viewer.picture(calls.picture, fields, **reading)
+        reading = {**shown, "concurrency_id": "images", "concurrency_limit": _READING}  # the networks take turns by themselves
+        viewer.image(calls.image, fields, **reading)
         viewer.example(calls.example, [background, others, alpha, beta, endless, steps], **{**shown, "outputs": [words, viewer, notice]})
         for event in (words.submit, others.submit, go.click):
-            event(calls.label, fields, **shown)
+            # Gradio may lose an answer that comes while its stream closes; with its default mode the button would then be dead.
+            event(calls.label, fields, trigger_mode="multiple", **shown)
         for slider in (alpha, beta, steps):
             slider.input(calls.tune, fields, trigger_mode="always_last", **still)
         endless.input(lambda on: gr.update(interactive=not on), endless, steps, show_progress="hidden", api_visibility="private")
@@ -204,7 +205,7 @@ def build(work: Work, place: str = "") -> gr.Blocks:
             lambda choice: gr.update(visible=choice == "words"), background, others, show_progress="hidden", api_visibility="private"
         )
         background.input(calls.rest, fields, **still)
-        viewer.seed(calls.seed, None, trigger_mode="multiple", **still)
+        viewer.clicked(calls.clicked, None, trigger_mode="multiple", **still)
         viewer.undo(calls.undo, None, trigger_mode="multiple", **still)
         viewer.redo(calls.redo, None, trigger_mode="multiple", **still)
         viewer.back(calls.back, None, **{**shown, "outputs": [*fields, viewer, notice]})
@@ -220,8 +221,8 @@ class _Calls:
         self._work = work
         self._serial = itertools.count(1)
 
-    def picture(self, event: gr.EventData, visitor: gr.Request, progress: gr.Progress = _PROGRESS, *fields: Any) -> tuple[Any, ...]:
-        """A picture came: encode it, and label it if there are words."""
+    def image(self, event: gr.EventData, visitor: gr.Request, progress: gr.Progress = _PROGRESS, *fields: Any) -> tuple[Any, ...]:
+        """An image came: encode it, and label it if there are words."""
 
         def work() -> tuple[Any, ...]:
             path, name = _sent(event._data)
@@ -239,7 +240,7 @@ class _Calls:
             scenes = bundled.scenes()
             at = event._data.get("index") if isinstance(event._data, dict) else None
             if not isinstance(at, int) or not 0 <= at < len(scenes):
-                raise OptionError(f"Got the scene {at!r}. Accepted is one of {len(scenes)}. Choose one below the picture.")
+                raise OptionError(f"Got the scene {at!r}. Accepted is one of {len(scenes)}. Choose one below the image.")
             words = ", ".join(scenes[at].labels)
             self._work.open(_name(visitor), scenes[at].path, "", _teller(progress))
             return (words, *self._labelled(visitor, (words, *fields), progress, whole=True))
@@ -258,15 +259,15 @@ class _Calls:
         """Another background was chosen; its own words are still to be typed."""
         return _NOTHING if fields[1] == "words" and not str(fields[2] or "").strip() else self.tune(visitor, *fields)
 
-    def seed(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
-        """The picture was clicked."""
+    def clicked(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
+        """The image was clicked."""
 
         def work() -> tuple[Any, ...]:
             found = event._data if isinstance(event._data, dict) else {}
-            seed = _clicked(found)
+            click = _clicked(found)
             started = time.perf_counter()
-            desk = self._work.seed(_name(visitor), seed)
-            return self._shown(desk, f"“{seed.label}” taken in {time.perf_counter() - started:.2f} s{_CACHED}.")
+            desk = self._work.click(_name(visitor), click)
+            return self._shown(desk, f"“{click.label}” taken in {time.perf_counter() - started:.2f} s{_CACHED}.")
 
         return self._told(work, again=visitor)
 
@@ -279,7 +280,7 @@ class _Calls:
         return self._told(lambda: self._shown(self._work.redo(_name(visitor)), "The click is there again."))
 
     def back(self, event: gr.EventData, visitor: gr.Request) -> tuple[Any, ...]:
-        """The page was loaded anew: the tab gets its picture, words and clicks again, if they are still there."""
+        """The page was loaded anew: the tab gets its image, words and clicks again, if they are still there."""
         key = event._data.get("key") if isinstance(event._data, dict) else None
         desk = self._work.desks.claim(key[:_LONGEST_VISIT], _name(visitor)) if isinstance(key, str) else None
         if desk is None:
@@ -303,13 +304,13 @@ class _Calls:
 
     def leave(self, visitor: gr.Request) -> None:
         """The visitor closed the page."""
-        with suppress(PictureError):
+        with suppress(ImageError):
             self._work.desks.leave(_name(visitor))
 
     def _has_result(self, visitor: gr.Request) -> bool:
         try:
             return self._work.desks.get(_name(visitor)).result is not None
-        except PictureError:
+        except ImageError:
             return False
 
     def _labelled(
@@ -331,11 +332,11 @@ class _Calls:
         return self._shown(desk, f"{seconds} {_POINT}", whole=whole)
 
     def _shown(self, desk: Desk, status: str, *, whole: bool = False) -> tuple[Any, ...]:
-        picture = view.picture_data(desk.encoding.picture) if whole else view.picture_head(desk.encoding.picture)
-        data: dict[str, Any] = {"serial": next(self._serial), "picture": picture, "status": status, "bare": desk.result is None}
+        image = view.image_data(desk.encoding.image) if whole else view.image_head(desk.encoding.image)
+        data: dict[str, Any] = {"serial": next(self._serial), "image": image, "status": status, "bare": desk.result is None}
         data |= {"key": desk.key, "undone": len(desk.undone)}
         if desk.result is not None:
-            data |= {"maps": view.maps(desk.result), "labels": view.legend(desk.result), "seeds": view.marks(desk.seeds, desk.result)}
+            data |= {"maps": view.maps(desk.result), "labels": view.legend(desk.result), "clicks": view.marks(desk.clicks, desk.result)}
         return data, {"kind": "note", "lines": list(self._work.notes(desk))}
 
     def _told(
@@ -351,7 +352,7 @@ class _Calls:
             lines = [f"Got an error that nerveseg did not expect ({type(error).__name__}). The log of `nerveseg app` says more."]
         before: Any = gr.skip()
         if again is not None:
-            with suppress(PictureError):
+            with suppress(ImageError):
                 before = self._shown(self._work.desks.get(_name(again)), "", whole=whole)[0]
         return (*[gr.skip()] * (outputs - 2), before, {"kind": "error", "lines": lines})
 
@@ -360,11 +361,11 @@ def _name(visitor: gr.Request) -> str:
     """The name of a visit: made by the browser at random, another one in each tab.
 
     Raises:
-        PictureError: none, or one that no browser makes: nobody shares a desk by it.
+        ImageError: none, or one that no browser makes: nobody shares a desk by it.
     """
     name = visitor.session_hash
     if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_VISIT:
-        raise PictureError("Got a visit without a name of its own. Accepted is that of a browser's tab. Open the page again.")
+        raise ImageError("Got a visit without a name of its own. Accepted is that of a browser's tab. Open the page again.")
     return name
 
 
@@ -404,12 +405,12 @@ def _whole(value: Any, name: str, most: float) -> int:
     return int(number)
 
 
-def _clicked(found: Mapping[str, Any]) -> Seed:
+def _clicked(found: Mapping[str, Any]) -> Click:
     """A click as a browser sends it."""
     label = found.get("label")
     if not isinstance(label, str):
-        raise OptionError("Got a click without a label. Accepted is one of the legend, or a new one. Choose it below the picture.")
-    return Seed(label, points=[(_number(found.get("x"), "x"), _number(found.get("y"), "y"))])
+        raise OptionError("Got a click without a label. Accepted is one of the legend, or a new one. Choose it below the image.")
+    return Click(label, points=[(_number(found.get("x"), "x"), _number(found.get("y"), "y"))])
 
 
 def _without_folders(text: str) -> str:
@@ -421,12 +422,12 @@ def _sent(data: Any) -> tuple[Path, str]:
     """The file that was sent, and its own name.
 
     Raises:
-        PictureError: a path that is not of a file that was sent.
+        ImageError: a path that is not of a file that was sent.
     """
     given = data if isinstance(data, dict) else {}
     path = Path(str(given.get("path", ""))).resolve()
     if not path.is_relative_to(_uploads()) or not path.is_file():
-        raise PictureError("Got a picture that was not sent here. Accepted is a file of yours. Drop it on the page.")
+        raise ImageError("Got an image that was not sent here. Accepted is a file of yours. Drop it on the page.")
     return path, str(given.get("name", ""))
 
 
@@ -437,7 +438,7 @@ def _uploads() -> Path:
 
 def _head(recipe: str, place: str) -> str:
     said = html.escape(" · ".join(filter(None, [f"recipe {recipe}", place])))
-    lead = "<h1>nerveseg</h1><p>Any picture, any words: every pixel gets a label.</p>"
+    lead = "<h1>nerveseg</h1><p>Any image, any words: every pixel gets a label.</p>"
     return f'<div class="nv-head">{lead}<span class="nv-recipe">{said}</span></div>'
 
 

@@ -52,7 +52,7 @@ def serving(work: object, host: str, port: int, place: str = "", *, public: froz
     """
     with tempfile.TemporaryDirectory(prefix="nerveseg-app-", ignore_cleanup_errors=True) as folder, _environment(folder):
         from nerveseg.server.listening import is_loopback, listen
-        from nerveseg.ui.door import Door, Rules
+        from nerveseg.ui.request_limits import Door, Rules
 
         here = is_loopback(host)
         names = {"localhost", "127.0.0.1", "::1", host.lower()} | (set() if here else _names())
@@ -69,8 +69,8 @@ def _page(work: object, place: str) -> Any:
     """Gradio's application, which launches nothing: the server in front of it is ours."""
     from fastapi import FastAPI
 
-    from nerveseg.ui.door import MOST_BYTES
     from nerveseg.ui.page import build, looks  # after the environment, which Gradio reads when it is imported
+    from nerveseg.ui.request_limits import MOST_BYTES
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gradio's own, of what it passes on
@@ -99,9 +99,9 @@ def _answering(app: Any, door: socket.socket) -> Iterator[None]:
     import uvicorn
 
     from nerveseg.server.listening import BACKLOG
-    from nerveseg.server.protocol import Crowd, most_connections, seldom, timed
+    from nerveseg.server.protocol import ConnectionLimits, most_connections, seldom, timed
 
-    crowd = Crowd(most_connections(_CONNECTIONS), _SECONDS)
+    crowd = ConnectionLimits(most_connections(_CONNECTIONS), _SECONDS)
     config = uvicorn.Config(
         app,
         http=timed(_SECONDS, crowd),

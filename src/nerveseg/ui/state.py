@@ -1,4 +1,4 @@
-"""A desk for each visitor: the picture, what the networks said of it, words and clicks. Desks are never mixed, and not kept long."""
+"""A desk for each visitor: the image, what the networks said of it, words and clicks. Desks are never mixed, and not kept long."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from nerveseg.clicks import Correction, Seed
-from nerveseg.errors import PictureError
+from nerveseg.clicks import Click, Correction
+from nerveseg.errors import ImageError
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Encoding
 from nerveseg.words.vocabulary import Background, Vocabulary
@@ -25,7 +25,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, eq=False)
 class Wish:
-    """What a visitor asks of a picture.
+    """What a visitor asks of an image.
 
     Attributes:
         vocabulary: the labels.
@@ -43,13 +43,13 @@ class Desk:
     """What one visitor has before them; every change makes another.
 
     Attributes:
-        encoding: what the networks said of the picture.
+        encoding: what the networks said of the image.
         wish: what was asked last; None before anything was.
         result: the answer.
-        seeds: clicks so far.
+        clicks: clicks so far.
         start: the correction without a click, made at the first one.
         trail: the last corrections, newest last, each without those before it.
-        passes: times that networks have seen a picture of this visitor.
+        passes: times that networks have seen an image of this visitor.
         undone: clicks that were taken back, the last one last.
         key: a secret of the visitor's tab, by which it finds the desk again after a reload.
         fields: what the page's fields said when it was labelled.
@@ -58,11 +58,11 @@ class Desk:
     encoding: Encoding
     wish: Wish | None = None
     result: Segmentation | None = None
-    seeds: tuple[Seed, ...] = ()
+    clicks: tuple[Click, ...] = ()
     start: Correction[Segmentation] | None = None
     trail: tuple[Correction[Segmentation], ...] = ()
     passes: int = 1
-    undone: tuple[Seed, ...] = ()
+    undone: tuple[Click, ...] = ()
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     fields: tuple[Any, ...] = ()
 
@@ -107,14 +107,14 @@ class Desks:
         """The visitor's desk, whose time begins anew.
 
         Raises:
-            PictureError: there is none, or it is gone.
+            ImageError: there is none, or it is gone.
         """
         with self._lock:
             self._sweep()
             if visitor not in self._kept:
-                raise PictureError(
-                    f"Got no picture, or one that was let go: they are kept for {self.seconds / 60:g} minutes, while there is room. "
-                    "Accepted is a picture. Drop one on the page, again if need be."
+                raise ImageError(
+                    f"Got no image, or one that was let go: they are kept for {self.seconds / 60:g} minutes, while there is room. "
+                    "Accepted is an image. Drop one on the page, again if need be."
                 )
             desk, _ = self._kept.pop(visitor)
             self._kept[visitor] = desk, self.clock() + self.seconds
@@ -124,14 +124,14 @@ class Desks:
         """Keep the visitor's desk in place of the one before; others go where there is no room.
 
         Raises:
-            PictureError: it alone is larger than the room.
+            ImageError: it alone is larger than the room.
         """
         size = desk.bytes
         with self._lock:
             self._kept.pop(visitor, None)
             if size > self.room:
-                raise PictureError(
-                    f"Got a picture that takes {size:,} bytes of memory here. Accepted are {self.room:,}. Shrink it, and drop it again."
+                raise ImageError(
+                    f"Got an image that takes {size:,} bytes of memory here. Accepted are {self.room:,}. Shrink it, and drop it again."
                 )
             self._kept[visitor] = desk, self.clock() + self.seconds
             self._sweep()

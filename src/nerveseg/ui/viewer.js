@@ -1,15 +1,15 @@
-// The picture with its labels. Given by the page: element, trigger, props, watch, upload. Labels are set as text, never as markup.
+// The image with its labels. Given by the page: element, trigger, props, watch, upload. Labels are set as text, never as markup.
 const find = (name) => element.querySelector('.nv-' + name);
 const stage = find('stage'), frame = find('frame'), canvas = find('canvas'), pen = canvas.getContext('2d');
 const tip = find('tip'), legend = find('legend'), hint = find('hint'), file = find('file');
-const LOOKED_AT = 960; // pixels of the longer side that a small picture is drawn with
-const STEPS = 48; // key presses from one side of the picture to the other
+const LOOKED_AT = 960; // pixels of the longer side that a small image is drawn with
+const STEPS = 48; // key presses from one side of the image to the other
 
 const now = {
-  picture: null, image: null, scale: 1, ids: null, sure: null, labels: [], seeds: [],
+  image: null, bitmap: null, scale: 1, ids: null, sure: null, labels: [], clicks: [],
   hidden: new Set(), over: null, picked: null, fresh: [], at: null, wait: null, under: null, drawn: {}, serial: 0, undone: 0,
 };
-const nothing = () => ({ ids: null, sure: null, labels: [], seeds: [], hidden: new Set(), over: null, picked: null, fresh: [], at: null, under: null });
+const nothing = () => ({ ids: null, sure: null, labels: [], clicks: [], hidden: new Set(), over: null, picked: null, fresh: [], at: null, under: null });
 
 function say(text) { hint.textContent = text; }
 
@@ -24,14 +24,14 @@ function loaded(url) {
   return new Promise((done, failed) => {
     const image = new Image();
     image.onload = () => done(image);
-    image.onerror = () => failed(new Error('This browser cannot show the picture.'));
+    image.onerror = () => failed(new Error('This browser cannot show the image.'));
     image.src = url;
   });
 }
 
 // Drawing ---------------------------------------------------------------------------------------------------------------------------
 
-// As nerveseg.masks.paint has it: under a label only light and dark are left of the picture, so that a label has one hue, the legend's.
+// As nerveseg.masks.paint has it: under a label only light and dark are left of the image, so that a label has one hue, the legend's.
 const DEPTH = 0.5; // how far light and dark move a colour, at strength 0
 const rgb = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 
@@ -62,11 +62,11 @@ function kept(name, key, make) { // what is drawn changes more seldom than it is
   return now.drawn[name].value;
 }
 
-function picture() {
-  return kept('picture', now.picture.key + canvas.width + 'x' + canvas.height, () => {
+function image() {
+  return kept('image', now.image.key + canvas.width + 'x' + canvas.height, () => {
     const sheet = canvasOf(canvas.width, canvas.height), pen = sheet.getContext('2d', { willReadFrequently: true });
     pen.imageSmoothingQuality = 'high';
-    pen.drawImage(now.image, 0, 0, sheet.width, sheet.height);
+    pen.drawImage(now.bitmap, 0, 0, sheet.width, sheet.height);
     return [sheet, pen.getImageData(0, 0, sheet.width, sheet.height).data];
   });
 }
@@ -74,7 +74,7 @@ function picture() {
 function fills() {
   const strength = find('strength').value / 100, key = [now.serial, strength, now.over, ...now.hidden].join();
   return kept('fills', key, () => {
-    const [table, fades] = shades(strength), [, under] = picture(), { ids, scale } = now, wide = now.picture.shown[1];
+    const [table, fades] = shades(strength), [, under] = image(), { ids, scale } = now, wide = now.image.shown[1];
     const sheet = canvasOf(canvas.width, canvas.height), data = new ImageData(sheet.width, sheet.height), out = data.data;
     for (let y = 0, at = 0; y < sheet.height; y++) {
       const row = Math.floor(y / scale) * wide;
@@ -96,7 +96,7 @@ function fills() {
 
 function borders(half) {
   return kept('borders' + half, [now.serial, ...now.hidden].join(), () => {
-    const [height, width] = now.picture.shown, { ids, scale } = now, path = new Path2D();
+    const [height, width] = now.image.shown, { ids, scale } = now, path = new Path2D();
     const shown = (id) => (now.hidden.has(id) ? 65535 : id);
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
@@ -110,8 +110,8 @@ function borders(half) {
 }
 
 function draw() {
-  if (!now.image) return;
-  pen.drawImage(picture()[0], 0, 0);
+  if (!now.bitmap) return;
+  pen.drawImage(image()[0], 0, 0);
   const thick = canvas.width / Math.max(canvas.clientWidth, 1);
   const cut = Math.round((find('wipe').value / 100) * canvas.width);
   if (now.ids) {
@@ -134,13 +134,13 @@ function draw() {
     pen.fillStyle = '#ffffff';
     pen.fillRect(cut - 1.5 * thick, 0, 3 * thick, canvas.height);
   }
-  for (const seed of now.seeds) mark(seed, thick, now.labels[seed.id] ? now.labels[seed.id].colour : '#888888', 6);
+  for (const each of now.clicks) mark(each, thick, now.labels[each.id] ? now.labels[each.id].colour : '#888888', 6);
   if (now.wait) mark(now.wait, thick, '#ffffff', 9);
   if (now.at && document.activeElement === canvas) cross(thick);
 }
 
 function mark(place, thick, colour, size) {
-  const [x, y] = [(place.x / now.picture.size[1]) * canvas.width, (place.y / now.picture.size[0]) * canvas.height];
+  const [x, y] = [(place.x / now.image.size[1]) * canvas.width, (place.y / now.image.size[0]) * canvas.height];
   for (const [radius, fill] of [[size + 2.5, 'rgba(0, 0, 0, 0.55)'], [size + 1, '#ffffff'], [size - 1.5, colour]]) {
     pen.beginPath();
     pen.arc(x, y, radius * thick, 0, 2 * Math.PI);
@@ -173,7 +173,7 @@ function redraw() {
 // What is under the pointer ----------------------------------------------------------------------------------------------------------
 
 function cell(event) {
-  const box = canvas.getBoundingClientRect(), [height, width] = now.picture.shown;
+  const box = canvas.getBoundingClientRect(), [height, width] = now.image.shown;
   const x = Math.floor(((event.clientX - box.left) / box.width) * width), y = Math.floor(((event.clientY - box.top) / box.height) * height);
   return [Math.min(Math.max(x, 0), width - 1), Math.min(Math.max(y, 0), height - 1)];
 }
@@ -183,7 +183,7 @@ function told([x, y]) {
     const label = now.labels.find((each) => each.name === now.wait.label);
     return { name: now.wait.label, sure: '…', colour: label ? label.colour : '#888888' };
   }
-  const at = y * now.picture.shown[1] + x, label = now.labels[now.ids[at]];
+  const at = y * now.image.shown[1] + x, label = now.labels[now.ids[at]];
   return label ? { id: now.ids[at], name: label.name, sure: now.sure[at] + ' %', colour: label.colour } : null;
 }
 
@@ -196,7 +196,7 @@ function point(place, aloud) {
   find('tip-name').textContent = found.name;
   find('tip-sure').textContent = found.sure;
   if (aloud) find('said').textContent = found.name + ', ' + found.sure;
-  const box = canvas.getBoundingClientRect(), home = frame.getBoundingClientRect(), [height, width] = now.picture.shown;
+  const box = canvas.getBoundingClientRect(), home = frame.getBoundingClientRect(), [height, width] = now.image.shown;
   const x = ((place[0] + 0.5) / width) * box.width + box.left - home.left, y = ((place[1] + 0.5) / height) * box.height + box.top - home.top;
   const left = Math.min(Math.max(x - tip.offsetWidth / 2, 4), home.width - tip.offsetWidth - 4);
   const above = y - tip.offsetHeight - 14;
@@ -213,12 +213,12 @@ function click(place) {
     if (now.ids) say('Choose a label below, then click where it belongs.');
     return;
   }
-  const [height, width] = now.picture.shown;
-  const x = ((place[0] + 0.5) / width) * now.picture.size[1], y = ((place[1] + 0.5) / height) * now.picture.size[0];
+  const [height, width] = now.image.shown;
+  const x = ((place[0] + 0.5) / width) * now.image.size[1], y = ((place[1] + 0.5) / height) * now.image.size[0];
   now.wait = { x, y, place, label: now.picked };
   point(place, false);
   redraw();
-  trigger('seed', { x, y, label: now.picked });
+  trigger('clicked', { x, y, label: now.picked });
 }
 
 const STILL = 5; // pixels of the screen that a pointer may move while it is down, and still means a click
@@ -226,7 +226,7 @@ let down = null;
 canvas.addEventListener('pointerdown', (event) => { down = { x: event.clientX, y: event.clientY, far: event.button !== 0 }; });
 canvas.addEventListener('pointermove', (event) => {
   if (down && Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL) down.far = true;
-  if (now.picture && event.pointerType !== 'touch') { now.at = null; point(cell(event), false); }
+  if (now.image && event.pointerType !== 'touch') { now.at = null; point(cell(event), false); }
 });
 canvas.addEventListener('pointerleave', (event) => { // a finger that is lifted leaves, too
   if (event.pointerType === 'touch') return;
@@ -236,14 +236,14 @@ canvas.addEventListener('pointerleave', (event) => { // a finger that is lifted 
 canvas.addEventListener('click', (event) => {
   const dragged = down && (down.far || Math.hypot(event.clientX - down.x, event.clientY - down.y) > STILL);
   down = null;
-  if (now.picture && !dragged) click(cell(event));
+  if (now.image && !dragged) click(cell(event));
 });
 canvas.addEventListener('focus', redraw);
 canvas.addEventListener('blur', () => { away(); redraw(); });
 canvas.addEventListener('keydown', (event) => {
   const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  if (!now.picture) return;
-  const [height, width] = now.picture.shown;
+  if (!now.image) return;
+  const [height, width] = now.image.shown;
   if (ways[event.key]) {
     event.preventDefault();
     const far = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(width, height) / STEPS));
@@ -340,22 +340,22 @@ find('new').addEventListener('submit', (event) => {
 async function preview(given) {
   Object.assign(now, nothing());
   try {
-    now.image = await loaded(URL.createObjectURL(given));
-    const size = [now.image.naturalHeight, now.image.naturalWidth], share = Math.min(1, LOOKED_AT / Math.max(...size));
-    now.picture = { key: '', size, shown: size.map((side) => Math.max(1, Math.round(side * share))) };
+    now.bitmap = await loaded(URL.createObjectURL(given));
+    const size = [now.bitmap.naturalHeight, now.bitmap.naturalWidth], share = Math.min(1, LOOKED_AT / Math.max(...size));
+    now.image = { key: '', size, shown: size.map((side) => Math.max(1, Math.round(side * share))) };
     fitted();
     now.drawn = {};
   } catch (error) { // a kind that browsers do not show: the server may read it all the same
-    now.picture = now.image = null;
+    now.image = now.bitmap = null;
   }
-  stage.dataset.state = now.picture ? 'picture' : 'empty';
-  frame.hidden = find('tools').hidden = !now.picture;
+  stage.dataset.state = now.image ? 'image' : 'empty';
+  frame.hidden = find('tools').hidden = !now.image;
   listed();
   draw();
 }
 
 function fitted() {
-  const [height, width] = now.picture.shown;
+  const [height, width] = now.image.shown;
   now.scale = Math.max(1, Math.round(LOOKED_AT / Math.max(height, width)));
   if (canvas.width === width * now.scale && canvas.height === height * now.scale) return;
   canvas.width = width * now.scale;
@@ -369,16 +369,16 @@ async function send(given) {
   say('Sending ' + given.name + ' …');
   try {
     const sent = await upload(given);
-    trigger('picture', { path: sent.path, name: given.name });
+    trigger('image', { path: sent.path, name: given.name });
     say('');
   } catch (error) {
-    say('Got ' + given.name + ', which could not be sent. Accepted are pictures up to ' + element.querySelector('.nv').dataset.most + '. Choose a smaller one.');
+    say('Got ' + given.name + ', which could not be sent. Accepted are images up to ' + element.querySelector('.nv').dataset.most + '. Choose a smaller one.');
   }
 }
 
 file.addEventListener('change', () => { send(file.files[0]); file.value = ''; });
 find('change').addEventListener('click', () => file.click());
-const undo = () => { if (now.seeds.length) trigger('undo', {}); };
+const undo = () => { if (now.clicks.length) trigger('undo', {}); };
 const redo = () => { if (now.undone) trigger('redo', {}); };
 find('undo').addEventListener('click', undo);
 find('redo').addEventListener('click', redo);
@@ -396,23 +396,23 @@ stage.addEventListener('drop', (event) => { event.preventDefault(); stage.classL
 document.addEventListener('paste', (event) => { send([...event.clipboardData.files].find((each) => each.type.startsWith('image/'))); });
 new ResizeObserver(redraw).observe(canvas);
 
-const KEPT = 'nerveseg-desk'; // this tab's alone, until it is closed: a reload asks for its picture by it
+const KEPT = 'nerveseg-desk'; // this tab's alone, until it is closed: a reload asks for its image by it
 let last = Promise.resolve();
 watch('value', () => { const value = props.value; last = last.then(() => shown(value)).catch((error) => say(error.message)); });
 
 async function shown(value) {
-  if (!value || !value.picture) return;
-  if (!now.picture || now.picture.key !== value.picture.key || !now.image) {
-    if (!value.picture.url) return;
-    now.image = await loaded(value.picture.url);
+  if (!value || !value.image) return;
+  if (!now.image || now.image.key !== value.image.key || !now.bitmap) {
+    if (!value.image.url) return;
+    now.bitmap = await loaded(value.image.url);
     now.drawn = {};
     Object.assign(now, nothing());
     find('wipe').value = 0;
     canvas.classList.remove('nv-aims');
   }
-  now.picture = value.picture;
+  now.image = value.image;
   if (value.key) sessionStorage.setItem(KEPT, value.key);
-  const [height, width] = value.picture.shown;
+  const [height, width] = value.image.shown;
   fitted();
   now.wait = null;
   if (value.maps) {
@@ -424,14 +424,14 @@ async function shown(value) {
     now.labels = value.labels;
     now.over = null;
   } else if (value.bare) Object.assign(now, nothing());
-  now.seeds = value.seeds || [];
+  now.clicks = value.clicks || [];
   now.undone = value.undone || 0;
   now.serial = value.serial;
-  stage.dataset.state = 'picture';
+  stage.dataset.state = 'image';
   frame.hidden = false;
   find('tools').hidden = false;
-  find('undo').disabled = !now.seeds.length;
-  find('undo').textContent = now.seeds.length > 1 ? 'Undo click (' + now.seeds.length + ')' : 'Undo click';
+  find('undo').disabled = !now.clicks.length;
+  find('undo').textContent = now.clicks.length > 1 ? 'Undo click (' + now.clicks.length + ')' : 'Undo click';
   find('redo').disabled = !now.undone;
   listed();
   canvas.classList.toggle('nv-aims', now.picked !== null);

@@ -1,4 +1,4 @@
-"""What the page does: open a picture, label it, take a click and take it back, write a file. One visitor at a time has the networks."""
+"""What the page does: open an image, label it, take a click and take it back, write a file. One visitor at a time has the networks."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg import registry
-from nerveseg.clicks import Correction, Seed
-from nerveseg.deciding import Watch
-from nerveseg.errors import LabelError, OptionError, PictureError
-from nerveseg.picture import Picture
-from nerveseg.picture.readers import Readers
+from nerveseg.clicks import Click, Correction
+from nerveseg.errors import ImageError, LabelError, OptionError
+from nerveseg.image import LoadedImage
+from nerveseg.image.readers import Readers
+from nerveseg.postprocess import StageTimer
 from nerveseg.segmentation import Segmentation
-from nerveseg.segmenter import Segmenter, UnfamiliarImageWarning, UntrainedWord
-from nerveseg.server.asks import Ask
+from nerveseg.segmenter import Segmenter, UnfamiliarImageWarning, UntrainedWordWarning
+from nerveseg.server.requests import Ask
 from nerveseg.ui.state import Desk, Desks, Wish
-from nerveseg.words.line import counted, parted
+from nerveseg.words.label_line import counted, parted
 from nerveseg.words.vocabulary import Background, Label, Vocabulary, folded, need_background
 from nerveseg.writers.base import is_collection
 
 __all__ = ["MAX_LABELS", "MAX_PIXELS", "Work", "written"]
 
 MAX_PIXELS = 50_000_000
-"""Pixels of a picture that the page takes."""
+"""Pixels of an image that the page takes."""
 
 MAX_LABELS = 512
 """Labels that the page takes at once."""
@@ -84,7 +84,7 @@ class Work:
                     f"{MAX_LABELS} words in {_MAX_LETTERS:,} letters. Take some out, or use nerveseg segment --labels FILE."
                 )
         if not words.strip():
-            raise LabelError("Got no words. Accepted are words parted by commas. Name what is in the picture.")
+            raise LabelError("Got no words. Accepted are words parted by commas. Name what is in the image.")
         words, others = (", ".join(line for line in text.split("\n") if line.strip()) for text in (words, others))
         vocabulary = Vocabulary.parse_line(words)
         if background == "words" and not others.strip():
@@ -95,63 +95,65 @@ class Work:
         return Wish(vocabulary, beside, settings or {})
 
     def notes(self, desk: Desk) -> tuple[str, ...]:
-        """What a visitor should know: what was changed of the picture, and words that the networks do not know or cut."""
-        found = (*desk.encoding.picture.notes, *_few_seen(desk.encoding.picture))
+        """What a visitor should know: what was changed of the image, and words that the networks do not know or cut."""
+        found = (*desk.encoding.image.notes, *_few_seen(desk.encoding.image))
         return found if desk.wish is None else (*found, *Ask(desk.wish.vocabulary, desk.wish.background, {}).notes(self.segmenter))
 
     def open(self, visitor: str, source: Path | bytes, name: str = "", told: Told = _quiet) -> Desk:
-        """Pass a picture through the networks; what the visitor had before is gone.
+        """Pass an image through the networks; what the visitor had before is gone.
 
         Raises:
-            PictureError: not a picture, or too large.
+            ImageError: not an image, or too large.
         """
         told("read")
         before = self._passes(visitor)
         self.desks.drop(visitor)
-        picture = self._read(source, name)
+        image = self._read(source, name)
         with self._device():
-            encoding = self.segmenter.encode(picture, watch=Watch(told))
+            encoding = self.segmenter.encode(image, watch=StageTimer(told))
         return self.desks.put(visitor, Desk(encoding, passes=before + 1))
 
     def label(self, visitor: str, wish: Wish, told: Told = _quiet, fields: tuple[Any, ...] = ()) -> Desk:
-        """Label the picture. Clicks stay, but for those that gave a word which is asked for no more. ``fields`` are kept for a reload.
+        """Label the image. Clicks stay, but for those that gave a word which is asked for no more. ``fields`` are kept for a reload.
 
         Raises:
-            PictureError: no picture. LabelError, OptionError: the wish.
+            ImageError: no image. LabelError, OptionError: the wish.
         """
         desk = self.desks.get(visitor)
-        kept = tuple(seed for seed in desk.seeds if _still(seed, desk.wish, wish))
-        fresh = dataclasses.replace(desk, wish=wish, seeds=kept, start=None, trail=(), undone=(), fields=fields)
+        if desk.result is not None and (desk.wish, desk.fields, desk.undone) == (wish, fields, ()):
+            return desk  # asked twice
+        kept = tuple(click for click in desk.clicks if _still(click, desk.wish, wish))
+        fresh = dataclasses.replace(desk, wish=wish, clicks=kept, start=None, trail=(), undone=(), fields=fields)
         with self._device():
             if not kept:
                 result = self.segmenter.decode(
-                    desk.encoding, wish.vocabulary, background=wish.background, settings=wish.settings, watch=Watch(told)
+                    desk.encoding, wish.vocabulary, background=wish.background, settings=wish.settings, watch=StageTimer(told)
                 )
                 return self.desks.put(visitor, dataclasses.replace(fresh, result=result))
             start = self._start(fresh)
             step = _alone(start.add(*kept))
         return self.desks.put(visitor, dataclasses.replace(fresh, start=start, trail=(step,), result=step.result))
 
-    def seed(self, visitor: str, seed: Seed) -> Desk:
+    def click(self, visitor: str, click: Click) -> Desk:
         """Take a click.
 
         Raises:
-            PictureError: no picture. LabelError: the label. OptionError: nothing is labelled yet, a place outside of the picture, or so
+            ImageError: no image. LabelError: the label. OptionError: nothing is labelled yet, a place outside of the image, or so
                 many clicks.
         """
         desk = self._labelled(visitor)
-        if len(seed.label) > _LONGEST_LABEL:
-            raise LabelError(f"Got a label of {len(seed.label):,} letters. Accepted are {_LONGEST_LABEL}. Shorten it.")
-        Vocabulary.parse([Label(seed.label, (seed.label,))])  # what no label may hold is refused before the matrix of the clicks is made
-        if len(desk.seeds) >= _MOST_CLICKS:
+        if len(click.label) > _LONGEST_LABEL:
+            raise LabelError(f"Got a label of {len(click.label):,} letters. Accepted are {_LONGEST_LABEL}. Shorten it.")
+        Vocabulary.parse([Label(click.label, (click.label,))])  # what no label may hold is refused before the matrix of the clicks is made
+        if len(desk.clicks) >= _MOST_CLICKS:
             raise OptionError(f"Got {_MOST_CLICKS} clicks already. Accepted are no more on this page. Take some back.")
         with self._device():
             start = desk.start or self._start(desk)
-            step = _alone((desk.trail[-1] if desk.trail else start).add(seed))
+            step = _alone((desk.trail[-1] if desk.trail else start).add(click))
         changed = {
             "start": start,
             "trail": (*desk.trail, step)[-_TRAIL:],
-            "seeds": (*desk.seeds, seed),
+            "clicks": (*desk.clicks, click),
             "result": step.result,
             "undone": (),
         }
@@ -160,34 +162,34 @@ class Work:
     def undo(self, visitor: str) -> Desk:
         """Take the last click back; nothing where there is none."""
         desk = self._labelled(visitor)
-        if not desk.seeds or desk.start is None:
+        if not desk.clicks or desk.start is None:
             return desk
-        seeds, trail = desk.seeds[:-1], desk.trail[:-1]
-        if seeds and not trail:
+        clicks, trail = desk.clicks[:-1], desk.trail[:-1]
+        if clicks and not trail:
             with self._device():
-                trail = (_alone(desk.start.add(*seeds)),)
-        result = trail[-1].result if seeds else desk.start.result
-        undone = (*desk.undone, desk.seeds[-1])
-        return self.desks.put(visitor, dataclasses.replace(desk, seeds=seeds, trail=trail, result=result, undone=undone))
+                trail = (_alone(desk.start.add(*clicks)),)
+        result = trail[-1].result if clicks else desk.start.result
+        undone = (*desk.undone, desk.clicks[-1])
+        return self.desks.put(visitor, dataclasses.replace(desk, clicks=clicks, trail=trail, result=result, undone=undone))
 
     def redo(self, visitor: str) -> Desk:
         """Take again the click that was taken back last; nothing where there is none."""
         desk = self._labelled(visitor)
         if not desk.undone:
             return desk
-        return self.desks.put(visitor, dataclasses.replace(self.seed(visitor, desk.undone[-1]), undone=desk.undone[:-1]))
+        return self.desks.put(visitor, dataclasses.replace(self.click(visitor, desk.undone[-1]), undone=desk.undone[:-1]))
 
     def save(self, visitor: str, format: str, folder: Path) -> Path:
         """Write the visitor's result in a writer's format into a folder that is there; see `written`."""
         result = self._labelled(visitor).result
         if result is None:
-            raise OptionError("Got nothing to write. Accepted is a labelled picture. Type words first.")
+            raise OptionError("Got nothing to write. Accepted is a labelled image. Type words first.")
         return written(result, format, folder)
 
     def _labelled(self, visitor: str) -> Desk:
         desk = self.desks.get(visitor)
         if desk.result is None:
-            raise OptionError("Got a picture without labels yet. Accepted is a labelled one. Type words first.")
+            raise OptionError("Got an image without labels yet. Accepted is a labelled one. Type words first.")
         return desk
 
     def _passes(self, visitor: str) -> int:
@@ -196,27 +198,27 @@ class Work:
         except ValueError:
             return 0
 
-    def _read(self, source: Path | bytes, name: str) -> Picture:
+    def _read(self, source: Path | bytes, name: str) -> LoadedImage:
         """In a process of its own, and before the networks are asked for, so that one visitor's file keeps nobody waiting."""
         try:
             return self.readers.read(source, max_pixels=MAX_PIXELS, name=_plain(name), until=time.monotonic() + _LONGEST_READING)
         except TimeoutError as error:
-            raise PictureError(
-                f"Got a picture that was not read within {_LONGEST_READING:g} s. Accepted is one that decodes in a few seconds. Try it "
+            raise ImageError(
+                f"Got an image that was not read within {_LONGEST_READING:g} s. Accepted is one that decodes in a few seconds. Try it "
                 "again, or save it as PNG or baseline JPEG."
             ) from error
 
     def _start(self, desk: Desk) -> Correction[Segmentation]:
         wish = desk.wish
         if wish is None:
-            raise OptionError("Got a click before words. Accepted is a labelled picture. Type words first.")
+            raise OptionError("Got a click before words. Accepted is a labelled image. Type words first.")
         return self.segmenter.correct(desk.encoding, wish.vocabulary, background=wish.background, settings=wish.settings)
 
     @contextmanager
     def _device(self) -> Iterator[None]:
         """One at a time; words that the networks do not know are told by `notes`, not warned of."""
         with self._turn, warnings.catch_warnings():
-            for said in (UnfamiliarImageWarning, UntrainedWord):
+            for said in (UnfamiliarImageWarning, UntrainedWordWarning):
                 warnings.simplefilter("ignore", said)
             yield
 
@@ -251,13 +253,13 @@ def written(result: Segmentation, format: str, folder: Path) -> Path:
     return packed
 
 
-def _few_seen(picture: Picture) -> tuple[str, ...]:
-    """A sentence where the networks see so little of a picture that tiles would show more."""
-    if min(picture.size) < _BIG:
+def _few_seen(image: LoadedImage) -> tuple[str, ...]:
+    """A sentence where the networks see so little of an image that tiles would show more."""
+    if min(image.size) < _BIG:
         return ()
-    height, width = picture.size
+    height, width = image.size
     return (
-        f"The picture has {height} × {width} pixels, of which the networks see few: small things are lost here. "
+        f"The image has {height} × {width} pixels, of which the networks see few: small things are lost here. "
         "nerveseg segment --tile 1024 shows them more.",
     )
 
@@ -267,8 +269,8 @@ def _alone(step: Correction[Segmentation]) -> Correction[Segmentation]:
     return dataclasses.replace(step, before=None)
 
 
-def _still(seed: Seed, old: Wish | None, new: Wish) -> bool:
-    return folded(seed.label) not in _words(old) or folded(seed.label) in _words(new)
+def _still(click: Click, old: Wish | None, new: Wish) -> bool:
+    return folded(click.label) not in _words(old) or folded(click.label) in _words(new)
 
 
 def _words(wish: Wish | None) -> frozenset[str]:

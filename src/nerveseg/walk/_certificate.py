@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.showing import brief
-from nerveseg.transition.host import numbers
-from nerveseg.transition.wide import wide
+from nerveseg.reprs import brief
+from nerveseg.transition.float64 import wide
+from nerveseg.transition.transfer import numbers
 from nerveseg.walk.base import StepMatrix, is_stochastic
 
 __all__ = ["Certificate", "certified", "residual", "returned"]

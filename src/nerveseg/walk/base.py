@@ -1,4 +1,4 @@
-"""What every walk gives back, and what it is told."""
+"""The result of a walk, and the interface of S that walks use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import OptionError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
+from nerveseg.transition.float64 import wide
 from nerveseg.transition.rows import label_rows
-from nerveseg.transition.wide import wide
 
 __all__ = [
     "Outcome",

@@ -12,7 +12,7 @@ from torch import Tensor
 from nerveseg.errors import OptionError
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
-from nerveseg.transition.wide import wide
+from nerveseg.transition.float64 import wide
 from nerveseg.walk._certificate import certified, returned
 from nerveseg.walk.base import Outcome, StepMatrix, Walk, dense, is_stochastic, started
 

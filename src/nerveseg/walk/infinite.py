@@ -24,8 +24,8 @@ from torch import Tensor
 
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
-from nerveseg.transition.host import sent
-from nerveseg.transition.wide import wide
+from nerveseg.transition.float64 import wide
+from nerveseg.transition.transfer import sent
 from nerveseg.walk._certificate import Certificate, certified, residual, returned
 from nerveseg.walk.base import Outcome, StepMatrix, Walk, aligned, geometric, is_stochastic, started
 

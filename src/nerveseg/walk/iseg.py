@@ -5,7 +5,7 @@ A = mean of the chosen heads' softmax(QKᵀ/√d):
     T_ij = A_ij / max_i A_ij                      by key: the largest over queries
     T_ij ← max(T_ij + λ·log10(e·T_ij), 0)         entropy reduction: weak entries vanish
     T_ij ← T_ij / Σ_j T_ij
-    C ← N(G), then n times C ← N(T·C),            N(c) = (c − min c)/Σ(c − min c), each class by itself over the picture
+    C ← N(G), then n times C ← N(T·C),            N(c) = (c − min c)/Σ(c − min c), each class by itself over the image
     P_ic = (C_ic − min C_c)/(max C_c − min C_c)
 """
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from nerveseg.errors import OptionError, ShapeError
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked_options
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.transition import Heads
 from nerveseg.transition.rows import label_rows
 from nerveseg.walk.base import Outcome, Walk

@@ -21,8 +21,8 @@ from nerveseg.errors import OptionError
 from nerveseg.registry import knob
 from nerveseg.registry import options as checked
 from nerveseg.transition.base import Transition
-from nerveseg.transition.operators import Thin
-from nerveseg.transition.wide import wide
+from nerveseg.transition.float64 import wide
+from nerveseg.transition.operators import LowRank
 from nerveseg.walk._certificate import certified, returned
 from nerveseg.walk.base import Outcome, StepMatrix, Walk, started
 
@@ -62,7 +62,7 @@ def solve(S: StepMatrix, G: Float[Tensor, "n k"], options: Options) -> Walk:
     start = started(S, G, alpha)
     if alpha == 0:
         return Walk(start.clone(), 0, 0.0, Outcome.EXACT, (0.0,))
-    if not isinstance(S, Transition) or not (S.spread is None or isinstance(S.spread, Thin)):
+    if not isinstance(S, Transition) or not (S.spread is None or isinstance(S.spread, LowRank)):
         raise OptionError(
             f"Got a transition that holds {type(getattr(S, 'spread', S)).__name__}, not a thin pair, for the Woodbury walk. "
             "Accepted are kernels with a feature map (anchor, elu, shifted), without keep. Use walk.infinite or, for small n, walk.direct."
@@ -84,7 +84,7 @@ def _solution(S: Transition, B: Any, alpha: float) -> Any:
     sums = S.exact(wide(torch.ones(S.n, 1, device=S.weights.device))).cpu().numpy() if S.stochastic else np.ones((S.n, 1))
     factor = splu(_local(S, alpha, sums))
     X = factor.solve(B)
-    if not isinstance(S.spread, Thin):
+    if not isinstance(S.spread, LowRank):
         return X
     share = alpha * (S.beta if S.stencil is not None else 1.0)
     U = (S.spread.left.double().cpu() * S.spread.scale.double().cpu()).numpy() / sums
@@ -102,7 +102,7 @@ def _local(S: Transition, alpha: float, sums: Any) -> Any:
         rows = np.repeat(np.arange(S.n), S.stencil.indices.shape[1])
         entries = ((S.stencil.values.double().cpu().numpy() / sums).ravel(), (rows, S.stencil.indices.cpu().numpy().ravel()))
         matrix = matrix - alpha * (1 - S.beta) * sparse.coo_array(entries, shape=(S.n, S.n)).tocsc()
-    if isinstance(S.spread, Thin) and S.spread.stay is not None:
+    if isinstance(S.spread, LowRank) and S.spread.stay is not None:
         share = S.beta if S.stencil is not None else 1.0
         matrix = matrix - alpha * share * sparse.diags_array(S.spread.stay.double().cpu().numpy() / sums[:, 0], format="csc")
     return sparse.csc_matrix(matrix)

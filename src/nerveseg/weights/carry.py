@@ -17,7 +17,7 @@ from nerveseg import outputs, parse
 from nerveseg.errors import OutputError, WeightsError
 from nerveseg.weights import check
 from nerveseg.weights.catalogue import GENERIC
-from nerveseg.weights.locate import Folder
+from nerveseg.weights.folder import Folder
 
 __all__ = ["SUMS", "carry", "place_of", "stated"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from types import MappingProxyType
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["GENERIC", "Row", "alternatives", "catalogue", "chosen", "find", "forms", "missing", "of_tensors", "shards"]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerveseg.errors import WeightsError, WeightsNotFound
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.weights import check, hub
 from nerveseg.weights.catalogue import GENERIC, Row, alternatives, chosen, find, forms, missing, of_tensors
-from nerveseg.weights.locate import Folder, not_found
+from nerveseg.weights.folder import Folder, embedded, not_found
 
 __all__ = ["Plan", "fetch", "in_cache", "plan", "present"]
 
@@ -91,9 +91,7 @@ def present(name: str, *, revision: str | None = None, half: bool = False) -> Fo
     """The checkpoint in the hub's cache in the form asked for, if it is there whole. Never asks the network."""
     row = find(name)
     if row is not None and not row.ids:
-        from nerveseg.weights.locate import locate
-
-        return locate(name, offline=True)
+        return embedded(name)
     if row is None:
         return None
     for hub_id, wanted, path in in_cache(name, row, revision):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nerveseg.errors import WeightsError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.weights.check import wrong
 
 __all__ = ["Page", "Remote", "cache_folder", "cached", "converted", "download", "page", "partial", "remembered"]

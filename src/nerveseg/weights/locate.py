@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from importlib.resources import files as resources
+from collections.abc import Mapping
 from pathlib import Path
 
 from nerveseg.errors import WeightsError, WeightsNotFound
 from nerveseg.registry import near, shown
-from nerveseg.showing import brief
 from nerveseg.weights import check
-from nerveseg.weights.catalogue import GENERIC, Row, catalogue, find, missing, of_tensors
+from nerveseg.weights.catalogue import GENERIC, Row, catalogue, find
+from nerveseg.weights.download import in_cache, plan
+from nerveseg.weights.folder import Folder, checked, embedded, not_found, way_out
 
 __all__ = ["Folder", "is_path", "locate", "locate_all", "on_hub"]
 
 _LOG = logging.getLogger(__name__)
-_DIGESTED = {".json", ".txt", ".safetensors"}
 _LONGEST_ID = 96  # letters of a hub id
 _SINGLE = {".safetensors", ".ckpt"}
-_CHUNK = 1 << 20
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _A_PATH = re.compile(r"[~/.\\]|[A-Za-z]:|.*[\\\0]|.*/$|.*(?:^|/)\.\.?(?:/|$)", re.DOTALL)  # what nobody writes but for a folder
-_CARRY = "docs/offline.md says how weights are carried to a machine without network"
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A checkpoint on this machine.
-
-    Attributes:
-        path: the folder that holds it.
-        name: what was asked for.
-        source: ``package``, ``folder``, or ``hub: ID at REVISION``.
-        row: its row of the catalogue, where there is one.
-    """
-
-    path: Path
-    name: str
-    source: str
-    row: Row | None = None
-
-    __repr__ = brief
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """Sha256 over names and contents of its weight and configuration files; reads them all on first use."""
-        return _digest(self.path)
-
-    @property
-    def bytes(self) -> int:
-        """Size of all its files."""
-        return sum((self.path / name).stat().st_size for name in check.contents(self.path))
 
 
 def locate(ref: str | Path, *, offline: bool, revision: str | None = None, kind: str | None = None) -> Folder:
@@ -73,10 +38,10 @@ def locate(ref: str | Path, *, offline: bool, revision: str | None = None, kind:
     """
     text = str(ref)
     if text.startswith("embedded:"):
-        return _embedded(text)
+        return embedded(text)
     place, what = _on_disk(text)
     if what == "folder":
-        return _checked(Folder(place, text, "folder"), GENERIC.get(kind or "", ()))
+        return checked(Folder(place, text, "folder"), GENERIC.get(kind or "", ()))
     if what == "file":
         raise WeightsError(_single(place))
     row = find(text)
@@ -137,18 +102,7 @@ def _lacking(names: list[str], count: int, errors: list[WeightsNotFound], *, off
     why = "; ".join(dict.fromkeys(str(error).partition(" under ")[2].partition(". Accepted")[0] for error in errors))
     return (
         f"Got {whose} that this takes in no place: {each}; {total} in all. Looked for in {tried}: {why}. Accepted are a local folder, "
-        f"a cached checkpoint, or a reachable hub. {_way_out(asked, offline=offline)}"
-    )
-
-
-def _way_out(asked: str, *, offline: bool) -> str:
-    """One command that works from where the reader is: not that which has just failed."""
-    mini = "The recipe 'mini' needs no download, and knows drawn scenes only."
-    if offline:
-        return f"Fetch all with: nerveseg weights fetch {asked} – without --offline, on a machine with network; {_CARRY}. {mini}"
-    return (
-        f"If this machine has a network, check it and HF_ENDPOINT, then give: nerveseg weights fetch {asked}. If it has none, "
-        f"fetch them on one that has with: nerveseg weights fetch {asked} --to FOLDER, and carry FOLDER here; {_CARRY}. {mini}"
+        f"a cached checkpoint, or a reachable hub. {way_out(asked, offline=offline)}"
     )
 
 
@@ -186,23 +140,7 @@ def _single(path: Path) -> str:
     )
 
 
-def _embedded(ref: str) -> Folder:
-    row = find(ref)
-    if row is None:
-        names = ", ".join(name for name in catalogue() if name.startswith("embedded:"))
-        raise WeightsNotFound(f"Got the weights {ref!r}. Accepted are {names}. Use one of them.")
-    path = Path(str(resources("nerveseg.weights"))) / "embedded" / ref.removeprefix("embedded:")
-    if not path.is_dir():
-        raise WeightsNotFound(
-            f"Got the weights {ref!r}, but this installation has no folder {path}. "
-            "Accepted is a build of the package with the embedded pair. Reinstall nerveseg, or train the pair with 'nerveseg world train'."
-        )
-    return _checked(Folder(path, ref, "package", row), row.files)
-
-
 def _from_hub(ref: str, row: Row | None, *, offline: bool, revision: str | None, kind: str | None) -> Folder:
-    from nerveseg.weights.download import in_cache, plan
-
     needed = row.files if row else GENERIC.get(kind or "", ("config.json",))
     reasons: list[str] = []
     names: dict[str, None] = {}
@@ -218,39 +156,3 @@ def _from_hub(ref: str, row: Row | None, *, offline: bool, revision: str | None,
     found = plan(ref, revision=revision, kind=kind)
     _LOG.info("fetching %s from %s, %d bytes", ref, found.page.hub_id, found.bytes_left)
     return found.carry_out()
-
-
-def not_found(ref: str, row: Row | None, ids: Iterable[str], *, offline: bool, reasons: Iterable[str]) -> str:
-    """What to say of weights that are nowhere: size, licence, where they were looked for and why not there, and the way out."""
-    name = row.name if row else ref
-    tried = "the hub's cache on this machine" if offline else "the hub's cache and the hub"
-    size = f"about {row.bytes / 1e9:.1f} GB, licence {row.licence}" if row else "size and licence unknown: not in the catalogue"
-    return (
-        f"Got the weights {ref!r} ({size}), not found in {tried} under {', '.join(ids)} ({'; '.join(dict.fromkeys(reasons))}). "
-        "Accepted are a local folder, a cached checkpoint, or a reachable hub. "
-        f"{_way_out(name, offline=offline)}"
-    )
-
-
-def _checked(folder: Folder, needed: tuple[str, ...]) -> Folder:
-    lacking = check.lacking(folder.path, needed)
-    if not lacking:
-        return folder
-    found = check.pickles(check.contents(folder.path))
-    if found and any(map(of_tensors, missing(needed, check.contents(folder.path)))):
-        raise WeightsError(check.refused(f"the folder {folder.path}", found))
-    raise WeightsError(
-        f"Got the folder {folder.path} without {', '.join(lacking)}. "
-        "Accepted is a folder as from_pretrained reads it, with every one of them. Complete it, or name another folder."
-    )
-
-
-def _digest(path: Path) -> str:
-    total = hashlib.sha256()
-    for name in sorted(name for name in check.contents(path) if Path(name).suffix in _DIGESTED):
-        total.update(f"{name}\0".encode())
-        with (path / name).open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                total.update(chunk)
-        total.update(b"\0")
-    return total.hexdigest()

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nerveseg import texts
+from nerveseg import text_files
 from nerveseg.errors import LabelError
 from nerveseg.parse import from_json
-from nerveseg.showing import brief
-from nerveseg.words.letters import plain
-from nerveseg.words.line import counted, numbered, parted, strings, without_comment
+from nerveseg.reprs import brief
+from nerveseg.words.label_line import counted, numbered, parted, strings, without_comment
+from nerveseg.words.normalize import plain
 
 __all__ = ["SHEETS", "Content", "entries", "read"]
 
@@ -48,7 +48,7 @@ def read(path: Path) -> list[list[str]] | Content:
     Raises:
         LabelError: naming file and line.
     """
-    text, ending = texts.read(path, "the label file", LabelError), path.suffix.lower()
+    text, ending = text_files.read(path, "the label file", LabelError), path.suffix.lower()
     if ending == ".json":
         return Content(_named(_json(text, path), path))
     if ending in (".yaml", ".yml"):

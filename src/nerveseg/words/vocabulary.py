@@ -9,10 +9,10 @@ from typing import Any
 
 from nerveseg.errors import LabelError
 from nerveseg.parse import from_json
-from nerveseg.showing import brief
-from nerveseg.words import line as written
+from nerveseg.reprs import brief
+from nerveseg.words import label_line as written
 from nerveseg.words import lists
-from nerveseg.words.letters import folded, plain
+from nerveseg.words.normalize import folded, plain
 from nerveseg.words.prompts import clean
 
 __all__ = ["BACKGROUND", "BACKGROUND_WORDS", "Background", "Label", "Vocabulary", "folded", "need_background"]
@@ -233,7 +233,7 @@ class Background:
 
 
 def need_background(vocabulary: Vocabulary, background: Background | None) -> None:
-    """Refuse one label alone without a background: every pixel would get it, whatever the picture shows."""
+    """Refuse one label alone without a background: every pixel would get it, whatever the image shows."""
     if len(vocabulary) == 1 and background is None:
         raise LabelError(
             f"Got the single label {vocabulary.names[0]!r} and no background. Accepted are two labels or more, or one beside a background. "

@@ -1,4 +1,4 @@
-"""Label Studio's run lengths of a brush mask: a row of bytes, the picture's pixels four times each (RGBA), packed bit by bit.
+"""Label Studio's run lengths of a brush mask: a row of bytes, the image's pixels four times each (RGBA), packed bit by bit.
 
     head     32 bits: number of bytes N = 4·H·W;  5 bits: bits of a value − 1;  4 × 4 bits: bits of each of four lengths − 1
     packet   1 bit: whether one value repeats;  2 bits: which of the four lengths;  length − 1;  then the value once, or all values
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import ImageError
 
 __all__ = ["MOST", "decode", "encode"]
 
 MOST = (1 << 30) - 1
-"""Pixels that a picture may have: their bytes are counted in 32 bits."""
+"""Pixels that an image may have: their bytes are counted in 32 bits."""
 
 _CHANNELS = 4
 _VALUE = 8
@@ -31,7 +31,7 @@ def encode(lengths: Int64[np.ndarray, " r"]) -> bytes:
     """Pack runs of pixels, row by row from the top left: outside, inside, outside, …; any may be 0.
 
     Args:
-        lengths: pixels of each run; their sum is that of the picture, at most `MOST`.
+        lengths: pixels of each run; their sum is that of the image, at most `MOST`.
     """
     size = _CHANNELS * lengths
     value = np.where(np.arange(size.size) % 2 == 1, 255, 0)
@@ -55,15 +55,15 @@ def decode(packed: bytes, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
 
     Args:
         packed: what `encode` gives, or Label Studio itself.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
 
     Raises:
-        PictureError: bytes that are no such packing, or of another size.
+        ImageError: bytes that are no such packing, or of another size.
     """
     try:
         found = np.concatenate([*_values(_Bits(packed), _CHANNELS * size[0] * size[1])])
     except (ValueError, IndexError) as error:
-        raise PictureError(
+        raise ImageError(
             f"Got {len(packed)} bytes of a brush mask for {size[0]}×{size[1]} pixels ({error}). Accepted are Label Studio's run lengths. "
             "Write the file again."
         ) from error

@@ -1,4 +1,4 @@
-"""What collections stand on: where a picture's files are, what a part holds, and joined files that grow on disk, not in memory."""
+"""What collections stand on: where an image's files are, what a part holds, and joined files that grow on disk, not in memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import numpy as np
 from jaxtyping import UInt16
 
 from nerveseg import outputs, registry
-from nerveseg.errors import OutputError, PictureError
+from nerveseg.errors import ImageError, OutputError
+from nerveseg.image import MAX_PIXELS
 from nerveseg.parse import from_json
-from nerveseg.picture import MAX_PIXELS
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, alone, finite, is_collection, labels_of, reading_back, shared
 
-__all__ = ["RUN", "Growing", "begin", "below", "file_name", "joined", "line", "make", "read_run", "reading", "run_head", "save_all"]
+__all__ = ["RUN", "JsonListWriter", "begin", "below", "file_name", "joined", "line", "make", "read_run", "reading", "run_head", "save_all"]
 
 RUN = "run.json"
-"""The record of a collection, in its folder: `base.shared`, and ``pictures``, one a part in their order."""
+"""The record of a collection, in its folder: `base.shared`, and ``images``, one a part in their order."""
 
 
 def below(folder: Path, stem: str, ending: str, kind: str = "") -> Path:
-    """Where a picture's file is: ``folder/kind/stem + ending``; the folders between are made.
+    """Where an image's file is: ``folder/kind/stem + ending``; the folders between are made.
 
     Raises:
         OutputError: a stem that leads out of the folder, or a folder that cannot be made.
@@ -43,17 +43,17 @@ def below(folder: Path, stem: str, ending: str, kind: str = "") -> Path:
 
 
 def file_name(result: Segmentation, stem: str) -> str:
-    """The picture's file as joined files name it: the stem and the ending that the picture came with (none for one from memory)."""
-    return stem + PurePosixPath(result.picture.name).suffix
+    """The image's file as joined files name it: the stem and the ending that the image came with (none for one from memory)."""
+    return stem + PurePosixPath(result.image.name).suffix
 
 
 def begin(result: Segmentation, stem: str, files: Iterable[Path] = (), *, folder: Path, id_shift: int = 0) -> dict[str, Any]:
-    """What every part holds: ``stem``, ``files``, ``shared`` and ``picture``; see the package.
+    """What every part holds: ``stem``, ``files``, ``shared`` and ``image``; see the package.
 
     Args:
         result: the result.
-        stem: the picture's path in the collection without its ending.
-        files: what was written for this picture.
+        stem: the image's path in the collection without its ending.
+        files: what was written for this image.
         folder: the collection's folder.
         id_shift: what the files' ids are larger by than the result's.
     """
@@ -83,7 +83,7 @@ def joined(parts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any] | None, I
             if part["shared"] != common:
                 wrong = sorted(name for name in common if part["shared"].get(name) != common[name])
                 raise OutputError(
-                    f"Got the picture {part['stem']} with other {', '.join(wrong)} than {first['stem']}. Accepted is one job a folder, "
+                    f"Got the image {part['stem']} with other {', '.join(wrong)} than {first['stem']}. Accepted is one job a folder, "
                     "with the same labels, recipe and versions throughout. Write them to two folders, or run both again."
                 )
             yield part
@@ -91,7 +91,7 @@ def joined(parts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any] | None, I
     return common, alike()
 
 
-class Growing:
+class JsonListWriter:
     """A JSON object with lists that grow on disk, not in memory; use as a context. `save` writes it, one entry a line, names sorted."""
 
     def __init__(self, folder: Path, *lists: str) -> None:
@@ -101,7 +101,7 @@ class Growing:
             for name in lists
         }
 
-    def __enter__(self) -> Growing:
+    def __enter__(self) -> JsonListWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,15 +131,15 @@ class Growing:
 
 
 def run_head(common: Mapping[str, Any], collection: str) -> dict[str, Any]:
-    """What ``run.json`` says beside its list ``pictures``: what the parts share, and which writer made the folder."""
+    """What ``run.json`` says beside its list ``images``: what the parts share, and which writer made the folder."""
     return {**common, "collection": collection}
 
 
 def read_run(folder: str | Path, collection: str | None = None) -> dict[str, Any]:
-    """The record of a collection, with its ``pictures``.
+    """The record of a collection, with its ``images``.
 
     Raises:
-        PictureError: none there, one that is no record, or of another collection than the one named.
+        ImageError: none there, one that is no record, or of another collection than the one named.
     """
     path = Path(folder) / RUN
     with reading_back(path):
@@ -147,19 +147,19 @@ def read_run(folder: str | Path, collection: str | None = None) -> dict[str, Any
         labels_of(run)
         if not 0 <= int(run["ignore_index"]) < 1 << 16:
             raise ValueError(f"its ignore_index is {run['ignore_index']}")
-        for picture in run["pictures"]:
-            if not (isinstance(picture["stem"], str) and 0 < picture["height"] * picture["width"] <= MAX_PIXELS):
-                raise ValueError(f"its picture {picture['stem']!r} has no name or size")
+        for image in run["pictures"]:
+            if not (isinstance(image["stem"], str) and 0 < image["height"] * image["width"] <= MAX_PIXELS):
+                raise ValueError(f"its image {image['stem']!r} has no name or size")
         found = run["collection"]
     if collection not in (None, found):
-        raise PictureError(f"Got {path} of the format {found!r}. Accepted is {collection!r}. Read it with the writer that made it.")
+        raise ImageError(f"Got {path} of the format {found!r}. Accepted is {collection!r}. Read it with the writer that made it.")
     return run
 
 
-def reading(ids: UInt16[np.ndarray, "H W"], run: Mapping[str, Any], picture: Mapping[str, Any]) -> Reading:
-    """A picture of a collection read back: its record is that of the collection, with ``picture`` in place of ``pictures``."""
+def reading(ids: UInt16[np.ndarray, "H W"], run: Mapping[str, Any], image: Mapping[str, Any]) -> Reading:
+    """An image of a collection read back: its record is that of the collection, with ``image`` in place of ``images``."""
     own = {name: value for name, value in run.items() if name != "pictures"}
-    return Reading(ids, labels_of(run), {**own, "picture": picture})
+    return Reading(ids, labels_of(run), {**own, "picture": image})
 
 
 def save_all(
@@ -168,8 +168,8 @@ def save_all(
     """Write many results as one collection, one after the other, as they come.
 
     Args:
-        results: results, or pairs of a stem (the picture's path in the collection without its ending) and a result; without a stem it
-            is the picture's name without its ending.
+        results: results, or pairs of a stem (the image's path in the collection without its ending) and a result; without a stem it
+            is the image's name without its ending.
         folder: made if it is not there (its parent must be).
         format: a collection in the registry kind ``writers``, such as ``coco``.
         options: the writer's knobs.
@@ -183,9 +183,7 @@ def save_all(
     writer = registry.load("writers", format)
     if not is_collection(writer):
         known = ", ".join(name for name in registry.names("writers") if is_collection(registry.load("writers", name)))
-        raise OutputError(
-            f"Got the format {format} for many pictures. Accepted are {known}. Choose one, or call Segmentation.save on each."
-        )
+        raise OutputError(f"Got the format {format} for many images. Accepted are {known}. Choose one, or call Segmentation.save on each.")
     chosen = registry.options(writer.Options, options, f"writers.{format}")
     folder = Path(folder)
     make(folder)
@@ -196,9 +194,9 @@ def save_all(
         for entry in results:
             stem, result = entry if isinstance(entry, tuple) else (entry.stem, entry)
             if stem in seen:
-                raise OutputError(f"Got the picture {stem!r} twice. Accepted is each once. Give pairs of a stem and a result.")
+                raise OutputError(f"Got the image {stem!r} twice. Accepted is each once. Give pairs of a stem and a result.")
             seen.add(stem)
-            with outputs.keeping(outputs.inputs(result.picture.path), overwrite=True):
+            with outputs.keeping(outputs.inputs(result.image.path), overwrite=True):
                 part = writer.part(result, folder, stem, chosen)
             written.extend(folder / name for name in part["files"])
             yield part
@@ -226,7 +224,7 @@ def _checked(stem: str) -> str:
     path = PurePosixPath(stem)
     if path.is_absolute() or not path.parts or ".." in path.parts or path.as_posix() != stem or "\0" in stem:
         raise OutputError(
-            f"Got the picture's place {stem!r}. Accepted is a path inside the folder, parted by '/', without ending. Use 'a/b' for a/b.jpg."
+            f"Got the image's place {stem!r}. Accepted is a path inside the folder, parted by '/', without ending. Use 'a/b' for a/b.jpg."
         )
     return stem
 

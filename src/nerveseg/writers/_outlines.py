@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from numpy.typing import NDArray
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["EDGES", "PIXELS", "Outline", "filled", "outlines"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int64, UInt16
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import ImageError
 from nerveseg.segmentation import Segmentation
 
 __all__ = ["counts", "fill", "ignored", "pack", "pack_all", "unpack"]
@@ -15,13 +15,13 @@ _FIRST = 48  # the character "0"
 
 
 def counts(mask: Bool[np.ndarray, "b c"], size: tuple[int, int], *, top: int = 0, left: int = 0) -> Int64[np.ndarray, " r"]:
-    """Run lengths of a mask in a picture, down the columns from the left: outside, inside, outside, …; the first may be 0.
+    """Run lengths of a mask in an image, down the columns from the left: outside, inside, outside, …; the first may be 0.
 
     Args:
-        mask: True inside; all else of the picture is outside.
-        size: (height, width) of the picture.
-        top: row of the picture that the mask's first row is.
-        left: column of the picture that the mask's first column is.
+        mask: True inside; all else of the image is outside.
+        size: (height, width) of the image.
+        top: row of the image that the mask's first row is.
+        left: column of the image that the mask's first column is.
 
     Cost O(b·c), not O(height·width).
     """
@@ -71,7 +71,7 @@ def unpack(text: str) -> Int64[np.ndarray, " r"]:
     """Read run lengths from COCO's string.
 
     Raises:
-        PictureError: a string that is no such packing.
+        ImageError: a string that is no such packing.
 
     >>> unpack("61X13mN000`0").tolist()
     [6, 1, 40, 4, 5, 4, 5, 4, 21]
@@ -79,7 +79,7 @@ def unpack(text: str) -> Int64[np.ndarray, " r"]:
     groups = np.frombuffer(text.encode("ascii", "replace"), dtype=np.uint8).astype(np.int64) - _FIRST
     last = (groups & 32) == 0
     if groups.size == 0 or not bool(last[-1]) or bool(((groups < 0) | (groups > 63)).any()):
-        raise PictureError(f"Got the run lengths {text[:20]!r}. Accepted are COCO's packed ones. Write the file again.")
+        raise ImageError(f"Got the run lengths {text[:20]!r}. Accepted are COCO's packed ones. Write the file again.")
     ends = np.flatnonzero(last)
     begins = np.concatenate([[0], ends[:-1] + 1])
     place = np.arange(groups.size) - np.repeat(begins, ends - begins + 1)
@@ -95,12 +95,12 @@ def fill(ids: UInt16[np.ndarray, "H W"], packed: str, value: int) -> None:
     """Set the pixels inside packed run lengths to ``value``, in place.
 
     Raises:
-        PictureError: lengths that are not those of a picture of that size.
+        ImageError: lengths that are not those of an image of that size.
     """
     lengths = unpack(packed)
     if bool((lengths < 0).any()) or int(lengths.sum()) != ids.size:
-        raise PictureError(
-            f"Got run lengths over {int(lengths.sum())} pixels. Accepted are {ids.size}, as the picture has. Write the file again."
+        raise ImageError(
+            f"Got run lengths over {int(lengths.sum())} pixels. Accepted are {ids.size}, as the image has. Write the file again."
         )
     edges = np.concatenate([[0], np.cumsum(lengths)])
     starts, sizes = edges[1:-1:2], lengths[1::2]

@@ -12,8 +12,8 @@ from scipy import sparse as _sparse  # pyright: ignore[reportMissingTypeStubs]
 from scipy.sparse import csgraph as _csgraph  # pyright: ignore[reportMissingTypeStubs]
 
 from nerveseg.registry import knob
+from nerveseg.reprs import brief
 from nerveseg.segmentation import Segmentation
-from nerveseg.showing import brief
 from nerveseg.writers import _rle
 
 __all__ = ["EACH", "Objects", "each_knob", "objects"]
@@ -42,7 +42,7 @@ class Objects:
         label: id of each object.
         area: pixels of each.
         box: (left, top, right, bottom) of each in pixels, right and bottom excluded.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         owner: the object of each run.
         start: where each run begins, counted down the columns from the left; by object, then rising.
         length: pixels of each run.
@@ -102,7 +102,7 @@ def objects(result: Segmentation, each: str, *, skip: int | None = None) -> Obje
         each: ``part`` (8 neighbours) or ``label``.
         skip: an id that makes no objects.
 
-    Cost: a few passes over the picture and over its runs.
+    Cost: a few passes over the image and over its runs.
     """
     height, width = result.size
     flat = np.ascontiguousarray(result.segmentation.numpy().astype(np.uint16).T).ravel()

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import UInt16
 
 from nerveseg import __version__, outputs
-from nerveseg.errors import NerveSegError, OutputError, PictureError
+from nerveseg.errors import ImageError, NerveSegError, OutputError
+from nerveseg.reprs import brief
 from nerveseg.segmentation import Segmentation
-from nerveseg.showing import brief
 
 __all__ = [
     "DetailLost",
@@ -43,7 +43,7 @@ _PACKAGES = ("torch", "transformers", "diffusers", "numpy", "pillow")
 
 
 class DetailLost(UserWarning):
-    """A format that cannot hold all of a result; the message says what is lost, and where it is told for each picture."""
+    """A format that cannot hold all of a result; the message says what is lost, and where it is told for each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +68,14 @@ def reading_back(path: Path) -> Generator[None, None, None]:
     """Say where a file of ours is that cannot be read back. Somebody changed or cut it, and such files break in any way.
 
     Raises:
-        PictureError: in the place of every error that is not ours.
+        ImageError: in the place of every error that is not ours.
     """
     try:
         yield
     except NerveSegError:
         raise
     except Exception as error:
-        raise PictureError(f"Got {path}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
+        raise ImageError(f"Got {path}, which cannot be read ({error!r}). Accepted is what nerveseg writes. Write it again.") from error
 
 
 def labels_of(run: Mapping[str, Any]) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def replacing(*paths: Path) -> Generator[tuple[Path, ...], None, None]:
 
 def files_of(writer: ModuleType | Any, path: Path, options: Any) -> tuple[Path, ...]:
     """Every file that a writer of single files writes for ``path``."""
-    return writer.files(path, options) if hasattr(writer, "files") else (path,)
+    return (path,) if writer.files is None else writer.files(path, options)
 
 
 def check_holds(writer: ModuleType | Any, labels: int, path: Path) -> None:
@@ -157,7 +157,7 @@ def record(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
 
 
 def shared(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
-    """What of `record` is the same for all pictures of one job; see there."""
+    """What of `record` is the same for all images of one job; see there."""
     return {
         "format": "nerveseg-run-1",
         "labels": [{"id": index, "name": label.name, "strings": list(label.strings)} for index, label in enumerate(result.labels)],
@@ -173,23 +173,23 @@ def shared(result: Segmentation, *, id_shift: int = 0) -> dict[str, Any]:
 
 
 def alone(result: Segmentation) -> dict[str, Any]:
-    """What of `record` belongs to this picture alone: ``walk`` and ``picture``."""
+    """What of `record` belongs to this image alone: ``walk`` and ``image``."""
     return {
         "walk": None if result.walk is None else asdict(result.walk),
         "picture": {
-            "name": result.picture.name,
+            "name": result.image.name,
             "height": result.size[0],
             "width": result.size[1],
-            "sha256": result.picture.sha256,
-            "orientation": result.picture.orientation,
-            "notes": list(result.picture.notes),
+            "sha256": result.image.sha256,
+            "orientation": result.image.orientation,
+            "notes": list(result.image.notes),
         },
     }
 
 
 def is_collection(writer: ModuleType | Any) -> bool:
-    """Whether a writer makes one folder of many pictures (``part`` and ``finish``) rather than a file a picture (``write``)."""
-    return hasattr(writer, "part")
+    """Whether a writer makes one folder of many images (``part`` and ``finish``) rather than a file an image (``write``)."""
+    return writer.part is not None
 
 
 def to_json(content: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def holds(labels: int) -> bool:
 
 
 def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
-    """What ``instances.json`` needs of a picture; writes no file of its own."""
+    """What ``instances.json`` needs of an image; writes no file of its own."""
     check_holds(sys.modules[__name__], len(segmentation.labels), folder)
     skip = None if options.background else segmentation.background
     found = objects(segmentation, options.each, skip=skip)
@@ -71,16 +71,16 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
     skip, number = None, 0
     with (
         replacing(joint, note) as (draft, note_draft),
-        _collection.Growing(folder, "annotations", "images") as out,
-        _collection.Growing(folder, "pictures") as run,
+        _collection.JsonListWriter(folder, "annotations", "images") as out,
+        _collection.JsonListWriter(folder, "pictures") as run,
     ):
-        for image, entry in enumerate(parts, start=1):
-            picture, skip = entry["picture"], entry["skip"]
-            run.add("pictures", picture)
-            out.add("images", {"id": image, "file_name": picture["file"], "width": picture["width"], "height": picture["height"]})
+        for image_id, entry in enumerate(parts, start=1):
+            image, skip = entry["picture"], entry["skip"]
+            run.add("pictures", image)
+            out.add("images", {"id": image_id, "file_name": image["file"], "width": image["width"], "height": image["height"]})
             for thing in entry["objects"]:
                 number += 1
-                out.add("annotations", _annotation(thing, number, image, picture))
+                out.add("annotations", _annotation(thing, number, image_id, image))
         out.save(draft, head(common, skip))
         run.save(note_draft, _collection.run_head(common, "coco"))
     return joint, note
@@ -90,24 +90,24 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """Read ids and labels back, in the order they were written; objects that overlap: the later wins.
 
     Raises:
-        PictureError: not what `finish` writes.
+        ImageError: not what `finish` writes.
     """
     run = _collection.read_run(folder, "coco")
     path = Path(folder) / JOINED
     with reading_back(path):
         told = from_json(path.read_text(encoding="utf-8"))
-        objects_of: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in told["images"]}
+        objects_of: dict[int, list[dict[str, Any]]] = {image_id["id"]: [] for image_id in told["images"]}
         for entry in told["annotations"]:
             objects_of[entry["image_id"]].append(entry)
         outside = run["ignore_index"] if run["background"] is None else run["background"]
-        for image, picture in enumerate(run["pictures"], start=1):
-            annotated = picture.get("ignored", _NOTHING) is _NOTHING  # none: the background has annotations, the rest is ignored
-            ids = np.full((picture["height"], picture["width"]), run["ignore_index"] if annotated else outside, dtype=np.uint16)
-            for entry in objects_of.get(image, []):
+        for image_id, image in enumerate(run["pictures"], start=1):
+            annotated = image.get("ignored", _NOTHING) is _NOTHING  # none: the background has annotations, the rest is ignored
+            ids = np.full((image["height"], image["width"]), run["ignore_index"] if annotated else outside, dtype=np.uint16)
+            for entry in objects_of.get(image_id, []):
                 _rle.fill(ids, entry["segmentation"]["counts"], entry["category_id"] - _SHIFT)
-            if picture.get("ignored"):
-                _rle.fill(ids, picture["ignored"], run["ignore_index"])
-            yield picture["stem"], _collection.reading(ids, run, picture)
+            if image.get("ignored"):
+                _rle.fill(ids, image["ignored"], run["ignore_index"])
+            yield image["stem"], _collection.reading(ids, run, image)
 
 
 def head(common: Mapping[str, Any], skip: int | None) -> dict[str, Any]:
@@ -124,13 +124,13 @@ def head(common: Mapping[str, Any], skip: int | None) -> dict[str, Any]:
 _NOTHING = object()
 
 
-def _annotation(thing: Mapping[str, Any], number: int, image: int, picture: Mapping[str, Any]) -> dict[str, Any]:
+def _annotation(thing: Mapping[str, Any], number: int, image_id: int, image: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": number,
-        "image_id": image,
+        "image_id": image_id,
         "category_id": thing["label"] + _SHIFT,
         "iscrowd": 0,
         "area": thing["area"],
         "bbox": thing["box"],
-        "segmentation": {"size": [picture["height"], picture["width"]], "counts": thing["counts"]},
+        "segmentation": {"size": [image["height"], image["width"]], "counts": thing["counts"]},
     }

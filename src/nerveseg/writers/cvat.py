@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from nerveseg.image.decode import open_image
 from nerveseg.masks.palette import voc_palette
-from nerveseg.picture.decode import open_image
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _labelmap, _rle
 from nerveseg.writers._runs import Objects, each_knob, objects
@@ -50,7 +50,7 @@ def holds(labels: int) -> bool:
 
 
 def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
-    """Write a picture's two masks. Of more than 255 parts the largest are objects of their own, the rest one a label."""
+    """Write an image's two masks. Of more than 255 parts the largest are objects of their own, the rest one a label."""
     _labelmap.check(sys.modules[__name__], segmentation, stem, folder)
     made = _collection.begin(segmentation, stem, folder=folder, id_shift=_labelmap.SHIFT)
     stored = _labelmap.shifted(segmentation, made["shared"], 0)
@@ -77,7 +77,7 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
     paths = folder / JOINED, folder / "labels.json", folder / _collection.RUN
     with (
         replacing(*paths) as (draft, labels, note),
-        _collection.Growing(folder, "pictures") as run,
+        _collection.JsonListWriter(folder, "pictures") as run,
         tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as names,
         zipfile.ZipFile(draft, "w") as archive,
     ):
@@ -98,17 +98,17 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """Read ids and labels back from the zip, in the order they were written.
 
     Raises:
-        PictureError: not what `finish` writes.
+        ImageError: not what `finish` writes.
     """
     path = Path(folder) / JOINED
     run = _collection.read_run(folder, "cvat")
     with reading_back(path), zipfile.ZipFile(path) as archive:
-        for picture in run["pictures"]:
-            held = open_image(BytesIO(archive.read(f"{_CLASS}/{picture['stem']}.png")), str(path))
+        for image in run["pictures"]:
+            held = open_image(BytesIO(archive.read(f"{_CLASS}/{image['stem']}.png")), str(path))
             ids = _labelmap.unshifted(_values(np.asarray(held.convert("RGB"))), run)
-            if picture["ignored"]:
-                _rle.fill(ids, picture["ignored"], run["ignore_index"])
-            yield picture["stem"], _collection.reading(ids, run, picture)
+            if image["ignored"]:
+                _rle.fill(ids, image["ignored"], run["ignore_index"])
+            yield image["stem"], _collection.reading(ids, run, image)
 
 
 def _numbered(found: Objects) -> UInt8[np.ndarray, "H W"]:

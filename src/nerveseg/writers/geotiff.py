@@ -1,8 +1,8 @@
-"""The label map as a GeoTIFF: pixel = id, where the picture is on the earth kept, colours and names in the file; takes rasterio.
+"""The label map as a GeoTIFF: pixel = id, where the image is on the earth kept, colours and names in the file; takes rasterio.
 
-Kept are the reference system, the transform, control points and rational polynomials of the file that the picture was read from, a world
-file beside it included; where an orientation code turned the picture, they are turned along. Ids are 8 bits up to 255 labels and 16
-beyond; the ignored id is the file's "no data". A picture from memory, or from a file that says no place, gives a TIFF without one.
+Kept are the reference system, the transform, control points and rational polynomials of the file that the image was read from, a world
+file beside it included; where an orientation code turned the image, they are turned along. Ids are 8 bits up to 255 labels and 16
+beyond; the ignored id is the file's "no data". An image from memory, or from a file that says no place, gives a TIFF without one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from nerveseg import __version__
-from nerveseg.errors import MissingExtra, OutputError, PictureError
+from nerveseg.errors import ImageError, MissingExtra, OutputError
+from nerveseg.image.load import LoadedImage
+from nerveseg.image.orientation import source_of, stored_size
 from nerveseg.masks.palette import wheel
 from nerveseg.parse import from_json
-from nerveseg.picture.load import Picture
-from nerveseg.picture.orientation import source_of, stored_size
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, check_holds, finite, reading_back, record, replacing
@@ -34,7 +34,7 @@ __all__ = ["Options", "holds", "read", "suffix", "write"]
 
 suffix = ".tif"
 _LABELS, _RUN, _POINT = "NERVESEG_LABELS", "NERVESEG_RUN", "AREA_OR_POINT"
-_DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "WEBP", "GIF", "BMP")  # pictures alone: others may lead to other files
+_DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG", "WEBP", "GIF", "BMP")  # images alone: others may lead to other files
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a picture is: what the new file is opened with, and what is set on it afterwards."""
+    """Where an image is: what the new file is opened with, and what is set on it afterwards."""
 
     profile: dict[str, Any] = field(default_factory=dict[str, Any])
     after: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -66,7 +66,7 @@ def write(segmentation: Segmentation, path: Path, options: Options) -> tuple[Pat
 
     Raises:
         MissingExtra: rasterio is not installed.
-        OutputError: a picture whose file is gone or has changed its size since.
+        OutputError: an image whose file is gone or has changed its size since.
     """
     check_holds(sys.modules[__name__], len(segmentation.labels), path)
     with replacing(path) as (draft,):
@@ -78,7 +78,7 @@ def read(path: str | Path) -> Reading:
     """Read ids and labels back.
 
     Raises:
-        MissingExtra: rasterio is not installed. PictureError: no label map that `write` makes.
+        MissingExtra: rasterio is not installed. ImageError: no label map that `write` makes.
     """
     library = _library()
     with reading_back(Path(path)):
@@ -89,14 +89,14 @@ def read(path: str | Path) -> Reading:
         if type(labels) is not list or type(run) is not dict or not all(isinstance(name, str) for name in labels):
             raise ValueError("its tags hold no names")
     if ids.dtype not in (np.uint8, np.uint16):
-        raise PictureError(f"Got {path} of {ids.dtype}. Accepted are 8 or 16 bits without sign, one id a pixel. Write it again.")
+        raise ImageError(f"Got {path} of {ids.dtype}. Accepted are 8 or 16 bits without sign, one id a pixel. Write it again.")
     return Reading(ids.astype(np.uint16), tuple(labels), run)
 
 
 def _made(result: Segmentation, options: Options) -> bytes:
     """The file's bytes; made in memory, so that nothing half and no file beside it is ever on the disk."""
     library, memory = _library(), importlib.import_module("rasterio.io").MemoryFile
-    place = _place(library, result.picture)
+    place = _place(library, result.image)
     ignored = result.ignore_index
     kind = np.uint8 if ignored == 255 else np.uint16
     ids = np.minimum(result.segmentation.numpy(), ignored).astype(kind)
@@ -120,53 +120,53 @@ def _made(result: Segmentation, options: Options) -> bytes:
         return bytes(held.getbuffer())
 
 
-def _place(library: Any, picture: Picture) -> _Place:
-    """Where the file of a picture says that it is."""
-    if picture.path is None:
+def _place(library: Any, image: LoadedImage) -> _Place:
+    """Where the file of an image says that it is."""
+    if image.path is None:
         return _Place()
-    if not Path(picture.path).is_file():
-        raise OutputError(f"Got {picture.path}, which is gone. Accepted is a picture whose place can still be read. Put it back.")
+    if not Path(image.path).is_file():
+        raise OutputError(f"Got {image.path}, which is gone. Accepted is an image whose place can still be read. Put it back.")
     try:
-        with _calm(), library.Env(), importlib.import_module("rasterio.io").DatasetReader(picture.path, driver=list(_DRIVERS)) as held:
+        with _calm(), library.Env(), importlib.import_module("rasterio.io").DatasetReader(image.path, driver=list(_DRIVERS)) as held:
             size, points, system = (held.height, held.width), *held.gcps
             moved = held.transform != library.Affine.identity()
-            seen = stored_size(size, picture.orientation)
+            seen = stored_size(size, image.orientation)
             profile = {
                 **({"crs": held.crs} if held.crs else {}),
-                **({"transform": library.Affine(*_turned(held.transform, seen, picture.orientation))} if moved else {}),
+                **({"transform": library.Affine(*_turned(held.transform, seen, image.orientation))} if moved else {}),
             }
-            after: dict[str, Any] = {"gcps": ([_seen_at(point, size, picture.orientation) for point in points], system)} if points else {}
+            after: dict[str, Any] = {"gcps": ([_seen_at(point, size, image.orientation) for point in points], system)} if points else {}
             if held.rpcs:
-                after["rpcs"] = _seen_by(held.rpcs, size, picture.orientation)
+                after["rpcs"] = _seen_by(held.rpcs, size, image.orientation)
             tags = {name: value for name, value in held.tags().items() if name == _POINT}
-    except library.errors.RasterioError:  # a picture that its library does not know says no place that it could read
+    except library.errors.RasterioError:  # an image that its library does not know says no place that it could read
         return _Place()
     if not (profile or after):
         return _Place()
-    if seen != picture.size:
+    if seen != image.size:
         raise OutputError(
-            f"Got {picture.path} of {size[0]}×{size[1]} with orientation {picture.orientation} for a label map of {picture.size[0]}×"
-            f"{picture.size[1]}. Accepted is the file as it was read. Put it back, or choose another format."
+            f"Got {image.path} of {size[0]}×{size[1]} with orientation {image.orientation} for a label map of {image.size[0]}×"
+            f"{image.size[1]}. Accepted is the file as it was read. Put it back, or choose another format."
         )
     return _Place(profile, after, tags)
 
 
 def _turned(transform: Any, seen: tuple[int, int], code: int) -> tuple[float, ...]:
-    """From a pixel of the picture as it is seen, by its place in the file, to the earth."""
+    """From a pixel of the image as it is seen, by its place in the file, to the earth."""
     a, b, c, d, e, f = tuple(transform)[:6]
     p, q, r, s, t, u = source_of(seen, code)
     return a * p + b * s, a * q + b * t, a * r + b * u + c, d * p + e * s, d * q + e * t, d * r + e * u + f
 
 
 def _seen_at(point: Any, size: tuple[int, int], code: int) -> Any:
-    """A control point of the file, of (height, width) as stored, on the picture as it is seen."""
+    """A control point of the file, of (height, width) as stored, on the image as it is seen."""
     a, b, c, d, e, f = source_of(size, {6: 8, 8: 6}.get(code, code))
     column, row = a * point.col + b * point.row + c, d * point.col + e * point.row + f
     return type(point)(row=row, col=column, x=point.x, y=point.y, z=point.z, id=point.id, info=point.info)
 
 
 def _seen_by(given: Any, size: tuple[int, int], code: int) -> Any:
-    """Rational polynomials of the file for the picture as it is seen: lines and samples run backwards, or change places.
+    """Rational polynomials of the file for the image as it is seen: lines and samples run backwards, or change places.
 
     Args:
         given: rasterio's RPC; lines and samples are counted from the middle of the first pixel.

@@ -1,4 +1,4 @@
-"""Label Studio: ``tasks.json``, a task a picture with its masks as brush run lengths, and ``config.xml``, the labelling setup.
+"""Label Studio: ``tasks.json``, a task an image with its masks as brush run lengths, and ``config.xml``, the labelling setup.
 
 Layout: ``tasks.json``, ``config.xml`` and ``run.json`` in the folder. Masks come as predictions, which people accept or mend, or as
 annotations that are done. Objects do not overlap.
@@ -38,7 +38,7 @@ _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Options:
-    """What is an object, and how Label Studio finds the pictures."""
+    """What is an object, and how Label Studio finds the images."""
 
     each: str = each_knob("label")
     kind: str = knob(
@@ -49,14 +49,14 @@ class Options:
     )
     prefix: str = knob(
         "/data/local-files/?d=",
-        "What stands before each picture's path in its task: of local files, a server or a bucket. The path is percent-encoded, but for "
+        "What stands before each image's path in its task: of local files, a server or a bucket. The path is percent-encoded, but for "
         "s3://, gs:// and azure-blob://.",
         source="Label Studio's local files, below their document root",
     )
     background: bool = knob(
         default=False,
         doc="Also make a mask of the background. False: what has no mask is background.",
-        source="a mask that nobody corrects only covers the picture",
+        source="a mask that nobody corrects only covers the image",
     )
 
 
@@ -66,7 +66,7 @@ def holds(labels: int) -> bool:
 
 
 def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
-    """What ``tasks.json`` needs of a picture; writes no file of its own."""
+    """What ``tasks.json`` needs of an image; writes no file of its own."""
     _check(segmentation, folder)
     skip = None if options.background else segmentation.background
     found = objects(segmentation, options.each, skip=skip)
@@ -88,7 +88,7 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
         return ()
     paths = folder / CONFIG, folder / JOINED, folder / _collection.RUN
     skip: int | None = None
-    with replacing(*paths) as (config, joint, note), _collection.Growing(folder, "pictures") as run:
+    with replacing(*paths) as (config, joint, note), _collection.JsonListWriter(folder, "pictures") as run:
         with joint.open("w", encoding="utf-8", newline="\n") as file:
             for number, entry in enumerate(parts):
                 skip = entry["skip"]
@@ -104,7 +104,7 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """Read ids and labels back, in the order they were written.
 
     Raises:
-        PictureError: not what `finish` writes.
+        ImageError: not what `finish` writes.
     """
     run = _collection.read_run(folder, "labelstudio")
     path = Path(folder) / JOINED
@@ -112,14 +112,14 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     outside = run["ignore_index"] if run["skip"] is None else run["skip"]
     with reading_back(path):
         tasks = from_json(path.read_text(encoding="utf-8"))
-        for picture, task in zip(run["pictures"], tasks, strict=True):
-            size = picture["height"], picture["width"]
+        for image, task in zip(run["pictures"], tasks, strict=True):
+            size = image["height"], image["width"]
             ids = np.full(size, outside, dtype=np.uint16)
             for region in next(task[kind] for kind in _KINDS if kind in task)[0]["result"]:
                 ids[_brush.decode(bytes(region["value"]["rle"]), size)] = ids_of[region["value"]["brushlabels"][0]]
-            if picture["ignored"] is not None:
-                _rle.fill(ids, picture["ignored"], run["ignore_index"])
-            yield picture["stem"], _collection.reading(ids, run, picture)
+            if image["ignored"] is not None:
+                _rle.fill(ids, image["ignored"], run["ignore_index"])
+            yield image["stem"], _collection.reading(ids, run, image)
 
 
 def _check(result: Segmentation, folder: Path) -> None:
@@ -133,8 +133,8 @@ def _check(result: Segmentation, folder: Path) -> None:
             )
     if result.size[0] * result.size[1] > _brush.MOST:
         raise OutputError(
-            f"Got a picture of {result.size[0]}×{result.size[1]} for {folder}. Accepted are at most {_brush.MOST} pixels in this format. "
-            "Cut the picture into parts, or choose another format."
+            f"Got an image of {result.size[0]}×{result.size[1]} for {folder}. Accepted are at most {_brush.MOST} pixels in this format. "
+            "Cut the image into parts, or choose another format."
         )
 
 
@@ -154,15 +154,15 @@ def _packed(found: Objects) -> list[bytes]:
 
 
 def _task(entry: Mapping[str, Any], common: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    picture, names = entry["picture"], [label["name"] for label in common["labels"]]
+    image, names = entry["picture"], [label["name"] for label in common["labels"]]
     result = [
         {
             "id": str(number),
             "type": "brushlabels",
             "from_name": "label",
             "to_name": "image",
-            "original_width": picture["width"],
-            "original_height": picture["height"],
+            "original_width": image["width"],
+            "original_height": image["height"],
             "image_rotation": 0,
             "value": {"format": "rle", "rle": list(base64.b64decode(mask["packed"])), "brushlabels": [names[mask["label"]]]},
         }
@@ -172,11 +172,11 @@ def _task(entry: Mapping[str, Any], common: Mapping[str, Any], options: Options)
     if options.kind == "predictions":
         version = f"nerveseg {common['versions']['nerveseg']} {common['recipe']}".strip()
         held |= {"model_version": version, "score": entry["score"]}
-    return {"data": {"image": _address(picture["file"], options.prefix)}, options.kind: [held]}
+    return {"data": {"image": _address(image["file"], options.prefix)}, options.kind: [held]}
 
 
 def _address(file: str, prefix: str) -> str:
-    """Where the picture is: in a bucket by its key as it is, elsewhere as a part of a URL."""
+    """Where the image is: in a bucket by its key as it is, elsewhere as a part of a URL."""
     return prefix + (file if prefix.startswith(_BUCKETS) else quote(file, errors="surrogateescape"))
 
 

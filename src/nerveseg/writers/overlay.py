@@ -1,4 +1,4 @@
-"""The labels painted over the picture, as a PNG for people to look at."""
+"""The labels painted over the image, as a PNG for people to look at."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _LARGE = 1 << 22  # pixels from which seconds weigh more than bytes: zlib's defa
 class Options:
     """How it is painted."""
 
-    alpha: float = knob(0.55, "Strength of the colours. 0: the picture alone; 1: the colours alone.", low=0.0, high=1.0, source="taste")
-    legend: bool = knob(default=True, doc="Add the labels' names below the picture.", source="taste")
+    alpha: float = knob(0.55, "Strength of the colours. 0: the image alone; 1: the colours alone.", low=0.0, high=1.0, source="taste")
+    legend: bool = knob(default=True, doc="Add the labels' names below the image.", source="taste")
     scale: int = knob(
-        0, "Whole-number enlargement; 0: small pictures as often as fits 640 pixels, others not at all.", low=0, high=32, source="taste"
+        0, "Whole-number enlargement; 0: small images as often as fits 640 pixels, others not at all.", low=0, high=32, source="taste"
     )
 
 
 def holds(labels: int) -> bool:
-    """Any number; past 60 in one picture the legend counts the rest."""
+    """Any number; past 60 in one image the legend counts the rest."""
     return labels >= 1
 
 

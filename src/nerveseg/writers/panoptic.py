@@ -18,9 +18,9 @@ from jaxtyping import UInt8, UInt32
 from PIL import Image
 
 from nerveseg.errors import OutputError
+from nerveseg.image.decode import open_image
 from nerveseg.masks.palette import wheel
 from nerveseg.parse import from_json
-from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.words.vocabulary import Vocabulary
@@ -42,7 +42,7 @@ class Options:
 
     things: str = knob(
         "",
-        "Labels whose every connected part is a segment, parted by commas; * is all. Others are one segment a picture.",
+        "Labels whose every connected part is a segment, parted by commas; * is all. Others are one segment an image.",
         source="nothing in a segmentation by words tells a thing from a stuff",
     )
 
@@ -53,7 +53,7 @@ def holds(labels: int) -> bool:
 
 
 def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
-    """Write a picture's PNG.
+    """Write an image's PNG.
 
     Raises:
         OutputError: a thing that is no label.
@@ -77,15 +77,15 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
     things: list[int] = []
     with (
         replacing(joint, note) as (draft, note_draft),
-        _collection.Growing(folder, "annotations", "images") as out,
-        _collection.Growing(folder, "pictures") as run,
+        _collection.JsonListWriter(folder, "annotations", "images") as out,
+        _collection.JsonListWriter(folder, "pictures") as run,
     ):
-        for image, entry in enumerate(parts, start=1):
-            picture, things = entry["picture"], entry["things"]
-            run.add("pictures", picture)
-            out.add("images", {"id": image, "file_name": picture["file"], "width": picture["width"], "height": picture["height"]})
+        for image_id, entry in enumerate(parts, start=1):
+            image, things = entry["picture"], entry["things"]
+            run.add("pictures", image)
+            out.add("images", {"id": image_id, "file_name": image["file"], "width": image["width"], "height": image["height"]})
             segments = [_segment(segment) for segment in entry["segments"]]
-            out.add("annotations", {"image_id": image, "file_name": f"{entry['stem']}.png", "segments_info": segments})
+            out.add("annotations", {"image_id": image_id, "file_name": f"{entry['stem']}.png", "segments_info": segments})
         out.save(draft, _head(common, things))
         run.save(note_draft, _collection.run_head(common, "panoptic"))
     return joint, note
@@ -95,19 +95,19 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """Read ids and labels back, in the order they were written.
 
     Raises:
-        PictureError: not what `part` and `finish` write.
+        ImageError: not what `part` and `finish` write.
     """
     folder = Path(folder)
     run = _collection.read_run(folder, "panoptic")
     with reading_back(folder):
         told = from_json((folder / JOINED).read_text(encoding="utf-8"))
-        for picture, entry in zip(run["pictures"], told["annotations"], strict=True):
+        for image, entry in zip(run["pictures"], told["annotations"], strict=True):
             numbers = _numbers(folder / FOLDER / entry["file_name"])
             known = np.array([0, *(segment["id"] for segment in entry["segments_info"])], dtype=np.int64)
             values = [run["ignore_index"], *(segment["category_id"] - _SHIFT for segment in entry["segments_info"])]
             table = np.full(int(max(known.max(), numbers.max(initial=0))) + 1, run["ignore_index"], dtype=np.uint16)
             table[known] = values
-            yield picture["stem"], _collection.reading(table[numbers], run, picture)
+            yield image["stem"], _collection.reading(table[numbers], run, image)
 
 
 def _things(segmentation: Segmentation, line: str) -> frozenset[int]:

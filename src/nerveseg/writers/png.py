@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import ImageError
+from nerveseg.image.decode import open_image
 from nerveseg.masks.palette import moved, voc_palette
 from nerveseg.parse import from_json
-from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers.base import Reading, check_holds, labels_of, reading_back, record, replacing, to_json
@@ -65,18 +65,16 @@ def read(path: str | Path) -> Reading:
     """Read ids and labels back.
 
     Raises:
-        PictureError: no label map that `write` makes, or a record that is no JSON.
+        ImageError: no label map that `write` makes, or a record that is no JSON.
     """
     path = Path(path)
     with reading_back(path), path.open("rb") as file:
         held = open_image(file, str(path))
         held.load()
     if held.mode not in ("P", "L", "I;16"):
-        raise PictureError(
-            f"Got {path} of mode {held.mode}. Accepted are P, L and I;16, one id a pixel. A picture of colours holds no ids."
-        )
+        raise ImageError(f"Got {path} of mode {held.mode}. Accepted are P, L and I;16, one id a pixel. An image of colours holds no ids.")
     if held.mode == "P" and (odd := moved(np.asarray(held), held.getpalette("RGB") or [])) is not None:
-        raise PictureError(
+        raise ImageError(
             f"Got {path} whose palette has another colour at {odd} than was written: somebody numbered the ids anew. Accepted is the "
             "file as it was written. Write it again."
         )

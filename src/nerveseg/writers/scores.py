@@ -1,8 +1,8 @@
 """Soft scores: the share of each label at each pixel, float16, as one array ``scores`` in a .safetensors file.
 
-The file is one that saved scores are read from: `nerveseg refine FILE PICTURE` walks it, and the label source ``saved`` takes a folder of
+The file is one that saved scores are read from: `nerveseg refine FILE IMAGE` walks it, and the label source ``saved`` takes a folder of
 them. Its metadata says ``labels`` (a JSON list of names), ``background`` (the id of the background, where there is one), ``at``, and the
-recipe, the picture's digest and the weights' as ``run``. The label map is not in it: ids may be decided by more than the largest share.
+recipe, the image's digest and the weights' as ``run``. The label map is not in it: ids may be decided by more than the largest share.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Options:
 
     at: str = knob(
         "picture",
-        "Where the scores are. picture: at every pixel, K·H·W·2 bytes, summing to 1 over the labels, with the recipe's temperature; grid: "
+        "Where the scores are. image: at every pixel, K·H·W·2 bytes, summing to 1 over the labels, with the recipe's temperature; grid: "
         "as the walk leaves them on its token grid, without one, a few hundred times smaller, what they lack to 1 being the rest.",
         choices=("picture", "grid"),
-        source="the grid holds all that a walk needs; the picture's size is what others read",
+        source="the grid holds all that a walk needs; the image's size is what others read",
     )
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nerveseg.errors import PictureError
+from nerveseg.errors import ImageError
+from nerveseg.image.decode import open_image
 from nerveseg.masks.palette import moved, voc_palette
-from nerveseg.picture.decode import open_image
 from nerveseg.registry import knob
 from nerveseg.segmentation import Segmentation
 from nerveseg.writers import _collection, _labelmap
@@ -26,7 +26,7 @@ from nerveseg.writers.base import Reading, reading_back, replacing
 __all__ = ["Options", "finish", "holds", "part", "read", "suffix"]
 
 suffix = ""
-_MASKS, _PICTURES, _LISTS = "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
+_MASKS, _IMAGES, _LISTS = "SegmentationClass", "JPEGImages", "ImageSets/Segmentation"
 _IGNORED = 255
 
 
@@ -34,10 +34,11 @@ _IGNORED = 255
 class Options:
     """What is beside the masks."""
 
-    pictures: bool = knob(
+    images: bool = knob(
         default=False,
-        doc="Also write the pictures, upright, as JPEG of quality 95.",
+        doc="Also write the images, upright, as JPEG of quality 95.",
         source="the layout has them; most already have theirs",
+        was="pictures",
     )
     split: str = knob(
         "train", "Name of the list in ImageSets/Segmentation.", choices=("train", "val", "trainval", "test"), source="VOC's own"
@@ -50,18 +51,18 @@ def holds(labels: int) -> bool:
 
 
 def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
-    """Write a picture's mask, and the picture where asked for."""
+    """Write an image's mask, and the image where asked for."""
     _labelmap.check(sys.modules[__name__], segmentation, stem, folder)
     made = _collection.begin(segmentation, stem, folder=folder, id_shift=_labelmap.SHIFT)
     paths = [_collection.below(folder, stem, ".png", _MASKS)]
-    if options.pictures:
-        paths.append(_collection.below(folder, stem, ".jpg", _PICTURES))
-    image = Image.fromarray(_labelmap.shifted(segmentation, made["shared"], _IGNORED))
-    image.putpalette(voc_palette().tobytes())
+    if options.images:
+        paths.append(_collection.below(folder, stem, ".jpg", _IMAGES))
+    pil_mask = Image.fromarray(_labelmap.shifted(segmentation, made["shared"], _IGNORED))
+    pil_mask.putpalette(voc_palette().tobytes())
     with replacing(*reversed(paths)) as drafts:
-        image.save(drafts[-1], format="PNG")
-        if options.pictures:
-            segmentation.picture.to_pil().save(drafts[0], format="JPEG", quality=95)
+        pil_mask.save(drafts[-1], format="PNG")
+        if options.images:
+            segmentation.image.to_pil().save(drafts[0], format="JPEG", quality=95)
     left_out = bool((segmentation.segmentation >= len(segmentation.labels)).any())
     return {**made, "ignored": left_out, "files": [path.relative_to(folder).as_posix() for path in paths]}
 
@@ -73,7 +74,7 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
         return ()
     paths = _collection.below(folder, options.split, ".txt", _LISTS), folder / "labelmap.txt", folder / _collection.RUN
     left_out = False
-    with replacing(*paths) as (names, labels, note), _collection.Growing(folder, "pictures") as run:
+    with replacing(*paths) as (names, labels, note), _collection.JsonListWriter(folder, "pictures") as run:
         with names.open("w", encoding="utf-8", newline="\n") as file:
             for entry in parts:
                 left_out |= entry["ignored"]
@@ -88,21 +89,21 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """Read ids and labels back, in the order they were written.
 
     Raises:
-        PictureError: not what `part` and `finish` write.
+        ImageError: not what `part` and `finish` write.
     """
     run = _collection.read_run(folder, "voc")
-    for picture in run["pictures"]:
-        path = Path(folder) / _MASKS / f"{picture['stem']}.png"
+    for image in run["pictures"]:
+        path = Path(folder) / _MASKS / f"{image['stem']}.png"
         with reading_back(path), path.open("rb") as file:
-            image = open_image(file, str(path))
-            stored = np.asarray(image)
-        if image.mode != "P":
-            raise PictureError(f"Got {path} of mode {image.mode}. Accepted is P, one value a pixel. Write it again.")
-        if (odd := moved(stored, image.getpalette("RGB") or [])) is not None:
-            raise PictureError(
+            pil_mask = open_image(file, str(path))
+            stored = np.asarray(pil_mask)
+        if pil_mask.mode != "P":
+            raise ImageError(f"Got {path} of mode {pil_mask.mode}. Accepted is P, one value a pixel. Write it again.")
+        if (odd := moved(stored, pil_mask.getpalette("RGB") or [])) is not None:
+            raise ImageError(
                 f"Got {path} whose palette has another colour at {odd} than was written: somebody numbered the ids anew. Accepted is "
                 "the file as it was written. Write it again."
             )
         with reading_back(path):
             ids = _labelmap.unshifted(stored, run)
-        yield picture["stem"], _collection.reading(ids, run, picture)
+        yield image["stem"], _collection.reading(ids, run, image)

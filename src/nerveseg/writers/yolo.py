@@ -1,10 +1,10 @@
-"""YOLO's polygons: ``labels/STEM.txt``, a line a part, ``class x y x y …`` in shares of the picture's width and height; ``data.yaml``.
+"""YOLO's polygons: ``labels/STEM.txt``, a line a part, ``class x y x y …`` in shares of the image's width and height; ``data.yaml``.
 
-Layout: ``images/STEM.jpg``, ``labels/STEM.txt``, ``data.yaml``, ``run.json``. Ultralytics looks for a picture's labels where the last
+Layout: ``images/STEM.jpg``, ``labels/STEM.txt``, ``data.yaml``, ``run.json``. Ultralytics looks for an image's labels where the last
 folder called ``images`` of its path is called ``labels`` instead: those of ``images/train/images/a.jpg`` are ``images/train/labels/a.txt``.
 
 A line has one outline and nothing else, so a hole is lost unless a label fills it: lines go from the largest outline to the smallest, and
-whoever paints them in this order gets every labelled pixel back. What is lost is counted for each picture (``lost`` in ``run.json``:
+whoever paints them in this order gets every labelled pixel back. What is lost is counted for each image (``lost`` in ``run.json``:
 ``filled``, pixels of such holes) and told by a warning, `DetailLost`; `read` gets it from ``run.json``. ``thin`` counts parts one pixel
 wide whose line encloses no area: who paints lines has them all the same.
 """
@@ -30,9 +30,9 @@ __all__ = ["JOINED", "Options", "finish", "holds", "labels_of", "part", "read", 
 
 suffix = ""
 JOINED = "data.yaml"
-_LABELS, _PICTURES = "labels", "images"
+_LABELS, _IMAGES = "labels", "images"
 _DIGITS = 6  # of a share; 32 bits hold no more than 7
-_JPEG = 65_500  # pixels of a side that a JPEG of libjpeg may have; longer pictures are PNG
+_JPEG = 65_500  # pixels of a side that a JPEG of libjpeg may have; longer images are PNG
 _LONG = 100_000  # pixels of a side that need the seventh
 _LEAST = 3  # points of a polygon
 
@@ -44,7 +44,7 @@ class Options:
     outline: str = knob(
         _outlines.PIXELS,
         "Where the points lie. pixels: on the outer pixels, counted from 0: programs that fill polygons, lines included, get each pixel "
-        "back at the picture's own size. edges: between pixels, so that areas are true by geometry; those programs paint a pixel more.",
+        "back at the image's own size. edges: between pixels, so that areas are true by geometry; those programs paint a pixel more.",
         choices=(_outlines.PIXELS, _outlines.EDGES),
         source="supervision and Ultralytics fill with OpenCV, which paints the line too",
     )
@@ -53,10 +53,11 @@ class Options:
         doc="Also write the background's parts as a class. False: they have no line.",
         source="YOLO's files name things alone",
     )
-    pictures: bool = knob(
+    images: bool = knob(
         default=True,
-        doc="Also write the pictures, upright, as JPEG of quality 95. False: only the folders that they belong into, under the same paths.",
+        doc="Also write the images, upright, as JPEG of quality 95. False: only the folders that they belong into, under the same paths.",
         source="trainers look for them in images/, and stop where there is none",
+        was="pictures",
     )
 
 
@@ -66,7 +67,7 @@ def holds(labels: int) -> bool:
 
 
 def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) -> dict[str, Any]:
-    """Write a picture's lines, and the picture where asked for."""
+    """Write an image's lines, and the image where asked for."""
     check_holds(sys.modules[__name__], len(segmentation.labels), folder)
     made = _collection.begin(segmentation, stem, folder=folder)
     skip = None if options.background else segmentation.background
@@ -74,14 +75,14 @@ def part(segmentation: Segmentation, folder: Path, stem: str, options: Options) 
     numbers = {label: number for number, label in enumerate(_kept(len(segmentation.labels), skip))}
     lines = [_line(numbers[outline.label], getattr(outline, options.outline), segmentation.size) for outline in found]
     kind, ending = ("JPEG", ".jpg") if max(segmentation.size) <= _JPEG else ("PNG", ".png")
-    picture = _collection.below(folder, stem, ending, _PICTURES)
+    image = _collection.below(folder, stem, ending, _IMAGES)
     paths = [_collection.below(folder, labels_of(stem), ".txt")]
-    if options.pictures:
-        paths.append(picture)
+    if options.images:
+        paths.append(image)
     with replacing(*reversed(paths)) as drafts:
         drafts[-1].write_text("".join(lines), encoding="ascii", newline="\n")
-        if options.pictures:
-            segmentation.picture.to_pil().save(drafts[0], format=kind, **({"quality": 95} if kind == "JPEG" else {}))
+        if options.images:
+            segmentation.image.to_pil().save(drafts[0], format=kind, **({"quality": 95} if kind == "JPEG" else {}))
     thin = 0 if options.outline == _outlines.EDGES else sum(_is_thin(outline.pixels) for outline in found)
     made["picture"] |= {
         "lost": {"filled": int(filled.sum()), "thin": thin},
@@ -99,7 +100,7 @@ def finish(parts: Iterable[Mapping[str, Any]], folder: Path, options: Options) -
     joint, note = folder / JOINED, folder / _collection.RUN
     skip: int | None = None
     lost = {"pictures": 0, "filled": 0, "thin": 0}
-    with replacing(joint, note) as (draft, note_draft), _collection.Growing(folder, "pictures") as run:
+    with replacing(joint, note) as (draft, note_draft), _collection.JsonListWriter(folder, "pictures") as run:
         for entry in parts:
             skip, told = entry["skip"], entry["picture"]["lost"]
             lost["pictures"] += told["filled"] > 0
@@ -117,31 +118,31 @@ def read(folder: str | Path) -> Iterator[tuple[str, Reading]]:
     """Read ids and labels back, in the order they were written, holes from ``run.json``.
 
     Raises:
-        PictureError: not what `part` and `finish` write.
+        ImageError: not what `part` and `finish` write.
     """
     run = _collection.read_run(folder, "yolo")
     kept = _kept(len(run["labels"]), run["skip"])
     outside = run["ignore_index"] if run["skip"] is None else run["skip"]
-    for picture in run["pictures"]:
-        path = Path(folder) / f"{labels_of(picture['stem'])}.txt"
+    for image in run["pictures"]:
+        path = Path(folder) / f"{labels_of(image['stem'])}.txt"
         with reading_back(path):
-            ids = np.full((picture["height"], picture["width"]), outside, dtype=np.uint16)
+            ids = np.full((image["height"], image["width"]), outside, dtype=np.uint16)
             for text in path.read_text(encoding="ascii").splitlines():
                 _paint(ids, text, kept, run["outline"])
             for name, value in (("filled", outside), ("ignored", run["ignore_index"])):
-                if picture[name] is not None:
-                    _rle.fill(ids, picture[name], value)
-        yield picture["stem"], _collection.reading(ids, run, picture)
+                if image[name] is not None:
+                    _rle.fill(ids, image[name], value)
+        yield image["stem"], _collection.reading(ids, run, image)
 
 
 def labels_of(stem: str) -> str:
-    """Where a picture's lines are in the folder, without the ending: by the rule of Ultralytics.
+    """Where an image's lines are in the folder, without the ending: by the rule of Ultralytics.
 
     >>> labels_of("a"), labels_of("train/images/a")
     ('labels/a', 'images/train/labels/a')
     """
-    *folders, name = (_PICTURES, *PurePosixPath(stem).parts)
-    last = len(folders) - 1 - folders[::-1].index(_PICTURES)
+    *folders, name = (_IMAGES, *PurePosixPath(stem).parts)
+    last = len(folders) - 1 - folders[::-1].index(_IMAGES)
     return "/".join([*folders[:last], _LABELS, *folders[last + 1 :], name])
 
 
@@ -180,7 +181,7 @@ def _is_thin(points: Int64[np.ndarray, "q 2"]) -> bool:
 
 
 def _yaml(names: list[str]) -> str:
-    lines = [f"train: {_PICTURES}", f"val: {_PICTURES}", "names:" if names else "names: {}"]
+    lines = [f"train: {_IMAGES}", f"val: {_IMAGES}", "names:" if names else "names: {}"]
     return "\n".join([*lines, *(f'  {number}: "{_escaped(name)}"' for number, name in enumerate(names))]) + "\n"
 
 
@@ -192,6 +193,6 @@ def _escaped(name: str) -> str:
 
 def _told(lost: Mapping[str, int], note: Path) -> str:
     return (
-        f"YOLO's polygons cannot hold all of {lost['pictures']} pictures: {lost['filled']} pixels without a label are inside a polygon, "
+        f"YOLO's polygons cannot hold all of {lost['pictures']} images: {lost['filled']} pixels without a label are inside a polygon, "
         f"as it has no holes ({note} says which)"
     )

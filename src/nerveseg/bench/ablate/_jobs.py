@@ -9,7 +9,7 @@ from typing import Any
 from nerveseg import runs
 from nerveseg.bench.ablate import _report, _run
 from nerveseg.bench.ablate._run import Ablation
-from nerveseg.runs.whole import writing
+from nerveseg.runs.atomic_write import writing
 
 __all__ = ["TABLE", "run", "write"]
 
@@ -28,15 +28,15 @@ def run(
     command: str = "",
     engine_options: Mapping[str, Any] | None = None,
 ) -> runs.Summary:
-    """Measure every variant on every picture, or go on where the folder's run was stopped.
+    """Measure every variant on every image, or go on where the folder's run was stopped.
 
     Args:
         given: what is ablated.
         folder: of this ablation alone.
         shard: (i, n), as for every long job.
         engine: "local" or "ray".
-        workers: that share the pictures, each with its own networks.
-        skip_bad: go on after pictures that cannot be used.
+        workers: that share the images, each with its own networks.
+        skip_bad: go on after images that cannot be used.
         said: called as ``said(done, all)``.
         command: for the record.
         engine_options: knobs of the engine.

@@ -1,4 +1,4 @@
-"""From the lines of an ablation to its table and figure: rules chosen on one part of the pictures, scores read on the other."""
+"""From the lines of an ablation to its table and figure: rules chosen on one part of the images, scores read on the other."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from nerveseg import registry
 from nerveseg.bench.ablate._run import CHOOSE, SCORE
-from nerveseg.bench.parting import few
+from nerveseg.bench.holdout import few
 from nerveseg.bench.protocol import protocol
 from nerveseg.bench.report.bootstrap import Interval, difference, miou
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.errors import RunError
+from nerveseg.reprs import brief
 from nerveseg.runs import plan, results
-from nerveseg.showing import brief
 
 __all__ = ["Outcome", "Row", "figure", "outcome", "table"]
 
@@ -27,14 +27,14 @@ _KIND = "nerveseg-ablate-1"
 
 @dataclass(frozen=True)
 class Row:
-    """One variant, by the rule that served it best on pictures that are not scored.
+    """One variant, by the rule that served it best on images that are not scored.
 
     Attributes:
         name: of the variant, or of the group that it is the best of.
         variant: the variant itself, where it stands for a group; else "".
         rule: that was chosen, with its knobs.
-        miou: on the scored pictures.
-        gain: over the reference, paired by pictures; None for the reference.
+        miou: on the scored images.
+        gain: over the reference, paired by images; None for the reference.
         at: place on the figure's axis; None: a bar.
     """
 
@@ -55,8 +55,8 @@ class Outcome:
         identity: of its run, see `nerveseg.bench.job.identity`.
         rows: in the ablation's order.
         reference: name of the row that the others are compared with.
-        chosen: pictures that rules were chosen on.
-        scored: pictures that were scored.
+        chosen: images that rules were chosen on.
+        scored: images that were scored.
         command: that made it.
     """
 
@@ -73,7 +73,7 @@ class Outcome:
 
 @dataclass
 class _Collected:
-    """Pixels of one variant by one rule on both parts of the pictures."""
+    """Pixels of one variant by one rule on both parts of the images."""
 
     classes: int
     parts: dict[str, Tally] = field(default_factory=dict)
@@ -101,11 +101,11 @@ def outcome(folder: str | Path) -> Outcome:
 def _outcome(folder: str | Path, made: plan.Plan) -> Outcome:
     identity = made.identity
     average = protocol(identity["data"]["protocol"]).average
-    found, about, pictures = _collect(folder, int(identity["data"]["classes"]))
-    if SCORE not in pictures:
-        raise RunError(f"Got {folder} without a scored picture. Accepted is one or more. Run it with pictures to score.")
+    found, about, images = _collect(folder, int(identity["data"]["classes"]))
+    if SCORE not in images:
+        raise RunError(f"Got {folder} without a scored image. Accepted is one or more. Run it with images to score.")
     module = registry.load("ablations", identity["ablation"])
-    judged = CHOOSE if CHOOSE in pictures else SCORE  # without pictures to choose on each variant has one rule
+    judged = CHOOSE if CHOOSE in images else SCORE  # without images to choose on each variant has one rule
     best: dict[str, tuple[float, str]] = {}
     for name, rules in found.items():
         marks = {rule: miou(kept.tallies(judged), average=average) for rule, kept in rules.items()}
@@ -121,7 +121,7 @@ def _outcome(folder: str | Path, made: plan.Plan) -> Outcome:
             Row(title, "" if title == variant else variant, best[variant][1], miou(own, average=average), gain, about[variant].get("at"))
         )
     command = str(made.about.get("command", ""))
-    return Outcome(identity["ablation"], identity, tuple(rows), module.reference, pictures.get(CHOOSE, 0), pictures[SCORE], command)
+    return Outcome(identity["ablation"], identity, tuple(rows), module.reference, images.get(CHOOSE, 0), images[SCORE], command)
 
 
 def table(given: Outcome) -> str:
@@ -134,7 +134,7 @@ def table(given: Outcome) -> str:
         lines.append(f"| {name} | {row.rule} | {row.miou:.1f} | {gain} |")
     data, names = given.identity["data"], given.identity["names"]
     weights = ", ".join(f"{kind} {digest[:12]}" for kind, digest in given.identity["weights"].items())
-    where = f"{given.scored} pictures of {data['name']} {data['split']}"
+    where = f"{given.scored} images of {data['name']} {data['split']}"
     under = f"{data['protocol']} protocol, names {names['origin']} {names['digest']}"
     how = f"recipe `{given.identity['recipe']['name']}` on {where} ({under}), rules chosen on {given.chosen} others; weights {weights}"
     lines += ["", f"The paper: {module.claim} Here: {how}."]
@@ -154,7 +154,7 @@ def figure(given: Outcome, path: str | Path) -> None:
     drawn = Figure(figsize=(7.2, 1.2 + 0.34 * len(given.rows)), layout="constrained")
     FigureCanvasAgg(drawn)
     axes = drawn.add_subplot()
-    if hasattr(module, "axis"):
+    if module.axis:
         drawn.set_size_inches(7.2, 4.2)
         _curve(axes, given, module.axis)
     else:
@@ -193,27 +193,27 @@ def _bars(axes: Any, given: Outcome) -> None:
 
 def _whiskers(rows: Sequence[Row]) -> list[list[float]]:
     known = [row.gain or Interval(0.0, 0.0, 0.0) for row in rows]
-    return [[max(0.0, gain.value - gain.low) for gain in known], [max(0.0, gain.high - gain.value) for gain in known]]  # few pictures
+    return [[max(0.0, gain.value - gain.low) for gain in known], [max(0.0, gain.high - gain.value) for gain in known]]  # few images
 
 
 def _collect(folder: str | Path, classes: int) -> tuple[dict[str, dict[str, _Collected]], dict[str, dict[str, Any]], dict[str, int]]:
     found: dict[str, dict[str, _Collected]] = {}
     about: dict[str, dict[str, Any]] = {}
-    pictures: dict[str, int] = {}
+    images: dict[str, int] = {}
     for line in results.read(folder):
         part = line["item"].partition("/")[0]
-        pictures[part] = pictures.get(part, 0) + 1
+        images[part] = images.get(part, 0) + 1
         for name, entry in line["variants"].items():
             about[name] = entry["about"]
             for rule, counts in entry["rules"].items():
                 found.setdefault(name, {}).setdefault(rule, _Collected(classes)).add(part, counts)
-    return found, about, pictures
+    return found, about, images
 
 
 def _shown(
     found: Mapping[str, Any], about: Mapping[str, Mapping[str, Any]], best: Mapping[str, tuple[float, str]]
 ) -> Iterator[tuple[str, str]]:
-    """(title, variant) of every row: of a group its best, or its worst and then all where it says so, by the pictures of the choice."""
+    """(title, variant) of every row: of a group its best, or its worst and then all where it says so, by the images of the choice."""
     done: set[str] = set()
     for name in found:
         group = about[name].get("group")

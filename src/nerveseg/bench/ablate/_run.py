@@ -1,4 +1,4 @@
-"""An ablation as a long job: pictures that rules are chosen on and pictures that are scored, every variant on each."""
+"""An ablation as a long job: images that rules are chosen on and images that are scored, every variant on each."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from nerveseg.bench.ablate import _solve
 from nerveseg.bench.ablate.base import RULES, Rule, Setting, Variant
 from nerveseg.bench.cache import Kept
 from nerveseg.bench.confusion import count
+from nerveseg.bench.holdout import parted
 from nerveseg.bench.job import Job, about, identity
-from nerveseg.bench.parting import parted
 from nerveseg.bench.words import Asked, ask
 from nerveseg.datasets import DataSet, Item, splits_of
 from nerveseg.datasets.classes import has_synonyms, read
 from nerveseg.errors import DataError, OptionError
+from nerveseg.image import LoadedImage
 from nerveseg.masks.decide import decide
+from nerveseg.masks.rules.base import through_of
 from nerveseg.masks.upsample import resample
-from nerveseg.picture import Picture
 from nerveseg.recipe import Recipe
+from nerveseg.reprs import brief
 from nerveseg.runs.plan import Plan
 from nerveseg.runs.worker import Record
 from nerveseg.segmenter import Encoding, Segmenter
-from nerveseg.showing import brief
 
 __all__ = ["CHOOSE", "SCORE", "Ablation", "Parts", "Worker", "plan"]
 
@@ -42,14 +43,14 @@ class Ablation:
     Attributes:
         kind: registry name.
         job: the recipe, the data set and the split that is scored.
-        choose: how many pictures, at most, rules are chosen on, none of which is scored; 0: every variant keeps the recipe's rule.
+        choose: how many images, at most, rules are chosen on, none of which is scored; 0: every variant keeps the recipe's rule.
         choose_split: split that those are of; None: the first other one that the data set has. Where it is the one that is scored, or
-            there is no other, its pictures are parted (`nerveseg.bench.parting`): at most half are chosen on, and the rest are scored.
+            there is no other, its images are parted (`nerveseg.bench.holdout`): at most half are chosen on, and the rest are scored.
         synonyms: file of other words for the classes, for ablations of names.
-        cache: folder of encodings; None: networks are passed once a picture, and again in the next ablation.
+        cache: folder of encodings; None: networks are passed once an image, and again in the next ablation.
         half: keep encodings in float16.
         variants: in place of those of the ablation's file.
-        rules: that each variant is measured by, () for its recipe's own; None: `RULES` where pictures to choose on are, else its own.
+        rules: that each variant is measured by, () for its recipe's own; None: `RULES` where images to choose on are, else its own.
     """
 
     kind: str
@@ -75,10 +76,10 @@ class Ablation:
         return registry.load("ablations", self.kind)
 
     def parts(self) -> Parts:
-        """Open the pictures that are scored, and those that rules are chosen on.
+        """Open the images that are scored, and those that rules are chosen on.
 
         Raises:
-            OptionError: a single picture for both, or a split to choose on that is not there. What opening raises.
+            OptionError: a single image for both, or a split to choose on that is not there. What opening raises.
         """
         data = self.job.open()
         scored = dataclasses.replace(data, items=data.items[: self.job.limit])
@@ -94,19 +95,19 @@ class Ablation:
                     f"--choose-split {data.split}, which chooses on a part of what would be scored, and --choose 0, which keeps the "
                     "recipe's rule. Complete that split, or give one of these."
                 ) from error
-            # Splits may share pictures: VOC's train_aug has those of train, a folder's "all" those of its folders.
-            seen = {(item.picture, item.box) if item.picture is not None else item.id for item in scored.items}
-            apart = [item for item in other.items if ((item.picture, item.box) if item.picture is not None else item.id) not in seen]
+            # Splits may share images: VOC's train_aug has those of train, a folder's "all" those of its folders.
+            seen = {(item.image, item.box) if item.image is not None else item.id for item in scored.items}
+            apart = [item for item in other.items if ((item.image, item.box) if item.image is not None else item.id) not in seen]
             if not apart:
                 raise OptionError(
-                    f"Got the split {split!r} of {data.name} to choose rules on, all of whose pictures are scored. Accepted are others. "
+                    f"Got the split {split!r} of {data.name} to choose rules on, all of whose images are scored. Accepted are others. "
                     f"Give --choose-split {data.split}, which parts what would be scored, or another split."
                 )
             return Parts(scored, dataclasses.replace(other, items=tuple(apart[: self.choose])))
         if len(scored) < 2:
             raise OptionError(
-                f"Got {len(scored)} picture of {data.name} {data.split} to choose rules on and to score. Accepted are two and more. "
-                "Take more, or choose on 0 pictures (--choose 0), which keeps the recipe's rule."
+                f"Got {len(scored)} image of {data.name} {data.split} to choose rules on and to score. Accepted are two and more. "
+                "Take more, or choose on 0 images (--choose 0), which keeps the recipe's rule."
             )
         choosing, rest = parted(scored.items, self.choose)
         return Parts(dataclasses.replace(scored, items=rest), dataclasses.replace(scored, items=choosing))
@@ -114,7 +115,7 @@ class Ablation:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The pictures of an ablation; no picture is in both parts.
+    """The images of an ablation; no image is in both parts.
 
     Attributes:
         scored: those that are scored.
@@ -143,7 +144,7 @@ def plan(given: Ablation, *, command: str = "", shard: tuple[int, int] = (0, 1))
 
 @dataclass(eq=False)
 class Worker:
-    """Labels pictures by every variant; picklable until `start`.
+    """Labels images by every variant; picklable until `start`.
 
     A result line holds ``{"variants": {name: {"about": {…}, "rules": {rule: [[truth, guess, pixels], …]}}}}``.
     """
@@ -174,18 +175,18 @@ class Worker:
         }
 
     def read(self, item: str) -> Any:
-        """The picture and its mask."""
+        """The image and its mask."""
         data, entry = self._state["items"][item]
         return data.read(entry)
 
     def work(self, item: str, read: Any) -> Record:
         """Every variant by every rule."""
-        picture, mask = read
+        image, mask = read
         data, entry = self._state["items"][item]
         segmenter: Segmenter = self._state["segmenter"]
 
         def encode(recipe: Recipe) -> Encoding:
-            return self._kept(dataclasses.replace(segmenter, recipe=recipe)).encode(picture)
+            return self._kept(dataclasses.replace(segmenter, recipe=recipe)).encode(image)
 
         def asked(variant: Variant) -> Asked:
             return self._asked(data, entry, variant)
@@ -195,7 +196,7 @@ class Worker:
             words = asked(prepared.variant)
             rules = {
                 label: count(mask, words.guess(ids), data.classes).tolist()
-                for label, ids in self._decided(solved, words, picture, prepared.recipe)
+                for label, ids in self._decided(solved, words, image, prepared.recipe)
             }
             found[prepared.variant.name] = {"about": _about(prepared.variant), "rules": rules}
         return Record({"variants": found})
@@ -211,14 +212,14 @@ class Worker:
         named = data if variant.names is None else dataclasses.replace(data, names=variant.names)
         return ask(named, item, offer=self.given.job.offer, misses=self.given.job.rules.misses)
 
-    def _decided(self, solved: _solve.Solved, asked: Asked, picture: Picture, recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    def _decided(self, solved: _solve.Solved, asked: Asked, image: LoadedImage, recipe: Recipe) -> Iterator[tuple[str, Any]]:
         maps = [columns.T.unflatten(1, solved.grid) for columns in (solved.P, solved.G)]
         background = asked.background is not None
         for label, rule, options in _rules(recipe, self.given.measured_by):
-            through = getattr(options, "through", 0)
+            through = through_of(registry.load("rules", rule), options)
             P = resample(maps[0], (through, through)) if through else maps[0]
             G = solved.own if solved.own is not None and rule == recipe.rule.name else maps[1]
-            ids = decide(P, G, picture.size, background=background, rule=rule, options=options, scale=solved.scale)
+            ids = decide(P, G, image.size, background=background, rule=rule, options=options, scale=solved.scale)
             yield label, ids.cpu().numpy()
 
 

@@ -1,4 +1,4 @@
-"""One picture, many variants: what two of them share is computed once."""
+"""One image, many variants: what two of them share is computed once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor
 from nerveseg import transition
 from nerveseg.bench.ablate.base import Variant
 from nerveseg.bench.words import Asked
+from nerveseg.masks.rules.base import score_grid_of
 from nerveseg.recipe import Recipe
+from nerveseg.reprs import brief
 from nerveseg.segmenter import Encoding, Labelling, Segmenter
-from nerveseg.showing import brief
 from nerveseg.transition import Heads, TiledHeads, Transition
 
 __all__ = ["Prepared", "Solved", "Solver", "prepare"]
@@ -25,7 +26,7 @@ __all__ = ["Prepared", "Solved", "Solver", "prepare"]
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A variant with its recipe composed, once for all pictures.
+    """A variant with its recipe composed, once for all images.
 
     Attributes:
         variant: what it varies.
@@ -42,7 +43,7 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """One variant of one picture, on the token grid.
+    """One variant of one image, on the token grid.
 
     Attributes:
         P: after the walk or step; G where there is none.
@@ -68,12 +69,12 @@ def prepare(recipe: Recipe, variants: Sequence[Variant]) -> tuple[Prepared, ...]
 
 @dataclass(eq=False)
 class Solver:
-    """Solves variants of one picture.
+    """Solves variants of one image.
 
     Attributes:
         segmenter: with the networks; its recipe is that of the ablation.
-        encode: recipe → the picture's encoding by it.
-        asked: variant → words for the picture.
+        encode: recipe → the image's encoding by it.
+        asked: variant → words for the image.
     """
 
     segmenter: Segmenter
@@ -95,7 +96,13 @@ class Solver:
         asked = self.asked(variant)
         words = "as they are" if variant.names is None else variant.names.digest
         # Of [masks] only the grid of the class score is the labels' part.
-        named = ["G", given.encoded, words, _tables(recipe, "labels", "calibration"), getattr(recipe.rule.options, "score_grid", "walk")]
+        named = [
+            "G",
+            given.encoded,
+            words,
+            _tables(recipe, "labels", "calibration"),
+            score_grid_of(recipe.rule.module, recipe.rule.options),
+        ]
         start: Labelling = self._once(named, lambda: self._labels(encoding, recipe, asked))
         if encoding.heads is None and recipe.walk is not None and not variant.once:
             # Heads, if any, come with the words, from the label source itself: nothing is shared.
@@ -115,7 +122,7 @@ class Solver:
         return Solved(P, start.G, start.grid, start.scale, start.own)
 
     def _labels(self, encoding: Encoding, recipe: Recipe, asked: Asked) -> Labelling:
-        alone = recipe.changed({"walk.solver": "none"})
+        alone = recipe.changed({"walk.name": "none"})
         return self._segmenter(recipe).label(encoding, asked.vocabulary, asked.background, recipe=alone)
 
     def _segmenter(self, recipe: Recipe) -> Segmenter:
@@ -129,7 +136,7 @@ class Solver:
 
 
 def _prepared(recipe: Recipe, variant: Variant) -> Prepared:
-    free = recipe.labels.module.at_decode
+    free = recipe.labels.module.decode_options
     labels = {name: value for name, value in dataclasses.asdict(recipe.labels.options).items() if name not in free}
     graph: list[Any] | None = None if recipe.graph is None else [recipe.graph.name, dataclasses.asdict(recipe.graph.options)]
     return Prepared(variant, recipe, json.dumps([dict(recipe.weights), recipe.labels.name, labels, graph], sort_keys=True, default=str))

@@ -10,14 +10,14 @@ from typing import Any
 from nerveseg.datasets import DataSet
 from nerveseg.datasets.classes import ClassNames
 from nerveseg.recipe import Recipe
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["CONTROLS", "RULES", "Rule", "Setting", "Variant"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to label the same encoded pictures.
+    """One way to label the same encoded images.
 
     Attributes:
         name: row of the table.
@@ -25,7 +25,7 @@ class Variant:
         heads: places of the heads that are used; None: all.
         once: P = S G in place of a walk.
         at: where it stands on the figure's axis; None: a bar.
-        group: of the variants of one group the table shows the best, chosen on pictures that are not scored; None: a row of its own.
+        group: of the variants of one group the table shows the best, chosen on images that are not scored; None: a row of its own.
         worst: the group shows its worst in place of its best.
         names: other names for the data set's classes; None: those that the data set was opened with.
     """
@@ -86,7 +86,7 @@ class Rule:
 RULES = (Rule("argmax"), Rule("class_max"), Rule("z_score", {"score_power": 0.5}), Rule("z_score", {"score_power": 1.0}))
 """Rules that every variant chooses from."""
 
-_ALONE: Mapping[str, Any] = {"walk.solver": "none"}
+_ALONE: Mapping[str, Any] = {"walk.name": "none"}
 CONTROLS = (
     Variant("G alone", _ALONE),
     Variant("G calibrated, no walk", {**_ALONE, "calibration.name": "z_score"}),

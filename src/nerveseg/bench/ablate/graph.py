@@ -25,5 +25,5 @@ def variants(given: Setting) -> tuple[Variant, ...]:
         needs = registry.load("graphs", name).needs
         other = given.recipe.graph is None or name != given.recipe.graph.name
         if other and needs and set(needs) <= set(given.networks):
-            rows.append(Variant(f"graph of {name}", {"graph.source": name}))
+            rows.append(Variant(f"graph of {name}", {"graph.name": name}))
     return tuple(rows)

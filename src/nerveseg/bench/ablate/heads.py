@@ -12,7 +12,7 @@ reference = "entropy-weighted"
 
 
 def variants(given: Setting) -> tuple[Variant, ...]:
-    """Each head alone, the most certain head of each picture, the mean, and weights by entropy."""
+    """Each head alone, the most certain head of each image, the mean, and weights by entropy."""
     alone = (Variant(f"head {head} alone", heads=(head,), group="best single head") for head in range(given.heads))
     return (
         *CONTROLS,

@@ -20,7 +20,7 @@ def variants(given: Setting) -> tuple[Variant, ...]:
         kernel = registry.load("kernels", name)
         if name == own.kernel or not kernel.stochastic:
             continue
-        solved = own.neighbours if getattr(kernel, "sharpness", None) else None
-        rows.append(Variant(f"kernel {name}", {"transition.kernel": name, "transition.neighbours": solved}))
+        solved = own.neighbours if kernel.sharpness else None
+        rows.append(Variant(f"kernel {name}", {"kernel.name": name, "transition.neighbours": solved}))
     rows += [Variant(f"pairing {pairing}", {"transition.pairing": pairing}) for pairing in ("qk", "kk", "qq") if pairing != own.pairing]
     return tuple(rows)

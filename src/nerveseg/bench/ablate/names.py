@@ -33,7 +33,7 @@ def variants(given: Setting) -> tuple[Variant, ...]:
     - every other list that ships;
     - the official names with many words for the background, where there is one: what a list gains by its background alone;
     - five draws of one other word a class, the background's strings untouched, so that the classes' words alone differ; where there is a
-      file of synonyms, given or shipped. Each draw is a row, and the worst one, chosen on pictures that are not scored, the robust score.
+      file of synonyms, given or shipped. Each draw is a row, and the worst one, chosen on images that are not scored, the robust score.
     """
     data = given.data
     official = data.names

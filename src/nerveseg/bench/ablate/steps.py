@@ -17,6 +17,6 @@ _STEPS = (0, 1, 2, 5, 10, 20, 40, 80)
 def variants(given: Setting) -> tuple[Variant, ...]:
     """The truncated walk at the recipe's α, and the infinite one."""
     alpha = getattr(given.recipe.walk.options, "alpha", 0.9) if given.recipe.walk else 0.9
-    short = {"walk.solver": "truncated", "walk.alpha": alpha}
+    short = {"walk.name": "truncated", "walk.alpha": alpha}
     rows = (Variant(f"{steps} step{'s' * (steps != 1)}", {**short, "walk.steps": steps}, at=steps) for steps in _STEPS)
-    return (*CONTROLS, *rows, Variant(reference, {"walk.solver": "infinite", "walk.alpha": alpha}, at=2 * _STEPS[-1]))
+    return (*CONTROLS, *rows, Variant(reference, {"walk.name": "infinite", "walk.alpha": alpha}, at=2 * _STEPS[-1]))

@@ -2,7 +2,7 @@
 
     made = run(Clicking(Job("mini", "embedded", limit=100)), "out")
 
-Three questions a picture, each for clicks that absorb alone, for visual words alone, and for both:
+Three questions an image, each for clicks that absorb alone, for visual words alone, and for both:
 
 - *first*: the largest error of all is clicked once; the thing that it lies in, or that lies over it, is scored before and after;
 - *things*: each thing is clicked until it reaches 90 % IoU, twenty times at most: clicks to 80 and to 90;
@@ -17,7 +17,7 @@ from pathlib import Path
 from nerveseg import runs
 from nerveseg.bench.clicks._report import figure, outcome, table
 from nerveseg.bench.clicks._run import Clicking, Worker, plan
-from nerveseg.runs.whole import writing
+from nerveseg.runs.atomic_write import writing
 
 __all__ = ["FIGURE", "TABLE", "Clicking", "run", "write"]
 
@@ -32,12 +32,12 @@ def run(
     said: Callable[[int, int], None] | None = None,
     command: str = "",
 ) -> runs.Summary:
-    """Click through every picture, or go on where the folder's run was stopped.
+    """Click through every image, or go on where the folder's run was stopped.
 
     Args:
         given: what is measured.
         folder: of this run alone.
-        workers: that share the pictures, each with its own networks.
+        workers: that share the images, each with its own networks.
         said: called as ``said(done, all)``.
         command: for the record.
 

@@ -12,8 +12,8 @@ from jaxtyping import Float64
 
 from nerveseg.bench.clicks._run import KIND, NEW, VARIANTS
 from nerveseg.errors import RunError
+from nerveseg.reprs import brief
 from nerveseg.runs import plan, results
-from nerveseg.showing import brief
 
 __all__ = ["Outcome", "figure", "outcome", "table"]
 
@@ -28,8 +28,8 @@ class Outcome:
     Attributes:
         identity: of its run.
         command: that made it.
-        pictures: how many.
-        before: IoU of the thing at each picture's largest error.
+        images: how many.
+        before: IoU of the thing at each image's largest error.
         after: variant → the same after one click there.
         things: variant → thing by thing, IoU before and after each click; what ended early keeps its last.
         new: thing by thing, IoU of a label without words before and after each click.
@@ -38,7 +38,7 @@ class Outcome:
 
     identity: Mapping[str, Any]
     command: str
-    pictures: int
+    images: int
     before: Float64[np.ndarray, " p"]
     after: Mapping[str, Float64[np.ndarray, " p"]]
     things: Mapping[str, Float64[np.ndarray, "t c"]]
@@ -67,7 +67,7 @@ def _outcome(folder: str | Path, made: plan.Plan) -> Outcome:
     firsts = [line["first"] for line in lines if line["first"][0] is not None]
     things = [variants for line in lines for variants in line["things"].values()]
     if not firsts or not things:
-        raise RunError(f"Got {folder}, in which no thing was clicked. Accepted are pictures with things. Take more of them.")
+        raise RunError(f"Got {folder}, in which no thing was clicked. Accepted are images with things. Take more of them.")
     return Outcome(
         made.identity,
         str(made.about.get("command", "")),
@@ -110,7 +110,7 @@ def table(given: Outcome) -> str:
     ]
     data = given.identity["data"]
     weights = ", ".join(f"{kind} {digest[:12]}" for kind, digest in given.identity["weights"].items())
-    where = f"{given.pictures} pictures of {data['name']} {data['split']}"
+    where = f"{given.images} images of {data['name']} {data['split']}"
     counted = f"{len(given.before)} of them with a thing at the largest error, {len(given.things['both'])} things in all"
     lines += ["", f"Recipe `{given.identity['recipe']['name']}` on {where}, {counted}; weights {weights}."]
     if given.command:
@@ -151,7 +151,7 @@ def _filled(marks: Sequence[Sequence[float]], cap: int) -> Float64[np.ndarray, "
 
 
 def _spread(before: Float64[np.ndarray, " p"], after: Float64[np.ndarray, " p"]) -> tuple[float, float]:
-    """95 % of the difference of medians over draws of pictures."""
+    """95 % of the difference of medians over draws of images."""
     chance = np.random.default_rng(0)
     index = chance.integers(len(before), size=(_DRAWS, len(before)))
     drawn = np.median(after[index], axis=1) - np.median(before[index], axis=1)

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Integer
 from scipy import ndimage
 
-__all__ = ["Click", "iou", "next_click"]
+__all__ = ["RobotClick", "iou", "next_click"]
 
 Ids = Integer[np.ndarray, "H W"]
 
 
 @dataclass(frozen=True)
-class Click:
+class RobotClick:
     """Where the robot clicks.
 
     Attributes:
@@ -33,7 +33,7 @@ class Click:
     pixels: int
 
 
-def next_click(guess: Ids, truth: Ids, *, ids: Iterable[int], of: int | None = None) -> Click | None:
+def next_click(guess: Ids, truth: Ids, *, ids: Iterable[int], of: int | None = None) -> RobotClick | None:
     """The middle of the largest error: a connected part that is wrong and is of one label in truth.
 
     Args:
@@ -43,7 +43,7 @@ def next_click(guess: Ids, truth: Ids, *, ids: Iterable[int], of: int | None = N
         of: only errors of this label count, pixels that lack it or have it wrongly; None: all.
 
     Returns:
-        The pixel deepest inside, by the Euclidean distance to the error's edge, the picture's own edge included; None: nothing is wrong.
+        The pixel deepest inside, by the Euclidean distance to the error's edge, the image's own edge included; None: nothing is wrong.
     """
     wrong = guess != truth if of is None else (guess == of) != (truth == of)
     image: Any = ndimage
@@ -61,7 +61,7 @@ def next_click(guess: Ids, truth: Ids, *, ids: Iterable[int], of: int | None = N
     size, label, part = best
     depth = image.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
     y, x = (int(place) for place in np.unravel_index(int(depth.argmax()), depth.shape))
-    return Click(label, int(guess[y, x]), x, y, size)
+    return RobotClick(label, int(guess[y, x]), x, y, size)
 
 
 def iou(guess: Ids, truth: Ids, label: int) -> float:

@@ -1,4 +1,4 @@
-"""Clicking as a long job: one picture, every variant."""
+"""Clicking as a long job: one image, every variant."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nerveseg.bench.cache import Kept
 from nerveseg.bench.clicks._robot import Ids, iou, next_click
 from nerveseg.bench.job import Job, about, identity
 from nerveseg.bench.words import Asked, ask
-from nerveseg.clicks import Correction, Seed, parted
+from nerveseg.clicks import Click, Correction, parted
+from nerveseg.reprs import brief
 from nerveseg.runs.plan import Plan
 from nerveseg.runs.worker import Record
 from nerveseg.segmentation import Segmentation
 from nerveseg.segmenter import Encoding
-from nerveseg.showing import brief
+from nerveseg.synthetic.names import STUFF
 from nerveseg.words.vocabulary import Vocabulary
-from nerveseg.world.names import STUFF
 
 __all__ = ["BOTH", "CAP", "KIND", "NEW", "REACHED", "VARIANTS", "Clicking", "Worker", "plan"]
 
@@ -51,7 +51,7 @@ class Clicking:
     """What is measured.
 
     Attributes:
-        job: recipe and pictures; settings may hold knobs of clicks, which hold in every variant.
+        job: recipe and images; settings may hold knobs of clicks, which hold in every variant.
         cap: most clicks at a thing.
         cache: folder of encodings.
     """
@@ -84,7 +84,7 @@ def plan(given: Clicking, *, command: str = "") -> Plan:
 
 @dataclass(eq=False)
 class Worker:
-    """Clicks through pictures; picklable until `start`.
+    """Clicks through images; picklable until `start`.
 
     A result line holds ``first``: [thing's name or None, error's pixels, IoU before, {variant: after}], ``things``: {name: {variant:
     [IoU before, after each click]}} and ``new``: {name: [the same with both]}, of the largest thing.
@@ -107,16 +107,16 @@ class Worker:
         self._state = {"data": data, "items": {item.id: item for item in data.items}, "kept": kept}
 
     def read(self, item: str) -> Any:
-        """The picture and its mask."""
+        """The image and its mask."""
         return self._state["data"].read(self._state["items"][item])
 
     def work(self, item: str, read: Any) -> Record:
         """Every variant by every question."""
-        picture, mask = read
+        image, mask = read
         data, kept = self._state["data"], self._state["kept"]
         asked = ask(data, self._state["items"][item], offer=self.given.job.offer, misses=self.given.job.rules.misses)
         started = time.perf_counter()
-        encoding = kept.encode(picture)
+        encoding = kept.encode(image)
         encoded = time.perf_counter()
         found = _Clicked(kept, encoding, asked, _truth(mask, asked), self.given)
         result = {"first": found.first(), "things": found.things(), "new": found.new()}
@@ -129,7 +129,7 @@ class Worker:
 
 @dataclass(eq=False)
 class _Clicked:
-    """One picture."""
+    """One image."""
 
     kept: Kept
     encoding: Encoding
@@ -150,7 +150,7 @@ class _Clicked:
         thing = None if click is None else next((label for label in (click.label, click.instead) if self.names[label] not in STUFF), None)
         if click is None or thing is None:
             return [None, 0 if click is None else click.pixels, 0.0, {}]
-        seed = Seed(self.names[click.label], points=(click.x, click.y))
+        seed = Click(self.names[click.label], points=(click.x, click.y))
         after = {name: _round(iou(_ids(start.add(seed)), self.truth, thing)) for name, start in self.starts.items()}
         return [self.names[thing], click.pixels, _round(iou(self.guess, self.truth, thing)), after]
 
@@ -185,7 +185,7 @@ class _Clicked:
             click = next_click(guess, truth, ids=range(len(names)), of=thing)
             if click is None:
                 break
-            edit = edit.add(Seed(names[click.label], points=(click.x, click.y)))
+            edit = edit.add(Click(names[click.label], points=(click.x, click.y)))
             guess = _ids(edit)
             marks.append(_round(iou(guess, truth, thing)))
         return marks

@@ -1,9 +1,9 @@
-"""Reports on runs: tables in the shape of the field's, published rows beside ours, intervals over pictures, plots.
+"""Reports on runs: tables in the shape of the field's, published rows beside ours, intervals over images, plots.
 
     report = build(["runs/voc21-nerve", "runs/voc21-naclip"], against=["runs/voc21-naclip"])
     text = to_markdown(report)
 
-Modules: `folder` (a run, counted anew from its lines), `tallies` (sparse pixels by picture), `bootstrap`, `compare` (what may stand beside
+Modules: `folder` (a run, counted anew from its lines), `tallies` (sparse pixels by image), `bootstrap`, `compare` (what may stand beside
 what), `fields` (a report), `table` and `tables`, `formats`, `plots`. Nothing is taken from ``metrics.json``.
 """
 

@@ -10,14 +10,14 @@ import numpy as np
 from nerveseg.bench.report.bootstrap import DRAWS, Interval, difference
 from nerveseg.bench.report.folder import Run
 from nerveseg.errors import RunError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Paired", "apart", "changed", "compare", "same_field"]
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two runs over the same pictures.
+    """Two runs over the same images.
 
     Attributes:
         run: the one.
@@ -44,22 +44,22 @@ def same_field(one: Run, other: Run) -> bool:
 
 
 def compare(run: Run, against: Run, *, draws: int = DRAWS, seed: int = 0) -> Paired:
-    """Score a run against another on the same pictures.
+    """Score a run against another on the same images.
 
     Args:
         run: the one.
-        against: the other; the order of its pictures may be another.
+        against: the other; the order of its images may be another.
         draws: of the bootstrap.
         seed: of the draws.
 
     Raises:
-        RunError: another data set, split, protocol or set of pictures; it is named.
+        RunError: another data set, split, protocol or set of images; it is named.
     """
     for what, one, other in _fields(run, against):
         if one != other:
             raise RunError(
                 f"Got {run.folder} with {what} {one} and {against.folder} with {what} {other}. "
-                "Accepted for a paired difference are runs over the same pictures, masks and classes. Choose two such runs."
+                "Accepted for a paired difference are runs over the same images, masks and classes. Choose two such runs."
             )
     tallies = against.tallies
     if run.items != against.items:
@@ -83,15 +83,15 @@ def _fields(run: Run, against: Run) -> Iterator[tuple[str, object, object]]:
     if missing:
         first = missing[0]
         yield (
-            "the pictures",
+            "the images",
             f"{len(mine)} ({'with' if first in mine else 'without'} {first!r})",
             f"{len(theirs)} ({'with' if first in theirs else 'without'} {first!r})",
         )
         return
-    digests = dict(zip(against.items, against.pictures, strict=True))
-    for item, picture in zip(run.items, run.pictures, strict=True):
-        if digests[item] != picture:
-            yield f"the picture {item!r} of digest", picture, digests[item]
+    digests = dict(zip(against.items, against.images, strict=True))
+    for item, image in zip(run.items, run.images, strict=True):
+        if digests[item] != image:
+            yield f"the image {item!r} of digest", image, digests[item]
             return
 
 
@@ -112,7 +112,7 @@ def changed(run: Run) -> tuple[str, ...]:
 
     from nerveseg import recipe as recipes
 
-    if run.recipe not in recipes.names():
+    if run.recipe not in recipes.list_recipes():
         return ()
     shipped = tomllib.loads(recipes.load(run.recipe).for_benchmark(run.data.replace("_", "-")).to_toml())
     left, right = _flat(run.tables), _flat(shipped)

@@ -14,7 +14,7 @@ from nerveseg.bench.report.bootstrap import DRAWS, Interval, interval
 from nerveseg.bench.report.compare import Paired, changed, compare, same_field
 from nerveseg.bench.report.folder import Run, load
 from nerveseg.errors import OptionError, RegistryError, RunError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["BENCHMARKS", "PUBLISHED", "Field", "Report", "build", "names_list", "told"]
 
@@ -42,7 +42,7 @@ class Field:
 
     Attributes:
         runs: in the order they were given.
-        intervals: of each run's mIoU, over pictures.
+        intervals: of each run's mIoU, over images.
         paired: differences to the runs that the report is held against.
     """
 
@@ -168,9 +168,9 @@ def told(run: Run, first: Run, changes: Sequence[str]) -> list[str]:
     if (usual := _usual_split(run.data)) not in (None, run.split):
         notes.append(f"split {run.split} of {run.data}, not {usual}, the one that scores are published on")
     if (limit := run.identity.get("limit")) is not None:
-        notes.append(f"the first {limit} pictures of {run.data} only")
+        notes.append(f"the first {limit} images of {run.data} only")
     if len(run.items) < run.planned:
-        notes.append(f"{run.planned - len(run.items)} of {run.planned} pictures of {run.data} were skipped")
+        notes.append(f"{run.planned - len(run.items)} of {run.planned} images of {run.data} were skipped")
     if changes:
         shown = ", ".join(changes[:6]) + (f" and {len(changes) - 6} more" if len(changes) > 6 else "")
         notes.append(f"not the recipe {run.recipe} as it ships: {shown}")

@@ -19,8 +19,8 @@ from nerveseg.bench.job import KIND
 from nerveseg.bench.protocol import protocol
 from nerveseg.bench.report.tallies import Tallies, Tally
 from nerveseg.errors import RunError
+from nerveseg.reprs import brief
 from nerveseg.runs import plan, results
-from nerveseg.showing import brief
 
 __all__ = ["BESIDE", "EMBEDDED", "Run", "load"]
 
@@ -28,7 +28,7 @@ EMBEDDED = "embedded model"
 """What every result of the small pair that comes with the package is called: it says nothing of published checkpoints."""
 
 BESIDE = frozenset({"read", "waited", "work"})
-"""Times that the journal keeps beside those of the stages: reading ahead, waiting for it, and the whole of the work on a picture."""
+"""Times that the journal keeps beside those of the stages: reading ahead, waiting for it, and the whole of the work on an image."""
 
 _POST = {"pamr": "PAMR", "crf": "CRF", "densecrf": "CRF", "none": "none"}
 
@@ -41,13 +41,13 @@ class Run:
         folder: where it is.
         identity: what decided its numbers, as in ``run.json``.
         about: command, versions, hardware.
-        planned: pictures that were to be scored.
+        planned: images that were to be scored.
         items: those that were, in order.
-        pictures: digest of each, its first digits.
-        tallies: pixels by picture and class.
-        confusion: of all pictures.
-        calibration: of all pictures.
-        seconds: stage → seconds a picture, the mean; empty where no journal is left.
+        images: digest of each, its first digits.
+        tallies: pixels by image and class.
+        confusion: of all images.
+        calibration: of all images.
+        seconds: stage → seconds an image, the mean; empty where no journal is left.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Run:
     about: Mapping[str, Any]
     planned: int
     items: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     tallies: Tallies
     confusion: Confusion
     calibration: Calibration
@@ -137,7 +137,7 @@ class Run:
 
     @property
     def pace(self) -> float:
-        """Seconds of work on a picture, reading aside, which goes on ahead; NaN where no journal is left."""
+        """Seconds of work on an image, reading aside, which goes on ahead; NaN where no journal is left."""
         inner = sum(taken for stage, taken in self.seconds.items() if stage not in BESIDE)
         return self.seconds.get("work", inner) if self.seconds else float("nan")
 
@@ -145,7 +145,7 @@ class Run:
 def load(folder: str | Path) -> Run:
     """Read a run's folder; nothing but what is in it is needed.
 
-    Memory grows with pictures only by their sparse counts, about 30 numbers for each class that a picture has.
+    Memory grows with images only by their sparse counts, about 30 numbers for each class that an image has.
 
     Raises:
         RunError: a folder of something else, a run that is not finished, or a damaged line.
@@ -157,17 +157,17 @@ def load(folder: str | Path) -> Run:
     with results.understood(place):
         _check(made.identity)
     classes = len(made.identity["names"]["classes"])
-    tally, items, pictures = Tally(classes), [], []
+    tally, items, images = Tally(classes), [], []
 
     def counted() -> Iterator[Int64[np.ndarray, "m 3"]]:
         for entry in results.read(place):
             items.append(_text(entry, "item", place))
-            pictures.append(_text(entry, "picture", place))
+            images.append(_text(entry, "picture", place))
             yield tally.add(_triples(entry, classes, place))
 
     confusion = total(counted(), classes)
     if not items:
-        raise RunError(f"Got {place}, in which no picture was scored. Accepted is a run with one at least. Look into its journal.")
+        raise RunError(f"Got {place}, in which no image was scored. Accepted is a run with one at least. Look into its journal.")
     calibrated = calibration.total(_bins(entry, place) for entry in results.read(place))
     taken = scored.seconds(place)
     pace = {stage: times["sum"] / taken["pictures"] for stage, times in taken["stages"].items()} if taken["pictures"] else {}
@@ -177,7 +177,7 @@ def load(folder: str | Path) -> Run:
         about=made.about,
         planned=len(made.mine),
         items=tuple(items),
-        pictures=tuple(pictures),
+        images=tuple(images),
         tallies=tally.done(),
         confusion=confusion,
         calibration=calibrated,

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from nerveseg.bench.cells import cell
+from nerveseg.bench.csv_safe import cell
 from nerveseg.bench.report.bootstrap import Interval
 from nerveseg.bench.report.fields import Report, told
 from nerveseg.bench.report.folder import Run
@@ -48,17 +48,17 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(["# Report", *(_markdown(table) for table in tables(report))]) + "\n"
 
 
-def to_html(report: Report, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
-    """One file with its style and its pictures inside; text is escaped, and nothing is fetched or run.
+def to_html(report: Report, images: Sequence[tuple[str, bytes]] = ()) -> str:
+    """One file with its style and its images inside; text is escaped, and nothing is fetched or run.
 
     Args:
         report: what to write.
-        pictures: (what it shows, PNG) of each plot.
+        images: (what it shows, PNG) of each plot.
     """
     shots = [
         f'<h2>{_escaped(title)}</h2>\n<div class="wide">'
         f'<img alt="{_escaped(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></div>'
-        for title, data in pictures
+        for title, data in images
     ]
     parts = [_html(table) for table in tables(report)]
     body = "\n".join(["<h1>Report</h1>", *parts[:-1], *shots, parts[-1]])
@@ -67,7 +67,7 @@ def to_html(report: Report, pictures: Sequence[tuple[str, bytes]] = ()) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """One number a line, with all that belongs to it, ours and published; for programs. Texts are as `nerveseg.bench.cells` writes them."""
+    """One number a line, with all that belongs to it, ours and published; for programs. Texts as `bench.csv_safe` has them."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

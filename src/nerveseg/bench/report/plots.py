@@ -83,7 +83,7 @@ def reliability(found: Mapping[str, Calibration], title: str, remark: str = "") 
 
     Args:
         found: name → calibration, at most `LINES`.
-        title: what was measured, and, at the right, in how many pictures.
+        title: what was measured, and, at the right, in how many images.
         remark: see ``title``.
     """
     from matplotlib.figure import Figure
@@ -137,9 +137,9 @@ def _draw(part: SubFigure, field: Field, report: Report, bars: _Bars, tall: floa
     shown = field.runs[:LINES]
     left = len(field.runs) - LINES
     more = f"   ·   {left} more run{'s are' if left > 1 else ' is'} not drawn" if left > 0 else ""
-    pictures = " to ".join(str(count) for count in sorted({len(run.items) for run in field.runs})[:: max(1, len(field.runs) - 1)][:2])
+    images = " to ".join(str(count) for count in sorted({len(run.items) for run in field.runs})[:: max(1, len(field.runs) - 1)][:2])
     part.text(0.035, 1 - 0.28 / tall, field.title, size=13, weight="bold", va="center")
-    part.text(0.985, 1 - 0.28 / tall, f"{pictures} pictures{more}", color=_SOFT, va="center", ha="right")
+    part.text(0.985, 1 - 0.28 / tall, f"{images} images{more}", color=_SOFT, va="center", ha="right")
     top, middle, bottom = 1 - 0.85 / tall, 1 - (_TOP - 0.35) / tall, 1 - (_TOP + 0.75) / tall
     upper = part.add_gridspec(1, 3, left=0.065, right=0.985, top=top, bottom=middle, wspace=0.3)
     labels = [report.labels[run.folder] for run in shown]
@@ -153,7 +153,7 @@ def _draw(part: SubFigure, field: Field, report: Report, bars: _Bars, tall: floa
 
 def _speed(axes: Axes, field: Field, shown: Sequence[Run], labels: Sequence[str]) -> None:
     axes.set_title("mIoU against seconds (bars: 95 %)")
-    axes.set_xlabel("seconds of work on a picture")
+    axes.set_xlabel("seconds of work on an image")
     axes.set_ylabel("mIoU, %")
     timed = [place for place, run in enumerate(shown) if math.isfinite(run.pace) and run.pace > 0]
     if not timed:

@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Cell", "Notes", "Table", "number"]
 

@@ -151,11 +151,11 @@ def measures(report: Report, field: Field) -> Table:
                 Cell(number(run.pace, 2)),
             )
         )
-    head = ("Recipe", "Post.", "mIoU [95 %]", "Pixel acc.", "Mean acc.", "fw IoU", "ECE", "Risk area", "Pictures", "s / picture")
+    head = ("Recipe", "Post.", "mIoU [95 %]", "Pixel acc.", "Mean acc.", "fw IoU", "ECE", "Risk area", "Images", "s / image")
     about = (
-        f"Percent. Intervals: {report.draws} bootstrap draws of pictures, seed {report.seed}. fw IoU: each class weighted by its pixels. "
+        f"Percent. Intervals: {report.draws} bootstrap draws of images, seed {report.seed}. fw IoU: each class weighted by its pixels. "
         "ECE: expected calibration error. Risk area: share of wrong pixels, averaged over coverage by confidence; of both, less is better. "
-        "Seconds: of the work on a picture; reading goes on ahead and is not in them."
+        "Seconds: of the work on an image; reading goes on ahead and is not in them."
     )
     return Table(field.title, head, tuple(rows), frozenset(range(2, 10)), notes.listed, about)
 
@@ -175,10 +175,10 @@ def differences(report: Report, field: Field) -> Table:
         for pair in field.paired
     )
     about = (
-        f"mIoU of the first less that of the second, in points; paired bootstrap over the same pictures, {report.draws} draws, "
+        f"mIoU of the first less that of the second, in points; paired bootstrap over the same images, {report.draws} draws, "
         f"seed {report.seed}. Clear: 0 lies outside the interval."
     )
-    head = ("Recipe", "against", "Difference", "95 %", "Clear", "Pictures")
+    head = ("Recipe", "against", "Difference", "95 %", "Clear", "Images")
     return Table(f"Differences: {field.title}", head, rows, frozenset((2, 3, 5)), notes.listed, about)
 
 
@@ -204,7 +204,7 @@ def classes(report: Report, field: Field) -> Table:
     heads = [*(report.labels[run.folder] for run in field.runs)]
     gaps = [f"{report.labels[pair.run.folder]} − {report.labels[pair.against.folder]}" for pair in pairs]
     about = "IoU in percent; a dash where the protocol leaves the class out. Share: of the pixels that count, by the true masks"
-    about += "." if all(run.items == first.items for run in field.runs) else f" of {report.labels[first.folder]}; pictures differ."
+    about += "." if all(run.items == first.items for run in field.runs) else f" of {report.labels[first.folder]}; images differ."
     if any(run.classes != first.classes for run in field.runs):
         about += f" Names are those of {report.labels[first.folder]}."
     head = ("id", "Class", "Share %", *heads, *gaps)
@@ -221,7 +221,7 @@ def made(report: Report) -> Table:
         ),
         "Precision": lambda run: str(run.identity.get("dtype", "–")),
         "Seed": lambda run: "the recipe's" if run.identity.get("seed") is None else str(run.identity["seed"]),
-        "Seconds a picture": _stages,
+        "Seconds an image": _stages,
         "Machine": _machine,
         "Versions": lambda run: ", ".join(f"{name} {found}" for name, found in dict(run.about.get("versions", {})).items() if found) or "–",
     }

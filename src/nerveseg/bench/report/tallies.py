@@ -1,6 +1,6 @@
-"""Pixels by picture and class, kept sparse: what a data set's mIoU is made of, picture by picture, so that pictures can be drawn anew.
+"""Pixels by image and class, kept sparse: what a data set's mIoU is made of, image by image, so that images can be drawn anew.
 
-A picture holds few of a data set's classes, so 5,000 pictures of 171 classes are some hundred thousand entries.
+An image holds few of a data set's classes, so 5,000 images of 171 classes are some hundred thousand entries.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.sparse import csr_array
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
 __all__ = ["Tallies", "Tally"]
 
 
 @dataclass(frozen=True, eq=False)
 class Tallies:
-    """Pixels of each picture that are true, guessed, and both, class by class.
+    """Pixels of each image that are true, guessed, and both, class by class.
 
     Attributes:
-        both: (pictures, classes), pixels where truth and guess agree.
+        both: (images, classes), pixels where truth and guess agree.
         true: likewise, pixels of the class.
         guessed: likewise, pixels that were taken for it.
     """
@@ -35,8 +35,8 @@ class Tallies:
     __repr__ = brief
 
     @property
-    def pictures(self) -> int:
-        """Pictures n."""
+    def images(self) -> int:
+        """Images n."""
         return cast("tuple[int, int]", self.both.shape)[0]
 
     @property
@@ -50,25 +50,25 @@ class Tallies:
         return self.true + self.guessed - self.both
 
     def ordered(self, places: Int64[np.ndarray, " n"]) -> Tallies:
-        """The same pictures in another order."""
+        """The same images in another order."""
         return Tallies(self.both[places], self.true[places], self.guessed[places])
 
 
 @dataclass
 class Tally:
-    """Collects pictures, one at a time.
+    """Collects images, one at a time.
 
     Attributes:
         classes: C.
     """
 
     classes: int
-    _pictures: int = 0
-    _places: array[int] = field(default_factory=lambda: array("q"))  # picture, class: two numbers an entry
+    _images: int = 0
+    _places: array[int] = field(default_factory=lambda: array("q"))  # image, class: two numbers an entry
     _pixels: array[int] = field(default_factory=lambda: array("q"))  # both, true, guessed: three
 
     def add(self, found: Int64[np.ndarray, "m 3"]) -> Int64[np.ndarray, "m 3"]:
-        """Take one picture's rows (truth, guess, pixels), and give them back; the guess C stands for none of the classes."""
+        """Take one image's rows (truth, guess, pixels), and give them back; the guess C stands for none of the classes."""
         truth, guess, pixels = found.T
         width = self.classes + 1
         agreed = truth == guess
@@ -77,15 +77,15 @@ class Tally:
             for where, count in ((truth[agreed], pixels[agreed]), (truth, pixels), (guess, pixels))
         ]
         seen = np.flatnonzero(sums[1] + sums[2])
-        places = np.stack([np.full_like(seen, self._pictures), seen], axis=1)
+        places = np.stack([np.full_like(seen, self._images), seen], axis=1)
         self._places.frombytes(places.astype(np.int64).tobytes())
         self._pixels.frombytes(np.stack([part[seen] for part in sums], axis=1).astype(np.int64).tobytes())
-        self._pictures += 1
+        self._images += 1
         return found
 
     def done(self) -> Tallies:
         """What was collected."""
         places = np.frombuffer(self._places, np.int64).reshape(-1, 2)
         pixels: Float64[np.ndarray, "m 3"] = np.frombuffer(self._pixels, np.int64).reshape(-1, 3).astype(np.float64)
-        shape = (self._pictures, self.classes)
+        shape = (self._images, self.classes)
         return Tallies(*(csr_array((pixels[:, part], (places[:, 0], places[:, 1])), shape=shape) for part in range(3)))

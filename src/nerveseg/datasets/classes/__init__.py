@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from nerveseg import texts
+from nerveseg import text_files
 from nerveseg.datasets.classes.dialects import DIALECTS, dialect_of, listed
 from nerveseg.errors import DataError, LabelError
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 from nerveseg.words import lists as label_lists
-from nerveseg.words.letters import plain
-from nerveseg.words.line import numbered
+from nerveseg.words.label_line import numbered
+from nerveseg.words.normalize import plain
 from nerveseg.words.vocabulary import BACKGROUND, Label, Vocabulary
 
 __all__ = ["SYNONYMS", "ClassNames", "CommasPart", "dialect_of", "has_synonyms", "lists", "read"]
@@ -178,4 +178,4 @@ def _text(path: Path, data: str) -> str:
             f"Got the names {str(path)!r}, which cannot be read (no such file). "
             f"Accepted are {', '.join(lists(data)) or 'no list that ships'}, or the path of a text file. Check it."
         )
-    return texts.read(path, "the names", DataError)
+    return text_files.read(path, "the names", DataError)

@@ -65,7 +65,7 @@ def calibrate(G: Float[Tensor, "n k"], options: Options, *, rest: bool = True) -
 
     Returns:
         Non-negative, rows sum to 1. Permuting classes permutes columns; constant columns have z = 0; all-zero columns stay 0
-        (in a picture where every class is 0, rows stay as they are).
+        (in an image where every class is 0, rows stay as they are).
 
     >>> G = torch.tensor([[0.6, 0.4, 0.0], [0.9, 0.1, 0.0]])
     >>> calibrate(G, Options(log_score=0.0)).argmax(1)

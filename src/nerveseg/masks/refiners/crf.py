@@ -18,10 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nerveseg.errors import MissingExtra
-from nerveseg.picture.load import Picture
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 
 __all__ = ["Options", "refine"]
+
+on_logits = False
+own_size = False
 
 _LEAST = 1e-5  # probability that a label has at least, so that its energy is finite: the library's own
 
@@ -41,8 +44,8 @@ class Options:
 
 
 @torch.no_grad()
-def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Float[Tensor, "K H W"]:
-    """Refine maps by the picture's colours, as they are (CaR and TagCLIP give their CRF a picture that has wrapped around).
+def refine(P: Float[Tensor, "K H W"], image: LoadedImage, options: Options) -> Float[Tensor, "K H W"]:
+    """Refine maps by the image's colours, as they are (CaR and TagCLIP give their CRF an image that has wrapped around).
 
     Runs on the CPU in float32 whatever the device. Cost O(iterations·K·H·W): about 7 seconds for 21 labels at 512 × 512, one core.
 
@@ -54,7 +57,7 @@ def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Flo
     energy = P.detach().float().cpu().clamp(_LEAST, 1).log_().neg_().flatten(1)
     model.setUnaryEnergy(np.ascontiguousarray(energy.numpy()))
     model.addPairwiseGaussian(sxy=options.pos_xy, compat=options.pos_weight)
-    model.addPairwiseBilateral(sxy=options.bi_xy, srgb=options.bi_rgb, rgbim=np.array(picture.pixels, order="C"), compat=options.bi_weight)
+    model.addPairwiseBilateral(sxy=options.bi_xy, srgb=options.bi_rgb, rgbim=np.array(image.pixels, order="C"), compat=options.bi_weight)
     found = torch.tensor(np.array(model.inference(options.iterations), dtype=np.float32)).view(labels, height, width)
     return (found / found.sum(0)).to(device=P.device, dtype=P.dtype)
 

@@ -1,4 +1,4 @@
-"""The guided filter (He, Sun, Tang 2013): in every small window the maps become a linear function of the picture's colours.
+"""The guided filter (He, Sun, Tang 2013): in every small window the maps become a linear function of the image's colours.
 
 a = (Σ + εI)⁻¹ cov(I, P),  b = mean(P) − aᵀ mean(I)   in windows of radius r;   P′ = mean(a)ᵀ I + mean(b)
 """
@@ -12,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nerveseg.picture.load import Picture
+from nerveseg.image.load import LoadedImage
 from nerveseg.registry import knob
 
 __all__ = ["Options", "refine"]
+
+on_logits = False
+own_size = False
 
 _TINY = 1e-12
 _LUMA = (0.299, 0.587, 0.114)  # grey of red, green, blue (ITU-R BT.601)
@@ -35,29 +38,29 @@ class Options:
 
 
 @torch.no_grad()
-def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Float[Tensor, "K H W"]:
-    """Refine maps by the picture's colours. On a picture of one colour they become the mean of means over windows.
+def refine(P: Float[Tensor, "K H W"], image: LoadedImage, options: Options) -> Float[Tensor, "K H W"]:
+    """Refine maps by the image's colours. On an image of one colour they become the mean of means over windows.
 
     The filter keeps sums over classes, and values may leave 0…1 by a little: they are cut there and divided by their sum again.
     Cost O(K·H·W) whatever the radius is; a few maps of memory beside P and the result.
 
     Args:
-        P: shares at picture size.
-        picture: of that size.
+        P: shares at image size.
+        image: of that size.
         options: see `Options`.
     """
     # Covariances are differences of near numbers: float32 would drown a small ε, and MPS has nothing wider.
     place = torch.device("cpu") if P.device.type == "mps" else P.device
-    image = torch.tensor(picture.pixels).permute(2, 0, 1).to(place).double() / 255
+    colors = torch.tensor(image.pixels).permute(2, 0, 1).to(place).double() / 255
     if options.guide == "grey":
-        image = (image * image.new_tensor(_LUMA).view(3, 1, 1)).sum(0, keepdim=True)
-    mean = _box(image, options.radius)
-    count = len(image)
-    squares = _box((image[:, None] * image).flatten(0, 1), options.radius).view(count, count, *image.shape[1:])
+        colors = (colors * colors.new_tensor(_LUMA).view(3, 1, 1)).sum(0, keepdim=True)
+    mean = _box(colors, options.radius)
+    count = len(colors)
+    squares = _box((colors[:, None] * colors).flatten(0, 1), options.radius).view(count, count, *colors.shape[1:])
     inverse = _inverse(squares - mean[:, None] * mean, options.eps)
     out = torch.empty_like(P)
     for c in range(len(P)):
-        out[c] = _filtered(P[c].to(place).double(), image, mean, inverse, options.radius).clamp_(0, 1)
+        out[c] = _filtered(P[c].to(place).double(), colors, mean, inverse, options.radius).clamp_(0, 1)
     return out / out.sum(0).clamp_min_(_TINY)
 
 
@@ -82,7 +85,7 @@ def _inverse(covariance: Float[Tensor, "c c H W"], eps: float) -> Float[Tensor, 
 
 
 def _box(maps: Float[Tensor, "c H W"], radius: int) -> Float[Tensor, "c H W"]:
-    """Mean over windows of 2r + 1, only of pixels inside the picture."""
+    """Mean over windows of 2r + 1, only of pixels inside the image."""
     # One side after the other, each by differences of running sums: the radius costs nothing.
     for dim in (1, 2):
         places = torch.arange(maps.shape[dim], device=maps.device)

@@ -1,6 +1,6 @@
 """LPOSS+ (CVPR 2025): label propagation over pixels, joined with those around them by likeness of colour.
 
-On the picture resized to a short side of 448, with c_i = Lab / [100, 128, 128] of pixel i and every offset of up to r in both axes:
+On the image resized to a short side of 448, with c_i = Lab / [100, 128, 128] of pixel i and every offset of up to r in both axes:
 
     W_ij = exp(−‖c_i − c_j‖/τ),   D_ii = Σ_j W_ij (1 where that is 0),   Ŵ = D^−½ W D^−½
     (I − αŴ) X = Y                  conjugate gradients from 0, map by map, at most ``steps``
@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels._windows import bilinear, kept_ratio
 from nerveseg.masks.upsample import resample
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 from nerveseg.walk.lposs import alpha_knob, conjugate, steps_knob, tolerance_knob
 
 __all__ = ["Options", "lab", "refine"]
 
 on_logits = True
-own_size = True  # it works on the picture as the network saw it, and gives maps back in the size they came in
+own_size = True  # it works on the image as the network saw it, and gives maps back in the size they came in
 _MAPS = 16  # maps solved at once: each takes five more of its size
 _ONE = 1e-3  # sums of shares are 1 up to this
 
@@ -39,7 +39,7 @@ class Options:
 
     short_side: int = knob(
         448,
-        "pixels of the shorter side that is worked on, 0: the picture's own. Larger: finer, slower.",
+        "pixels of the shorter side that is worked on, 0: the image's own. Larger: finer, slower.",
         low=0,
         high=4096,
         source="LPOSS+: 448",
@@ -58,25 +58,25 @@ class Options:
 
 
 @torch.no_grad()
-def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Float[Tensor, "K H W"]:
-    """Propagate maps over the picture's pixels.
+def refine(P: Float[Tensor, "K H W"], image: LoadedImage, options: Options) -> Float[Tensor, "K H W"]:
+    """Propagate maps over the image's pixels.
 
     (I − αŴ)⁻¹ is non-negative, but its rows do not sum to 1. Shares (≥ 0, sum 1) are therefore divided by what a map of ones becomes in the
     same solve: the order of labels at a pixel stays LPOSS+'s, maps that say the same everywhere come back as they are. They are then cut
     at 0 and divided by their sum, which early stopping leaves a little beside 1. Logits stay LPOSS+'s own, (1 − α)X: what is brought to
-    the picture's size after this must not be divided pixel by pixel before.
+    the image's size after this must not be divided pixel by pixel before.
 
     Args:
         P: shares, or logits, of any size: they are brought to the size that is worked on and back, bilinearly.
-        picture: what they are of.
+        image: what they are of.
         options: see `Options`.
 
     Cost: O(steps·(2r + 1)²·K·h·w) at the size h·w that is worked on. Memory: 2r(r + 1) floats a pixel for weights (90 MB at 448 × 600) and
     five maps each of up to 16 that are solved at once, whatever K is.
     """
-    size = kept_ratio(picture.size, options.short_side) if options.short_side else picture.size
+    size = kept_ratio(image.size, options.short_side) if options.short_side else image.size
     own = (P.shape[1], P.shape[2])
-    weights = _weights(lab(_colours(picture, size)).to(P.device), options)
+    weights = _weights(lab(_colours(image, size)).to(P.device), options)
     shares = float(P.min()) >= 0 and float((P.sum(0) - 1).abs().max()) < _ONE
     out = torch.empty(P.shape, device=P.device)
     for first in range(0, len(P), _MAPS):
@@ -97,13 +97,13 @@ def lab(rgb: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
     return torch.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def _colours(picture: Picture, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
+def _colours(image: LoadedImage, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
     """RGB in 0…1 at a size, resized as the label source does it."""
-    return bilinear(torch.tensor(picture.pixels).permute(2, 0, 1), size).float() / 255
+    return bilinear(torch.tensor(image.pixels).permute(2, 0, 1), size).float() / 255
 
 
 def _offsets(radius: int, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """One of each pair of opposite offsets, those that leave nothing of the picture out."""
+    """One of each pair of opposite offsets, those that leave nothing of the image out."""
     found = [(dy, dx) for dy in range(radius + 1) for dx in range(-radius, radius + 1) if (dy, dx) > (0, 0)]
     return tuple((dy, dx) for dy, dx in found if dy < size[0] and abs(dx) < size[1])
 

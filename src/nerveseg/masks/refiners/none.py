@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from nerveseg.picture.load import Picture
+from nerveseg.image.load import LoadedImage
 
 __all__ = ["Options", "refine"]
+
+on_logits = False
+own_size = False
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,6 @@ class Options:
     """No knobs."""
 
 
-def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Float[Tensor, "K H W"]:
+def refine(P: Float[Tensor, "K H W"], image: LoadedImage, options: Options) -> Float[Tensor, "K H W"]:
     """Return P as it is."""
     return P

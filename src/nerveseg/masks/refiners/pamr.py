@@ -15,14 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nerveseg.errors import OptionError
+from nerveseg.image.load import LoadedImage
 from nerveseg.labels._windows import bilinear, kept_ratio
 from nerveseg.masks.upsample import resample
-from nerveseg.picture.load import Picture
 from nerveseg.registry import knob
 
 __all__ = ["Options", "refine"]
 
 on_logits = True
+own_size = False
 _SHARE, _TINY = 0.1, 1e-8  # of the deviation; PAMR's
 _BLOCK = 1 << 26  # bytes of one block of classes
 _DIRECTIONS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
@@ -38,23 +39,23 @@ class Options:
     )
     guide_side: int = knob(
         0,
-        "shorter side to which the picture is brought, and back to its size, before its colours count. Smaller: blurred; 0: as it is.",
+        "shorter side to which the image is brought, and back to its size, before its colours count. Smaller: blurred; 0: as it is.",
         low=0,
         high=4096,
-        source="NACLIP, SCLIP: the short side of the network's picture, as that picture is their guide",
+        source="NACLIP, SCLIP: the short side of the network's image, as that image is their guide",
     )
 
 
 @torch.no_grad()
-def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Float[Tensor, "K H W"]:
-    """Refine maps by the picture's colours.
+def refine(P: Float[Tensor, "K H W"], image: LoadedImage, options: Options) -> Float[Tensor, "K H W"]:
+    """Refine maps by the image's colours.
 
     Weights are non-negative and sum to 1 at each pixel, so shares stay shares. Cost O(iterations·8·dilations·K·H·W) time and
     8·dilations·H·W floats beside the maps, whatever K is.
 
     Args:
-        P: maps at picture size; shares, or logits of any sign.
-        picture: of that size. A factor on its colours cancels out, so it makes no difference whether they were normalised.
+        P: maps at image size; shares, or logits of any sign.
+        image: of that size. A factor on its colours cancels out, so it makes no difference whether they were normalised.
         options: see `Options`.
 
     Raises:
@@ -62,7 +63,7 @@ def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Flo
     """
     asked: tuple[object, ...] = options.dilations  # type: ignore[reportUnknownMemberType]
     dilations = _checked(asked)
-    weights = _weights(_guide(picture, options.guide_side).to(P.device), dilations)
+    weights = _weights(_guide(image, options.guide_side).to(P.device), dilations)
     out = torch.empty_like(P)
     step = max(1, _BLOCK // (4 * P.shape[1] * P.shape[2]))
     for first in range(0, len(P), step):
@@ -70,11 +71,11 @@ def refine(P: Float[Tensor, "K H W"], picture: Picture, options: Options) -> Flo
     return out
 
 
-def _guide(picture: Picture, side: int) -> Float[Tensor, "3 H W"]:
-    pixels = torch.tensor(picture.pixels).permute(2, 0, 1)
+def _guide(image: LoadedImage, side: int) -> Float[Tensor, "3 H W"]:
+    pixels = torch.tensor(image.pixels).permute(2, 0, 1)
     if side:
-        pixels = bilinear(pixels, kept_ratio(picture.size, side))
-    return resample(pixels.float() / 255, picture.size)
+        pixels = bilinear(pixels, kept_ratio(image.size, side))
+    return resample(pixels.float() / 255, image.size)
 
 
 def _spread(
@@ -95,7 +96,7 @@ def _weights(image: Float[Tensor, "3 H W"], dilations: tuple[int, ...]) -> Float
     for moved in _around(image, dilations):
         mean += moved
     mean /= count
-    # Two passes: a difference of squares would be round-off where the picture is nearly even.
+    # Two passes: a difference of squares would be round-off where the image is nearly even.
     squares = (image - mean).square_() * len(dilations)
     for moved in _around(image, dilations):
         squares += (moved - mean).square_()

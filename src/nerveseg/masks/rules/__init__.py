@@ -7,7 +7,7 @@ A rule file holds
   at a time, so it must treat each class by itself; `base.ClassStats` has one entry a class of the block. The largest value wins,
   the lowest id on a tie;
 - optionally ``line(stats, extremes, options) -> base.Line``, where the value of a pixel is a rising line of its map alone: ``transform``
-  as three numbers a class, so that labels that cannot win a part of the picture are not upsampled there (`nerveseg.masks.patches`);
+  as three numbers a class, so that labels that cannot win a part of the image are not upsampled there (`nerveseg.masks.patches`);
 - optionally ``threshold(options) -> float``: where the winner's value is below it and there is a background, background wins;
 - optionally ``least(options) -> float``: labels that win no more than this share of all pixels won by labels are decided without, where
   there is a background; 0 keeps all;

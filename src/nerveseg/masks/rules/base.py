@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
@@ -11,9 +10,22 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from nerveseg.showing import brief
+from nerveseg.reprs import brief
 
-__all__ = ["ClassStats", "Extremes", "Line", "MapExtremes", "class_stats", "divides", "least_of", "line_of", "plain", "threshold_of"]
+__all__ = [
+    "ClassStats",
+    "Extremes",
+    "Line",
+    "MapExtremes",
+    "class_stats",
+    "divides",
+    "least_of",
+    "line_of",
+    "plain",
+    "score_grid_of",
+    "threshold_of",
+    "through_of",
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class ClassStats:
 
 @runtime_checkable
 class Extremes(Protocol):
-    """The largest and the smallest value of each map over the picture's pixels; worked out where a rule asks for them."""
+    """The largest and the smallest value of each map over the image's pixels; worked out where a rule asks for them."""
 
     def top(self) -> Float[Tensor, " c"]:
         """Largest values."""
@@ -52,7 +64,7 @@ class Extremes(Protocol):
 
 @dataclass(frozen=True)
 class MapExtremes:
-    """`Extremes` of maps at the picture's size."""
+    """`Extremes` of maps at the image's size."""
 
     maps: Float[Tensor, "c H W"]
 
@@ -119,23 +131,29 @@ def plain(stats: ClassStats) -> Line:
 
 def line_of(rule: ModuleType, stats: ClassStats, extremes: Extremes, options: Any) -> Line | None:
     """The rule as one line a class, or None if it looks at more than a pixel of one map."""
-    line: Callable[[ClassStats, Extremes, Any], Line] | None = getattr(rule, "line", None)
-    return None if line is None else line(stats, extremes, options)
+    return None if rule.line is None else rule.line(stats, extremes, options)
 
 
 def divides(rule: ModuleType, options: Any) -> bool:
     """Whether the rule compares shares of a pixel; True where it does not say."""
-    says: Callable[[Any], bool] | None = getattr(rule, "divides", None)
-    return says is None or says(options)
+    return rule.divides is None or rule.divides(options)
 
 
 def threshold_of(rule: ModuleType, options: Any) -> float | None:
     """The rule's threshold, or None if it has none."""
-    threshold: Callable[[Any], float] | None = getattr(rule, "threshold", None)
-    return None if threshold is None else threshold(options)
+    return None if rule.threshold is None else rule.threshold(options)
 
 
 def least_of(rule: ModuleType, options: Any) -> float:
     """The share of the labelled pixels that a label must win to stay, or 0 if the rule has none."""
-    least: Callable[[Any], float] | None = getattr(rule, "least", None)
-    return 0.0 if least is None else least(options)
+    return 0.0 if rule.least is None else rule.least(options)
+
+
+def score_grid_of(rule: ModuleType, options: Any) -> str:
+    """The grid that the rule looks for class scores on: "walk", where it does not say, or "source"."""
+    return "walk" if rule.score_grid is None else rule.score_grid(options)
+
+
+def through_of(rule: ModuleType, options: Any) -> int:
+    """Side of the square that maps are resized to on their way to the image's size; 0, where the rule does not say, for none."""
+    return 0 if rule.through is None else rule.through(options)

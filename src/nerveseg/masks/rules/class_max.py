@@ -3,7 +3,7 @@
     value_c(pixel) = map_c(pixel) / max map_c · s_c,   s_c = ½·max P_c + ½·max G_c
 
 A walk flattens P towards one row for all tokens; dividing by the class's own maximum brings small objects back, and the class score keeps
-labels down that are not in the picture.
+labels down that are not in the image.
 
 CLIPer itself has ``rest`` and ``divide`` off, ``score_grid = source``, and a score floor and floor for each benchmark; on Pascal VOC with
 background it also stretches every map from 0 to 1, whatever its score: ``stretch`` with ``score_power = 0``. iSeg does, too, after maps
@@ -21,7 +21,7 @@ from torch import Tensor
 from nerveseg.masks.rules.base import ClassStats, Extremes, Line, MapExtremes
 from nerveseg.registry import knob
 
-__all__ = ["Options", "divides", "line", "threshold", "transform"]
+__all__ = ["Options", "divides", "line", "score_grid", "threshold", "through", "transform"]
 
 _ABSENT = -1.0  # below every value of a class that is allowed, all of which are ≥ 0
 _NOTHING = 1e-12
@@ -43,7 +43,7 @@ class Options:
     )
     through: int = knob(
         0,
-        "Side of a square on which the maps lie on their way to the picture's size, bilinearly. 0: straight.",
+        "Side of a square on which the maps lie on their way to the image's size, bilinearly. 0: straight.",
         low=0,
         high=4096,
         source="off; iSeg: 512",
@@ -80,7 +80,7 @@ class Options:
 
 
 def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
-    """Divide each map by its maximum over the picture and multiply it by its class score.
+    """Divide each map by its maximum over the image and multiply it by its class score.
 
     A map that is 0 everywhere stays 0, and so does one that is stretched and the same everywhere but for rounding. Values are in 0…1.
     """
@@ -101,6 +101,16 @@ def line(stats: ClassStats, extremes: Extremes, options: Options) -> Line:
     if stats.rest is not None and not options.rest:
         out = out | stats.rest.to(out.device)
     return Line(low, gain.masked_fill(out, 0), torch.zeros_like(top).masked_fill(out, _ABSENT))
+
+
+def score_grid(options: Options) -> str:
+    """The grid that class scores are looked for on."""
+    return options.score_grid
+
+
+def through(options: Options) -> int:
+    """Side of the square that maps are resized to first."""
+    return options.through
 
 
 def divides(options: Options) -> bool:

@@ -1,4 +1,4 @@
-"""The most probable label wins if it is probable enough; the rest of the picture is background (the rule of the SCLIP family)."""
+"""The most probable label wins if it is probable enough; the rest of the image is background (the rule of the SCLIP family)."""
 
 from __future__ import annotations
 

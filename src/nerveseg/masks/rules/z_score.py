@@ -1,4 +1,4 @@
-"""Each class is measured in its own standard deviations over the picture, times a power of its class score.
+"""Each class is measured in its own standard deviations over the image, times a power of its class score.
 
 value_c(pixel) = (map_c(pixel) − mean map_c) / std map_c · s_c^power,   s_c = ½·max P_c + ½·max G_c
 """
@@ -33,7 +33,7 @@ class Options:
 
 
 def transform(maps: Float[Tensor, "c H W"], stats: ClassStats, options: Options) -> Float[Tensor, "c H W"]:
-    """Subtract each map's mean over the picture, divide by its standard deviation, weigh by the class score.
+    """Subtract each map's mean over the image, divide by its standard deviation, weigh by the class score.
 
     A map that is the same everywhere becomes 0, which is the mean of every other class.
     """
