@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.resources import files
 
 import pytest
 import torch
@@ -112,3 +113,10 @@ def test_a_moment_of_training_gives_a_pair_that_loads_and_segments(tmp_path):
 def test_exporting_what_was_never_trained_says_so(tmp_path):
     with pytest.raises(WeightsNotFound, match="synthetic train"):
         export.export(tmp_path / "nothing", tmp_path / "pair")
+
+
+def test_the_words_of_training_are_those_of_the_pair_that_ships():
+    """They are data: whoever renames things must not rename these."""
+    stored = files("nerveseg.weights") / "embedded" / "clip" / "words.json"
+    known = {part for name in json.loads(stored.read_text("utf-8")) for part in name.split()}
+    assert set(tokenizer.words(1)) == known

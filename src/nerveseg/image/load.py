@@ -92,7 +92,7 @@ def load_image(
 
     Args:
         source: a path (str, Path or ``file://…``), the bytes of an image file, a binary file that is open (read from its start), a PIL
-            image, an array or tensor (H×W, H×W×C or C×H×W, C = 1, 3 or 4; see `nerveseg.image.layouts`), or a Image.
+            image, an array or tensor (H×W, H×W×C or C×H×W, C = 1, 3 or 4; see `nerveseg.image.layouts`), or a `LoadedImage`.
         max_pixels: cap on height × width. Larger: bigger images pass; memory is about 3 bytes a pixel here and more later.
         name: how to call it; None takes the file's name.
         bands: numbers, from 1, of the bands of a file or PIL image that become red, green and blue, as (4, 3, 2); or of one, for grey.

@@ -27,7 +27,7 @@ from nerveseg.synthetic.train.clip import dense, embed_words, groups, normalised
 __all__ = ["WORLD", "build", "losses", "train", "watch"]
 
 WORLD = 2
-TEMPLATES = ("{}", "a {}", "a photo of a {}", "an image of a {}", "an image of a {}", "a drawing of a {}", "a scene with a {}")
+TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a picture of a {}", "a drawing of a {}", "a scene with a {}")
 
 _SMALL = ((96, 96), (96, 128), (128, 96), (112, 112), (128, 128))
 _LARGE = ((160, 160), (128, 192), (192, 128), (192, 192), (160, 224))

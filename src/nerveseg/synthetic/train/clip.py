@@ -22,7 +22,7 @@ from nerveseg.synthetic.train import loop, tokenizer
 
 __all__ = ["build", "dense", "embed_words", "groups", "losses", "normalised", "train"]
 
-TEMPLATES = ("{}", "a {}", "a photo of a {}", "an image of a {}", "an image of a {}", "a drawing of a {}", "a scene with a {}")
+TEMPLATES = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a picture of a {}", "a drawing of a {}", "a scene with a {}")
 
 _SMALL = ((64, 64), (64, 64), (64, 80), (80, 64), (48, 64), (64, 48))
 _LARGE = ((96, 96), (128, 128), (96, 128), (128, 96), (128, 160), (160, 128), (128, 192), (144, 144))

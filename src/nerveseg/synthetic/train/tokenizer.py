@@ -19,7 +19,7 @@ CONTEXT = 32
 
 _END = "</w>"
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
-_FUNCTION_WORDS = "a an the of on in with near and front photo image image drawing scene this is there one small large big background"
+_FUNCTION_WORDS = "a an the of on in with near and front photo picture image drawing scene this is there one small large big background"
 
 
 def words(world: int = 1) -> tuple[str, ...]:
