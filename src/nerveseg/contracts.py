@@ -1,4 +1,4 @@
-"""What a file of each kind must hold: the contracts that `nerveseg.registry.load` verifies.
+"""The contracts: what a module of each kind must define. `nerveseg.registry.load` verifies them.
 
 A stage is a module, one file. Read the contract of its kind, copy the smallest file that is there, and change it: nothing else has to be
 edited. `docs/adding-one.md` builds one of each. The pipeline, in the paper's letters::

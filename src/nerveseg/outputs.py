@@ -1,4 +1,4 @@
-"""Where results go: no input is ever written over, and no file that was there before without being told to.
+"""Output paths: an input is never overwritten, and an existing file only where the caller says so.
 
 One rule for every verb that writes, asked twice: `check` refuses before any work, and inside `keeping` the same holds at the moment a
 finished file takes its place (`put`), whatever came there in between. Files are told apart by device and number, not by name: a link, a

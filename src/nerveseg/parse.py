@@ -1,4 +1,4 @@
-"""Texts that others wrote, read in bounds: whatever is wrong with one is an `OSError` or a `ValueError` that says so in a few words.
+"""Parse untrusted TOML and JSON with limits on size and depth; anything wrong is an `OSError` or a `ValueError` with a short reason.
 
 The parsers of the standard library leave some texts to other errors: thousands of brackets inside one another to `RecursionError`, a
 number of more digits than Python converts to a `ValueError` that tells of Python's settings.

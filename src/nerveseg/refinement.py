@@ -1,4 +1,4 @@
-"""The walk for everyone: label probabilities of any model, walked on any graph.
+"""`refine`: walk the label probabilities of any model on any graph.
 
 `refine` is one call. For many images, load the graph's networks once with `walker` and give them as the recipe.
 """

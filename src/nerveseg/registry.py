@@ -1,4 +1,4 @@
-"""How a stage file is found, and how it declares its knobs.
+"""Find a stage's module by name, verify its contract, and declare and check its options.
 
 One new file adds a label source, calibration, graph, kernel, solver, decision rule, refiner or writer: a *kind* is a package, and its
 names are the module files in it, listed without importing them. Other distributions join with an entry point in the group

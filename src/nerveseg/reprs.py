@@ -1,4 +1,4 @@
-"""How values show themselves: a line or two that says what is held, never the numbers."""
+"""Short reprs: one or two lines that say what a value holds, never its numbers."""
 
 from __future__ import annotations
 

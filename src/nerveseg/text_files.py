@@ -1,4 +1,4 @@
-"""Text files as people have them: any of the encodings that say what they are, any line ends; what is no text is named and refused."""
+"""Read text files in any declared encoding with any line ends; a file that is no text is refused, by what it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look into a network's pass: hooks that always come off, and a pass that ends once everything asked for is in hand.
+"""Capture inner tensors of a network's forward pass with hooks that are always removed, and stop the pass once all of them are there.
 
 Queries and keys are read at the outputs of an attention layer's own projections (or of its q/k norms, where it has any), so its
 attention processor, its upcasting and its fused kernel stay as they are and no attention matrix is ever formed.

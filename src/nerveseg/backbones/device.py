@@ -1,4 +1,4 @@
-"""Where the networks run, and how precisely."""
+"""Choose the device and the dtype that networks run in."""
 
 from __future__ import annotations
 

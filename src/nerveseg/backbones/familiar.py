@@ -1,4 +1,4 @@
-"""Whether an image is like those that a checkpoint's networks were trained on.
+"""Detect images unlike those that a checkpoint was trained on (out of distribution), and say so.
 
 The embedded pair knows drawn scenes; of a photograph it speaks as surely, and wrongly. So its folders say what their scenes look like:
 ``images.safetensors`` holds mean and scatter of some statistics of colour and texture. An image further from the mean, in units of the

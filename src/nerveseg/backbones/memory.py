@@ -1,4 +1,4 @@
-"""Memory that runs out, on whatever device, told as one error that says what to lower."""
+"""Turn out-of-memory errors of any device into one error that says what to lower."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other libraries' progress bars, away while weights are read and as the caller had them afterwards."""
+"""Turn off other libraries' progress bars while weights are read, and restore the caller's settings afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a network from a folder, whole or not at all."""
+"""Read a network from a folder; a checkpoint with missing or unexpected tensors is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text vectors kept on disk: 171 words in 80 sentences are 13,680 passes of a text tower, and the same ones in every run.
+"""Cache text embeddings on disk: 171 words in 80 templates are 13,680 passes of a text tower, the same in every run.
 
 A file is named by what its rows depend on: digest of the weights, sentences, words. One that cannot be read counts as absent. The folder is
 bounded by `MOST` and `FILES`: what was not used for longest goes first, whatever its dates say.

@@ -1,4 +1,4 @@
-"""Clicks: what a user says of some pixels, and the pixels and tokens that it says it of."""
+"""A click: a label given to points, strokes or a box, and the pixels and tokens that it covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A labelling that is corrected click by click."""
+"""Correct a result click by click, with undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stays as it is over clicks, and what a click leaves."""
+"""The state that clicks share (S, the words, the image), and what is kept after each click."""
 
 from __future__ import annotations
 

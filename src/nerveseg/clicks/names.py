@@ -1,4 +1,4 @@
-"""Clicks' labels → columns of P, new labels among them."""
+"""Map the labels of clicks to columns of P; unknown labels get new columns."""
 
 from __future__ import annotations
 

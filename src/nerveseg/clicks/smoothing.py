@@ -1,4 +1,4 @@
-"""An image without its grain: neighbours of like colour share it, edges stay."""
+"""Smooth an image's noise but keep its edges: each pixel takes the mean of neighbours with similar colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image solved with clicks on it."""
+"""Solve P for one image with clicks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another program computed for an image: named arrays in .npz or .safetensors files, and the names of their classes."""
+"""Read arrays that another program computed for an image (.npz or .safetensors), and the names of their classes."""
 
 from __future__ import annotations
 

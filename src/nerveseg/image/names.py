@@ -1,4 +1,4 @@
-"""Names of images: which endings are endings, and lists of images as people and data sets have them."""
+"""Parse file names (stem and extension) and lists of images as people and data sets write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a file's bytes to an image that can be decoded: which format it is, without its metadata, and which way up it is.
+"""Open an image file: detect its format, strip its metadata, and find its orientation.
 
 Metadata are left out before Pillow sees the file (`bare`, `tiff`), and the one entry that counts, the orientation, is read by one rule
 (`orientation`). What is not read is called by its name (`kinds`).

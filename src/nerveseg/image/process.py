@@ -1,4 +1,4 @@
-"""One reading process, seen from the one that started it: what goes there and back, and its end."""
+"""The parent's side of one decoding process: requests, answers, and how it is ended."""
 
 from __future__ import annotations
 

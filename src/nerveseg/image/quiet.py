@@ -1,4 +1,4 @@
-"""Decoders keep quiet: libtiff writes what displeases it straight to file descriptor 2, a megabyte for a file of 48 KB."""
+"""Silence decoders: libtiff writes its warnings straight to file descriptor 2, a megabyte for a file of 48 KB."""
 
 from __future__ import annotations
 

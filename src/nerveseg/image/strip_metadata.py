@@ -1,4 +1,4 @@
-"""Image files without what pixels do not need: profiles, comments, thumbnails and other metadata go before any of them is parsed.
+"""Strip everything that pixels do not need (profiles, comments, thumbnails, other metadata) before any of it is parsed.
 
 Decoders read metadata on their way to the pixels, and give up where these are damaged, large or many. Here a file is walked part by part
 without looking into them; what decodes to pixels is kept as it is, and what the file says of itself beside that is taken down once.

@@ -1,4 +1,4 @@
-"""What a file that is not read is: a format by name and the way out, so that a sound file is never called damaged."""
+"""Name the formats that are not supported, and what to do instead, so that a sound file is never called damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reading process: ``python -m nerveseg.image.worker``, started and spoken to by `nerveseg.image.readers`. No torch in it.
+"""The decoding process, ``python -m nerveseg.image.worker``, which `nerveseg.image.readers` starts. It does not import torch.
 
 Descriptor 0 is a socket to the process that started it. A message is a head (JSON) and a body, with the lengths of both before them: the
 worker says that it is there, then answers each request (a path, or the bytes of a file) with what `load_image` says, and the pixels. It

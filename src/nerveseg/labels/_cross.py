@@ -1,4 +1,4 @@
-"""What label sources share whose words go through a diffusion model: the image's noised latent, levels, token maps, class scores."""
+"""Shared by label sources that read a diffusion model's cross-attention: the noised latent, levels, token maps, class scores."""
 
 from __future__ import annotations
 

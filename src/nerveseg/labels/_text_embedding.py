@@ -1,4 +1,4 @@
-"""The words of one decode as label sources are told them: strings, classes, and the vectors of the recipe's text tower."""
+"""Embed the words of one decode with the recipe's text tower: strings, their classes, and unit vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image in tiles: networks go from tile to tile, and what they say is joined.
+"""Run the networks over the tiles of a large image, and blend what they give.
 
 A label source that keeps one vector a token and nothing else is joined before words come: the mean of unit vectors, not normalised again,
 gives the mean of the cosines, as where windows overlap. Any other source (attention, windows joined by pixels, groups, words that go

@@ -1,4 +1,4 @@
-"""Token vectors that can be compared with words: what an image's own parts say when they are taken for a word."""
+"""Patch embeddings that can be compared with word embeddings, for visual words."""
 
 from __future__ import annotations
 

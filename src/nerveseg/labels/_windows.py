@@ -1,4 +1,4 @@
-"""Windows as the SCLIP family has them: on an image whose sides are no multiples of the patch, joined pixel by pixel.
+"""Sliding windows as the SCLIP family uses them: image sides need not be multiples of the patch, and logits are blended per pixel.
 
     f = min(long/max(H, W), S/min(H, W)),  sides int(side·f + 0.5), bilinear without smoothing, in whole grey levels
     cosines of a window → bilinearly to its pixels → summed where windows lie → divided by how many lay there

@@ -1,4 +1,4 @@
-"""Scores that another program computed, from a file an image: the logits or probabilities of any model enter here.
+"""Scores from another program, one file per image: the logits or probabilities of any model.
 
 A file is .npz or .safetensors and holds one array ``scores`` of shape (K, h, w), K classes on any grid that covers the whole
 image, and, where it can, the names of its classes (``labels``: an array of strings, or a JSON list in the metadata). With names,

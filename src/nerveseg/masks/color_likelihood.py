@@ -1,4 +1,4 @@
-"""Labels whose odds at a pixel are multiplied by what its colour says; the shares of all labels then sum to 1 again."""
+"""Multiply the odds of labels at each pixel by a likelihood ratio of its colour, and normalise again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connected parts of a label map: their areas and boxes, and the clean-up of tiny ones."""
+"""Connected components of a label map: their areas and boxes, and the removal of tiny ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A temperature on ln p: how sure the shares of a pixel are, never which of them is larger.
+"""A temperature on ln p: it changes how confident shares are, never their order.
 
     p_c(T) = p_c^(1/T) / Σ_c p_c^(1/T)
 

@@ -1,4 +1,4 @@
-"""Logits, string by string → shares of the labels at image size: for methods that upsample *before* their softmax.
+"""Upsample the logits of each string, then take the softmax and join strings to labels, for methods that upsample *before* their softmax.
 
     x = upsampled logits,  p_s = softmax_s(scale · x) over all strings,  share of a class = max (or sum) of p_s over its strings
 

@@ -1,4 +1,4 @@
-"""Tokens whose label is known: the walk ends there.
+"""An absorbing walk: it ends at tokens whose label is known.
 
 With seeds B, one-hot rows Y on them and D = diag(1 off B, 0 on B),
 

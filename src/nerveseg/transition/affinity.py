@@ -1,4 +1,4 @@
-"""Heads under one kernel: their rows, a thin pair, and the sharpness that a target spread asks for."""
+"""Affinities of heads under one kernel: rows, low-rank features, and the sharpness that gives a wanted number of neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Float64 of what is held in less, a block at a time: what certifies a walk is computed there."""
+"""Convert to float64 block by block, to compute the certificate of a walk without a copy of everything."""
 
 from __future__ import annotations
 

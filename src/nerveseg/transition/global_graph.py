@@ -1,4 +1,4 @@
-"""The global graph of all heads as one operator: a thin pair, one folded matrix, kept entries, or rows made anew in each step."""
+"""The global graph of all heads as one operator: a low-rank pair, one dense matrix, sparse rows, or rows recomputed at each step."""
 
 from __future__ import annotations
 

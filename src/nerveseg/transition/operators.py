@@ -1,4 +1,4 @@
-"""The forms in which an n × n matrix is held: a thin pair, kept entries, or the matrix itself."""
+"""The forms an n × n matrix is stored in: a low-rank pair, sparse rows, or dense."""
 
 from __future__ import annotations
 

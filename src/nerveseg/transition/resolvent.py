@@ -1,4 +1,4 @@
-"""(I − αS)⁻¹ by one factorisation, for those who solve with the same S again and again."""
+"""(I − αS)⁻¹ by one LU factorisation, for repeated solves with the same S."""
 
 from __future__ import annotations
 

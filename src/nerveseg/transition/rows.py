@@ -1,4 +1,4 @@
-"""G as it comes in, everywhere: one finite row a token, and where it is said to be probabilities, rows that are."""
+"""Check G: one finite row per token, and rows that sum to 1 where it must be probabilities."""
 
 from __future__ import annotations
 

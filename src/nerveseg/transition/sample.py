@@ -1,4 +1,4 @@
-"""Which rows an estimate looks at, and how much a row is spread out."""
+"""Choose the rows that an estimate uses, and measure how concentrated a row is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between host and device, with as few waits as there can be: each lets an accelerator run dry."""
+"""Copy between host and device with as few synchronisations as possible: each one lets the accelerator idle."""
 
 from __future__ import annotations
 

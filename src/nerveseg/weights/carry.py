@@ -1,4 +1,4 @@
-"""Weights in plain folders, to be carried to a machine without network: no cache, no links, and the digest of every file beside them.
+"""Export weights into plain folders with the digest of every file, to carry them to a machine without a network.
 
 FOLDER/recipe.toml        the recipe, which names the folders beside it
 FOLDER/clip-l14-336/…     each checkpoint, the files that are read of it alone

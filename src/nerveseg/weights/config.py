@@ -1,4 +1,4 @@
-"""``config.json`` and other small files of a checkpoint, read in bounds before a library is asked to build what they say."""
+"""Read ``config.json`` and other small files of a checkpoint with limits, before a library builds what they describe."""
 
 from __future__ import annotations
 

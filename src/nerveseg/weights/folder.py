@@ -1,4 +1,4 @@
-"""A checkpoint on this machine: its folder, whether it is whole, its digest; and what is said of one that is nowhere."""
+"""A checkpoint's folder on this machine: whether it is complete, its digest, and the error for one that is not found."""
 
 from __future__ import annotations
 

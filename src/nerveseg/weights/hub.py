@@ -1,4 +1,4 @@
-"""The hub: what a page holds, its cache on this machine, and downloads that go on where they were cut off.
+"""The Hugging Face hub: what a repository holds, the local cache, and downloads that resume.
 
 Everything goes through huggingface_hub; ``HF_ENDPOINT`` and ``HF_HUB_CACHE`` are read at each call. One thing is ours: a large file
 comes into a part file that outlives the process, so that the next call asks for the rest alone.

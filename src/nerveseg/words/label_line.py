@@ -1,4 +1,4 @@
-r"""Labels in one line, as the command line, the page, the service and Python strings have them; and an entry of a list or file.
+r"""Parse labels from one line (``cat; kitten, dog``), for the command line, the page, the service and Python; and one entry of a list.
 
 ``,`` parts labels and ``;`` the strings of one label (the full-width and Arabic forms too). A string that holds one of these, a quote or
 a backslash stands in double quotes, as in CSV, with ``""`` for a quote: ``"cat, striped"; tabby, hat``.

@@ -1,4 +1,4 @@
-"""Label files: plain lists, spreadsheets as people save them, JSON and the ``names`` of a data.yaml. Ids are places: a gap is refused."""
+"""Read label files: plain lists, spreadsheets, JSON and the ``names`` of a data.yaml. Ids are positions: a gap is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A label by name, by one of its strings, or by id: where it stands among others."""
+"""Find a label's index by its name, one of its strings, or its id."""
 
 from __future__ import annotations
 

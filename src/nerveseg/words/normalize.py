@@ -1,4 +1,4 @@
-"""Letters of a word: what cannot be seen decides nothing, and what cannot be meant is refused."""
+"""Normalise a word's characters: invisible ones are ignored, and those that cannot be meant are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How it is told that a text tower was not trained on words: in one sentence, however many they are."""
+"""Word the warning about words that a text tower was not trained on: one sentence, however many there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to look for: labels in the caller's order, each with one or more strings that mean it, and the background."""
+"""The vocabulary: labels in the caller's order, each with one or more synonyms, and the background."""
 
 from __future__ import annotations
 
