@@ -1,4 +1,4 @@
-"""What earlier starts of a batch left: which files are its own, which of them are gone or cut, and what is done again for that."""
+"""Resume a batch: find the files that earlier runs wrote, and redo items whose files are missing or truncated."""
 
 from __future__ import annotations
 

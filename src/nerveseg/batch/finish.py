@@ -1,4 +1,4 @@
-"""The end of a batch: shards put together, joined files, the record, and nothing left that tells of times."""
+"""Finish a batch: merge shards, write the joined files and the record, and remove the journal."""
 
 from __future__ import annotations
 

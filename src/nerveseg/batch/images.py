@@ -1,4 +1,4 @@
-"""What is to be labelled: a folder, a pattern, a list or standard input → image files, and each one's path in the output."""
+"""List the images of a batch: a folder, a pattern, a list or standard input → files, and each one's path in the output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch asks for, and all that decides its masks; plain values, so that it can be sent to another process."""
+"""The settings of a batch that decide its masks; plain values, so that they can be sent to another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output folder: what is in the way of a new batch, where a batch keeps its state, and what a killed one left lying."""
+"""The output folder: files that would be overwritten, where a batch keeps its state, and leftovers of a killed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done with one image of a batch. A thread of its own writes the files, so that the networks do not wait for the disk."""
+"""Label one image of a batch. A separate thread writes the files, so that the networks do not wait for the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encodings kept on disk, so that an ablation or a sweep passes the networks once an image and re-solves from there.
+"""Cache encodings on disk, so that an ablation or a sweep runs the networks once per image and re-solves from there.
 
 A file is named by what its tensors depend on: the image's digest, the weights' digests, the knobs of `encode`, the precision. One that
 cannot be read counts as absent. The folder is the caller's, and grows with the images until its disk has `SPARE` bytes left; what does

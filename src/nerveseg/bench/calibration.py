@@ -1,4 +1,4 @@
-"""Whether a confidence means what it says: twenty bins of it, each with its pixels, those that are right, and the sum of confidence.
+"""Calibration counts: twenty bins of confidence, each with its pixels, the correct ones, and the sum of confidence.
 
     ECE = Σ_b n_b/N · |right_b/n_b − confidence_b/n_b|
 

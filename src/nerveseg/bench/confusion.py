@@ -1,4 +1,4 @@
-"""Which class was taken for which, pixel by pixel, and the scores that the field makes from it.
+"""The confusion matrix over pixels, and the field's scores that follow from it (mIoU, accuracies, fwIoU).
 
 An image's counts are sparse triples (truth, guess, pixels); those of a data set are one table. The guess C, of C classes, stands for none
 of them: a pixel that was left to a background that the data set has not. Ignored pixels are in neither.

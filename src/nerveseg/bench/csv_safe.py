@@ -1,4 +1,4 @@
-"""CSV that no spreadsheet takes for a program."""
+"""Escape CSV cells that a spreadsheet would run as formulas."""
 
 from __future__ import annotations
 

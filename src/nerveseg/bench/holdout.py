@@ -1,4 +1,4 @@
-"""Labelled images in two parts that share none: one to choose something on, the other to see whether it holds."""
+"""Split labelled images into two disjoint parts: one to choose on, the other to validate the choice."""
 
 from __future__ import annotations
 

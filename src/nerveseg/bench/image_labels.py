@@ -1,4 +1,4 @@
-"""Which classes are in an image, before any pixel is labelled: from its mask, from a file, or from a tagger.
+"""Image-level labels: the classes in an image, from its mask, from a file, or from a tagger.
 
 A file has one image a line, its id first: ``2007_000032 aeroplane; person`` with names or other strings of the classes, or
 ``2007_000032 0 14`` with numbers that count the classes without the background from 0 (TagCLIP's format). A line with the id alone says

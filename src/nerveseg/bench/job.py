@@ -1,4 +1,4 @@
-"""One run: which recipe on which data set, and all that decides its numbers."""
+"""The settings of a benchmark run: the recipe, the data set, and everything else that decides its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class names before a run: which of them a recipe's text tower can hardly tell apart, or reads in another sense than they are meant in.
+"""Check class names before a run: names that the text tower can hardly tell apart, or reads in another sense.
 
 Distances are 1 − cosine of text vectors under the recipe's templates, divided by the typical one: the median between the first strings of
 the classes and common words for what stands behind things. 0 is the same vector, 1 as far as two unrelated names; so the numbers mean the

@@ -1,4 +1,4 @@
-"""The field's two ways of scoring the same masks. Which files a data set takes under each is the data set's part."""
+"""The field's two protocols for scoring the same masks. Which files belong to each is stated by the data set."""
 
 from __future__ import annotations
 

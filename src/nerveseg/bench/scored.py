@@ -1,4 +1,4 @@
-"""From the lines of a run to its scores: read once, one image at a time; written beside them as files for people and programs.
+"""Compute a run's scores from its results, one image at a time, and write them as files for people and programs.
 
 Everything here follows from a run's folder alone (``run.json`` and ``results.jsonl``); neither images nor networks are needed.
 """

@@ -1,4 +1,4 @@
-"""One temperature from a few labelled images, and a check on images that had no say in it.
+"""Fit one temperature on a few labelled images, and validate it on others.
 
 Images are parted in two as `nerveseg.bench.holdout` does. On one half T is where the mean of −ln p_y(T) over pixels is least, p_y the
 score of the true label; that mean is convex in 1/T (Guo et al., 2017), so there is one such T. The other half is looked at once, with the

@@ -1,4 +1,4 @@
-"""Tune a recipe's walk and decision on labelled images of one's own, and check the gain on images that were never looked at.
+"""Tune a recipe's walk and decision on your labelled images, and validate the gain on images that were never looked at.
 
 Images are parted in two by a digest of their names. Rounds of a small grid are measured on one half; the other is measured once, with the
 recipe as it was and as it became. Only where the paired interval over those images leaves 0 out is the gain called one.

@@ -1,4 +1,4 @@
-"""What is asked of a data set's images: its classes as labels, its background as a background, and the way back from ids to classes.
+"""Turn a data set's classes into labels and a background, and result ids back into classes.
 
 data = datasets.open("voc21", root)
 asked = ask(data)                                     # or ask(data, item), where not all classes are offered in all images

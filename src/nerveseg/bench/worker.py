@@ -1,4 +1,4 @@
-"""What is done with one image of a benchmark: segment it by the words of its data set, compare, count."""
+"""Process one image of a benchmark: segment it by the words of its data set, compare with its mask, count."""
 
 from __future__ import annotations
 

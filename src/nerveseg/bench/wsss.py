@@ -1,4 +1,4 @@
-"""Pseudo-masks: from which classes are in an image to which pixel is of which, for training a segmenter that never saw a mask.
+"""Pseudo-masks from image-level labels, to train a segmenter that never saw a mask.
 
     made = run(PseudoMasks(Job("nerve-iseg", "voc21", "DATA", split="train"), abstain=0.5), "out")
 

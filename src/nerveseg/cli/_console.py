@@ -1,4 +1,4 @@
-"""How the command line talks: results on stdout, talk on stderr, errors as one line, other people's bars and logs kept quiet."""
+"""Output of the command line: results on stdout, messages on stderr, errors in one line, libraries' progress bars and logs silenced."""
 
 from __future__ import annotations
 

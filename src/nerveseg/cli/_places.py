@@ -1,4 +1,4 @@
-"""Where results go, settled before any work starts."""
+"""Decide all output paths before any work starts."""
 
 from __future__ import annotations
 

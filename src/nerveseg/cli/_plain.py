@@ -1,4 +1,4 @@
-"""Foreign text on a terminal: names of files, labels and messages say what they are, and never tell the terminal what to do."""
+"""Escape control characters in file names, labels and messages before they reach the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that are loaded when the first good image asks for them, and what is done with every image."""
+"""Load the networks lazily, at the first readable image, and process each image."""
 
 from __future__ import annotations
 

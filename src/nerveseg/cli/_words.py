@@ -1,4 +1,4 @@
-"""What people type on the command line → what the library takes."""
+"""Parse what is typed on the command line: labels, settings, clicks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Correcting by hand: clicks, the walk that ends at them, and the visual words that they show.
+"""Interactive correction: clicks, the walk that ends at them, and visual words.
 
 >>> from nerveseg.clicks import Click
 >>> Click("cat", points=[(30, 40)], strokes=[[(10, 10), (20, 12)]]).strokes

@@ -1,4 +1,4 @@
-"""The values of a mask file, as somebody stored them, where nothing in the file says that they are no ids.
+"""Read the stored values of a mask file, and refuse files whose values are evidently no ids.
 
 An index into a palette is an id only as long as the palette was made for the ids. Editors and optimisers number colours anew, and the old
 numbers are then in the colours alone: a palette whose colours are Pascal VOC's, or greys, at other places says so.

@@ -1,4 +1,4 @@
-"""From the values that a publisher's file stores to those that a mask stores, by a table that can be read."""
+"""Map the values of a publisher's file to those of a mask, by a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files out of archives: only those that are asked for, only to where they may go, each whole or not at all."""
+"""Extract the wanted files of an archive, safely: no path outside the target, no links, and each file whole or not at all."""
 
 from __future__ import annotations
 

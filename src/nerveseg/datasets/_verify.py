@@ -1,4 +1,4 @@
-"""Whether a data set on disk is what it should be: every file read, every id counted, every wrong file named with what mends it."""
+"""Verify a data set on disk: read every file, count every id, and name each wrong file with what mends it."""
 
 from __future__ import annotations
 

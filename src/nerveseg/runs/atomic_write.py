@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also where the machine goes down in between."""
+"""Write files atomically: they appear whole or not at all, also after a crash of the machine."""
 
 from __future__ import annotations
 

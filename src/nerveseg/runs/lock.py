@@ -1,4 +1,4 @@
-"""One process a folder: a lock that dies with the process that holds it."""
+"""Lock a folder for one process; the lock is released when the process dies."""
 
 from __future__ import annotations
 

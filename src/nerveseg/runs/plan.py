@@ -1,4 +1,4 @@
-"""What a long job is, fixed before it starts: its items, and what its results depend on.
+"""The plan of a long job, fixed before it starts: its items, and what its results depend on.
 
 A plan is written into the job's folder before the first item. Whoever comes back later has to bring the same one.
 """

@@ -1,4 +1,4 @@
-"""Who does the work of a long job: one item in, one record out."""
+"""The worker interface of a long job: one item in, one record out."""
 
 from __future__ import annotations
 

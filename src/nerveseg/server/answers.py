@@ -1,4 +1,4 @@
-"""A result as the client wants it: the label map as a PNG, JSON with one run-length coded mask a label, or a zip of files."""
+"""Encode a result for the client: the label map as a PNG, JSON with one run-length encoded mask per label, or a zip of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application: routes behind the guard, and every error a problem."""
+"""The ASGI application: routes behind the guard, and every error as a problem document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that ends when its time is up, or when nobody waits for it: asked before every tensor operation, so never in the middle of one."""
+"""Cancel work at its deadline, or when its client is gone: checked before each tensor operation."""
 
 from __future__ import annotations
 

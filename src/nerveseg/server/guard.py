@@ -1,4 +1,4 @@
-"""The door: who may come in, how much they may bring and how long it may take; errors that nobody caught become problems here."""
+"""Middleware: authentication, size and time limits of requests, and a problem document for uncaught errors."""
 
 from __future__ import annotations
 

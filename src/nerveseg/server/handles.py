@@ -1,4 +1,4 @@
-"""Encodings that clients come back to: short-lived, under names that cannot be guessed, the one used longest ago gone first."""
+"""A cache of encodings under unguessable handles: they expire, and the least recently used goes first."""
 
 from __future__ import annotations
 

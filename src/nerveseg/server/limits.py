@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may take."""
+"""Limits of one request, and of all together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The port: opened once, by the service and by the page."""
+"""Open the listening socket, for the service and for the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a request comes from a page elsewhere, by what a browser says of it. Other programs say nothing, and pass."""
+"""Refuse cross-origin requests, by the headers that browsers send. Other programs send none, and pass."""
 
 from __future__ import annotations
 

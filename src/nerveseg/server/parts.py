@@ -1,4 +1,4 @@
-"""The parts of ``multipart/form-data`` (RFC 7578), read strictly: what a tool cut away or added by mistake is refused, not guessed."""
+"""Parse ``multipart/form-data`` (RFC 7578) strictly: malformed parts are refused, not guessed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 has it: ``application/problem+json``, and nothing of the inside in it."""
+"""Turn every error into a problem document (RFC 9457) that reveals nothing of the inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client asks of an image: form or JSON → words, background, settings and clicks, counted before they are read."""
+"""Parse what a client asks: form or JSON → words, background, settings and clicks, with limits checked first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The addresses, and what is done at each."""
+"""The routes and their handlers."""
 
 from __future__ import annotations
 

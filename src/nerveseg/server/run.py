@@ -1,4 +1,4 @@
-"""The process: listens, serves, and ends well: at SIGTERM what was accepted is answered, what comes then gets 503, and then it ends."""
+"""Run the service, and shut it down gracefully: at SIGTERM accepted requests are answered, and new ones get 503."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the routes share: workers, encodings, counts, limits, and how many requests are in hand."""
+"""State shared by the routes: workers, encodings, metrics, limits, and the number of open requests."""
 
 from __future__ import annotations
 

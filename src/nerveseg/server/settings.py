@@ -1,4 +1,4 @@
-"""The knobs that a client may turn: a short list of numbers that act at decode, each in bounds that keep its cost bounded.
+"""The settings that a client may change: a short list of numbers that act at decode, with ranges that bound their cost.
 
 Nothing that names a file, chooses weights or a stage is among them.
 """

@@ -1,4 +1,4 @@
-"""JSON without what other readers take otherwise: no NaN, no infinity, no name twice in an object."""
+"""Strict JSON: NaN, infinity and duplicate names in an object are refused."""
 
 from __future__ import annotations
 

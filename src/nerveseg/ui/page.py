@@ -1,4 +1,4 @@
-"""What is on the page, and what calls what. Everything that comes from an image or a visitor goes out as data, not as markup."""
+"""The layout of the page and its event handlers. Whatever comes from an image or a visitor is sent as data, never as markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: what of Gradio's server the page needs, how much may be sent and how long that may take; the rest is refused in words.
+"""Middleware: allow only those routes of Gradio's server that the page needs, with limits on size and time.
 
 Gradio counts a file, not what is sent beside it, waits for slow senders for ever, and leaves what broke off or was made for a download
 in its folder. The door stands in front of it.

@@ -1,4 +1,4 @@
-"""The process: serves the page on this machine, and ends at SIGINT or SIGTERM with nothing left behind."""
+"""Serve the page, and end at SIGINT or SIGTERM with nothing left behind."""
 
 from __future__ import annotations
 

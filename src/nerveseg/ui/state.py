@@ -1,4 +1,4 @@
-"""A desk for each visitor: the image, what the networks said of it, words and clicks. Desks are never mixed, and not kept long."""
+"""Per-visitor state (a desk): the encoded image, words and clicks. Desks expire, and are never shared."""
 
 from __future__ import annotations
 

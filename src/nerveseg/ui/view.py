@@ -1,4 +1,4 @@
-"""A result → what the browser draws: the image, one map of ids and confidences, and the legend, as plain data. No markup is made here."""
+"""Convert a result to plain data for the browser: the image, one map of ids and confidences, and the legend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page does: open an image, label it, take a click and take it back, write a file. One visitor at a time has the networks."""
+"""The page's actions: open an image, label it, add and undo clicks, write a file. One visitor at a time uses the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What collections stand on: where an image's files are, what a part holds, and joined files that grow on disk, not in memory."""
+"""Shared by formats for many images: file layout, parts, and joined files that are streamed to disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects of a label map from its runs down the columns: numbered, measured and packed in a few passes, without a mask for each."""
+"""Find, measure and encode the objects of a label map from its column runs in a few passes, without a mask for each."""
 
 from __future__ import annotations
 

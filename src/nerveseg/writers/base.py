@@ -1,4 +1,4 @@
-"""What writers share: files that appear whole or not at all, the record that goes beside a label map."""
+"""Shared by writers: atomic writes, and the record beside a label map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the lines of an ablation to its table and figure: rules chosen on one part of the images, scores read on the other."""
+"""Make the table and the figure of an ablation: rules are chosen on one part of the images, scores are read on the other."""
 
 from __future__ import annotations
 

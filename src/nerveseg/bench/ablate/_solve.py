@@ -1,4 +1,4 @@
-"""One image, many variants: what two of them share is computed once."""
+"""Solve many variants of one image, and compute once what variants share."""
 
 from __future__ import annotations
 

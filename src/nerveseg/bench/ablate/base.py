@@ -1,4 +1,4 @@
-"""What an ablation varies."""
+"""The variants of an ablation, and the controls that every table has."""
 
 from __future__ import annotations
 

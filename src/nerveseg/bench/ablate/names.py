@@ -1,4 +1,4 @@
-"""What names do to a score: lists that ship, one string a class, other words drawn by chance, and the background asked for by many."""
+"""The effect of class names on a score: the lists that ship, one string a class, random synonyms, and many words for the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clicks are worth: a robot that knows the truth clicks at the centre of the largest error, again and again.
+"""Measure clicks: a robot that knows the truth clicks at the centre of the largest error, again and again.
 
     made = run(Clicking(Job("mini", "embedded", limit=100)), "out")
 

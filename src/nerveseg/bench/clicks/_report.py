@@ -1,4 +1,4 @@
-"""From the lines of a run of clicks to its table and figure."""
+"""Make the table and the figure of a run of clicks."""
 
 from __future__ import annotations
 

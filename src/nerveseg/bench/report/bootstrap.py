@@ -1,4 +1,4 @@
-"""Bootstrap over images: how far a data set's mIoU, or the difference of two runs on it, is a matter of the images.
+"""Bootstrap over images: confidence intervals of a data set's mIoU, and of the difference of two runs on it.
 
 Each draw takes n images of n, with repetition, sums their pixels, and scores the sums as a data set is scored. Two runs are scored on the
 same draws, so what makes an image hard for both cancels out.

@@ -1,4 +1,4 @@
-"""Which runs may stand beside each other, and the paired difference of two that may."""
+"""Decide which runs may be compared, and compute the paired difference of two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report is made of: runs sorted by data set, their intervals, their differences, and the published rows beside them."""
+"""The content of a report: runs by data set, their intervals and differences, and the published rows beside them."""
 
 from __future__ import annotations
 

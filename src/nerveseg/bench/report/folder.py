@@ -1,4 +1,4 @@
-"""A run as a report reads it: what it was, from ``run.json``, and its scores, counted anew from ``results.jsonl``, a line at a time."""
+"""Read a run's folder: its settings from ``run.json``, and its scores, recomputed from ``results.jsonl`` line by line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table before it has a format: cells that know what they are, and footnotes that are numbered as they come."""
+"""A table independent of its format: typed cells, and footnotes numbered in order."""
 
 from __future__ import annotations
 

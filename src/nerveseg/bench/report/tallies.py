@@ -1,4 +1,4 @@
-"""Pixels by image and class, kept sparse: what a data set's mIoU is made of, image by image, so that images can be drawn anew.
+"""Sparse pixel counts by image and class, from which the mIoU of any resampling of images follows.
 
 An image holds few of a data set's classes, so 5,000 images of 171 classes are some hundred thousand entries.
 """

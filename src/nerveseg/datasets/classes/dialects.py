@@ -1,4 +1,4 @@
-"""Class lists of published programs, read from where they lie as those programs read them: each has its own way, a dialect.
+"""Read the class lists of published programs as those programs read them; each has a dialect of its own.
 
     sclip:configs/cls_coco_object.txt                                   whose : path
     cliper:data/voc/cls_voc21.txt

@@ -1,4 +1,4 @@
-"""Sharing items out over workers that may die: which worker gets which item, and who is to blame for a death.
+"""Distribute items over workers that may die, retry the items of a dead one, and blame the item that kills workers.
 
 Each worker has a row of items: the first is in work, the others are being read. When a worker dies, any of its row may have killed it. So
 each is done again by a worker that has nothing else, and an item on which a worker dies there, too, is the one to blame.
