@@ -1,6 +1,6 @@
 """The image at the head of the README: one bundled scene on its way from image to masks.
 
-    python examples/flow_image.py [docs/assets/flow.png] [--scene rabbit-and-apple]
+    python examples/flow_figure.py [docs/assets/flow.png] [--scene rabbit-and-apple]
 
 Made with the embedded pair, so it changes with the weights; run it again when they do.
 """
